@@ -1,0 +1,286 @@
+//! The one signed form: COSE_Sign1 with a context that says what is signed.
+//!
+//! ```text
+//! 18([ << {1: -19, 3: "application/comity+cbor", 4: key} >>, {}, payload bstr, signature bstr .size 64 ])
+//! external_aad = "comity/1/" kind
+//! ```
+//!
+//! * alg -19 is Ed25519 (RFC 9864); `kid` is the signer's whole public key, in the protected header.
+//! * The kind is in the external AAD (RFC 9052 section 4.3): it is signed and not sent, so that the reader's own
+//!   expectation decides, and a signature over one kind never opens as another.
+//! * **The envelope is canonical too**: what is received must be, byte for byte, what [`seal`] would have written.
+//!   Otherwise the array head `84` could be respelled `98 04` without touching the signature, and the copy would have
+//!   another hash: enough to evade a revocation by hash (TRUST.md, "Attacks executed here").
+
+use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable as _, iana};
+
+use crate::{AgentId, Canonical, DecodeError, Hash, Identity, KeyError, SignatureError};
+
+/// Content type of every payload.
+const CONTENT_TYPE: &str = "application/comity+cbor";
+/// First part of the external AAD: protocol and version.
+const CONTEXT: &str = "comity/1/";
+/// Bytes that an envelope adds to a payload, at most: 134, and up to 9 for the head of the payload's byte string.
+pub const MAX_OVERHEAD: usize = 143;
+
+/// What is signed. A kind is never reused for another meaning, and each name is its AAD for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// An agent's whole self-description.
+    Record,
+    /// The index entry of one capability, made from a record.
+    Digest,
+    /// A sign of life that extends a digest's validity.
+    Beat,
+    /// The withdrawal of a record or digest.
+    Tombstone,
+    /// An agent's transport addresses.
+    Peer,
+    /// A statement of what was asked and answered, signed alone.
+    Receipt,
+    /// The root of a batch of receipts.
+    ReceiptRoot,
+    /// A caller's countersignature and verdict on a receipt.
+    Ack,
+    /// One link of a chain of permissions.
+    Grant,
+    /// The withdrawal of a signed statement or a key.
+    Revoke,
+    /// A third party's statement about a capability.
+    Endorse,
+    /// Evidence about how an agent runs.
+    Evidence,
+    /// The passage from one key to the next.
+    Rotate,
+    /// A commitment to an answer before it is shown.
+    Commit,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 14] = [
+        Self::Record,
+        Self::Digest,
+        Self::Beat,
+        Self::Tombstone,
+        Self::Peer,
+        Self::Receipt,
+        Self::ReceiptRoot,
+        Self::Ack,
+        Self::Grant,
+        Self::Revoke,
+        Self::Endorse,
+        Self::Evidence,
+        Self::Rotate,
+        Self::Commit,
+    ];
+
+    /// The kind's part of the external AAD.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Digest => "digest",
+            Self::Beat => "beat",
+            Self::Tombstone => "tombstone",
+            Self::Peer => "peer",
+            Self::Receipt => "receipt",
+            Self::ReceiptRoot => "receipt-root",
+            Self::Ack => "ack",
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::Endorse => "endorse",
+            Self::Evidence => "evidence",
+            Self::Rotate => "rotate",
+            Self::Commit => "commit",
+        }
+    }
+
+    fn aad(self) -> Vec<u8> {
+        [CONTEXT, self.name()].concat().into_bytes()
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why an envelope is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Longer than the caller accepts; nothing of it was read.
+    #[error("an envelope of {length} bytes where at most {max} are accepted")]
+    TooLong {
+        /// Length of the envelope in bytes.
+        length: usize,
+        /// The caller's limit.
+        max: usize,
+    },
+    /// Not a tagged COSE_Sign1 at all.
+    #[error("not a signed envelope (COSE_Sign1): {reason}")]
+    Malformed {
+        /// What the COSE decoder says.
+        reason: String,
+    },
+    /// A COSE_Sign1, but not with the fields of ours.
+    #[error("a signed envelope, but not of comity's form: {what}")]
+    Form {
+        /// Which rule is broken.
+        what: &'static str,
+    },
+    /// The envelope spells something another way than [`seal`] does.
+    #[error("the envelope is not in canonical form: somebody re-encoded it")]
+    NotCanonical,
+    /// The signer's key is refused.
+    #[error("the signer's key is refused")]
+    Key(#[source] KeyError),
+    /// The signature does not hold for this kind.
+    #[error("the signature does not hold for a {kind}")]
+    Signature {
+        /// The kind it was opened as.
+        kind: Kind,
+        /// That the signature does not hold.
+        source: SignatureError,
+    },
+    /// Signed, but the payload is not what this kind carries.
+    #[error("the signature holds, but the payload is not a valid {kind}")]
+    Payload {
+        /// The kind it was opened as.
+        kind: Kind,
+        /// What is wrong with the payload.
+        source: DecodeError,
+    },
+}
+
+/// An opened envelope: `signer` signed `payload`. Only [`open`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opened<T> {
+    /// Who signed.
+    pub signer: AgentId,
+    /// What was signed.
+    pub payload: T,
+    /// BLAKE3 of the envelope as received: the name of this statement.
+    pub hash: Hash,
+}
+
+/// An envelope that was parsed and **not** verified: anybody can have made it. Only [`open_unverified`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unverified<T> {
+    /// Who is said to have signed. The key itself passed intake; the signature was not looked at.
+    pub claimed_signer: AgentId,
+    /// What is said to be signed.
+    pub unverified_payload: T,
+    /// BLAKE3 of the envelope as received.
+    pub hash: Hash,
+}
+
+/// Signs `payload` as `kind`. The same arguments give the same bytes (Ed25519 is deterministic).
+pub fn seal<T: Canonical>(kind: Kind, payload: &T, identity: &Identity) -> Vec<u8> {
+    let unsigned = build(&identity.id(), payload.encode());
+    let signature = identity.sign(&unsigned.tbs_data(&kind.aad()));
+    to_bytes(CoseSign1 { signature: signature.to_vec(), ..unsigned })
+}
+
+/// Verifies an envelope and decodes its payload: length, form, canonical form, key, signature, payload, in this order.
+///
+/// `max_len` is in bytes, of the whole envelope, and is checked before anything is parsed.
+///
+/// # Errors
+/// [`EnvelopeError`] names the first rule that is broken.
+pub fn open<T: Canonical>(
+    kind: Kind,
+    bytes: &[u8],
+    max_len: usize,
+) -> Result<Opened<T>, EnvelopeError> {
+    let parsed = Parsed::read(bytes, max_len)?;
+    let message = parsed.cose.tbs_data(&kind.aad());
+    let verified = parsed.signer.verify(&message, &parsed.signature);
+    verified.map_err(|source| EnvelopeError::Signature { kind, source })?;
+    let payload =
+        T::decode(parsed.payload()).map_err(|source| EnvelopeError::Payload { kind, source })?;
+    Ok(Opened { signer: parsed.signer, payload, hash: Hash::of(bytes) })
+}
+
+/// Parses an envelope **without checking its signature or kind**.
+///
+/// For a caller that knows the signature to hold already (it verified these very bytes before, and remembers their
+/// hash). Everything else uses [`open`].
+///
+/// # Errors
+/// As [`open`], without [`EnvelopeError::Signature`]; `kind` is named in errors only.
+pub fn open_unverified<T: Canonical>(
+    kind: Kind,
+    bytes: &[u8],
+    max_len: usize,
+) -> Result<Unverified<T>, EnvelopeError> {
+    let parsed = Parsed::read(bytes, max_len)?;
+    let payload =
+        T::decode(parsed.payload()).map_err(|source| EnvelopeError::Payload { kind, source })?;
+    Ok(Unverified {
+        claimed_signer: parsed.signer,
+        unverified_payload: payload,
+        hash: Hash::of(bytes),
+    })
+}
+
+/// An envelope of our form in canonical spelling; the signature is not checked.
+struct Parsed {
+    cose: CoseSign1,
+    signer: AgentId,
+    signature: [u8; 64],
+}
+
+impl Parsed {
+    fn read(bytes: &[u8], max_len: usize) -> Result<Self, EnvelopeError> {
+        if bytes.len() > max_len {
+            return Err(EnvelopeError::TooLong { length: bytes.len(), max: max_len });
+        }
+        let cose = CoseSign1::from_tagged_slice(bytes)
+            .map_err(|error| EnvelopeError::Malformed { reason: error.to_string() })?;
+        let form = |what| EnvelopeError::Form { what };
+        let payload = cose.payload.clone().ok_or_else(|| form("the payload is detached"))?;
+        let signature = <[u8; 64]>::try_from(&cose.signature[..])
+            .map_err(|_| form("the signature does not have 64 bytes"))?;
+        let key = <[u8; 32]>::try_from(&cose.protected.header.key_id[..])
+            .map_err(|_| form("the protected header holds no key id of 32 bytes"))?;
+        let canonical = CoseSign1 { signature: signature.to_vec(), ..build_for_key(&key, payload) };
+        if canonical.protected.header != cose.protected.header {
+            return Err(form("the protected header is not alg Ed25519, content type and key id"));
+        }
+        if !cose.unprotected.is_empty() {
+            return Err(form("the unprotected header is not empty"));
+        }
+        if to_bytes(canonical) != bytes {
+            return Err(EnvelopeError::NotCanonical);
+        }
+        let signer = AgentId::from_bytes(&key).map_err(EnvelopeError::Key)?;
+        Ok(Self { cose, signer, signature })
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.cose.payload.as_deref().unwrap_or_default()
+    }
+}
+
+fn build(signer: &AgentId, payload: Vec<u8>) -> CoseSign1 {
+    build_for_key(signer.as_bytes(), payload)
+}
+
+/// The envelope of our form, without a signature.
+fn build_for_key(key: &[u8; 32], payload: Vec<u8>) -> CoseSign1 {
+    let protected = HeaderBuilder::new()
+        .algorithm(iana::Algorithm::Ed25519)
+        .content_type(CONTENT_TYPE.to_owned())
+        .key_id(key.to_vec())
+        .build();
+    CoseSign1Builder::new().protected(protected).payload(payload).build()
+}
+
+fn to_bytes(cose: CoseSign1) -> Vec<u8> {
+    cose.to_tagged_vec().expect("byte strings and three distinct header fields always encode")
+}
