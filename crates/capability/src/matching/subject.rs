@@ -1,0 +1,119 @@
+//! What evaluation can ask of a digest or a capability, so that both are judged by one set of rules.
+
+use super::test::{Judgement, Shown, on_members, said};
+use crate::attribute::Value;
+use crate::query::Test;
+use crate::record::{Capability, Declared, Digest};
+use crate::taxonomy::ClassId;
+
+/// A declaration to evaluate.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    /// A summary.
+    Digest(&'a Digest),
+    /// All of it.
+    Capability(&'a Capability),
+}
+
+/// What is declared under a key.
+pub(crate) enum Declaration<'a> {
+    /// This value.
+    Value(&'a Value),
+    /// Nothing.
+    Absent,
+    /// Something or nothing: the record says.
+    Dropped,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn attribute(self, key: &str) -> Declaration<'a> {
+        match self {
+            Self::Digest(digest) => match digest.declared(key) {
+                Declared::Value(value) => Declaration::Value(value),
+                Declared::Omitted => Declaration::Dropped,
+                Declared::Undeclared => Declaration::Absent,
+            },
+            Self::Capability(capability) => {
+                capability.attributes.get(key).map_or(Declaration::Absent, Declaration::Value)
+            }
+        }
+    }
+
+    pub(crate) fn classes(self) -> &'a [ClassId] {
+        match self {
+            Self::Digest(digest) => &digest.classes,
+            Self::Capability(capability) => &capability.classes,
+        }
+    }
+
+    /// Whether there may be more classes than [`Subject::classes`] has. A digest gives up classes last, when nothing else is left.
+    pub(super) fn may_have_more_classes(self) -> bool {
+        match self {
+            Self::Digest(digest) => {
+                digest.truncated() && digest.title.is_empty() && digest.attributes.is_empty()
+            }
+            Self::Capability(_) => false,
+        }
+    }
+
+    pub(super) fn interface(self) -> [u8; 32] {
+        match self {
+            Self::Digest(digest) => digest.interface.0,
+            Self::Capability(capability) => capability.interface.digest().0,
+        }
+    }
+
+    pub(super) fn named(self, wanted: &str) -> Judgement<'a> {
+        let name = match self {
+            Self::Digest(digest) => &digest.name,
+            Self::Capability(capability) => &capability.name,
+        };
+        said(name == wanted, Shown::Name(name))
+    }
+
+    /// A digest only knows which tags are certainly not there.
+    pub(super) fn on_tags(self, test: &Test) -> Judgement<'a> {
+        match self {
+            Self::Digest(digest) => tags_of_digest(test, digest),
+            Self::Capability(capability) => tags_of_capability(test, capability),
+        }
+    }
+}
+
+fn tags_of_digest(test: &Test, digest: &Digest) -> Judgement<'static> {
+    let possible = |value: &Value| {
+        value.elements().iter().all(|tag| spellings(tag).iter().any(|tag| digest.may_have_tag(tag)))
+    };
+    // The filter proves absence only.
+    if matches!(test, Test::Eq(_) | Test::Any(_) | Test::All(_))
+        && on_members(test, possible) == Some(false)
+    {
+        Judgement::Unmet(Shown::OtherTags)
+    } else {
+        Judgement::Unknown
+    }
+}
+
+/// The spellings under which a tag that queries write in lower case may have been put into a filter, which cannot be searched
+/// regardless of case.
+fn spellings(tag: &str) -> [String; 3] {
+    let mut chars = tag.chars();
+    let capitalised =
+        chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect());
+    [tag.to_owned(), tag.to_uppercase(), capitalised]
+}
+
+fn tags_of_capability<'a>(test: &Test, capability: &'a Capability) -> Judgement<'a> {
+    if capability.tags.is_empty() {
+        return Judgement::Undeclared;
+    }
+    // Spelled as queries spell tags.
+    let has = |value: &Value| {
+        value
+            .elements()
+            .iter()
+            .all(|wanted| capability.tags.iter().any(|tag| tag.to_lowercase() == *wanted))
+    };
+    let met = on_members(test, has).unwrap_or(false);
+    said(met, Shown::Tags(&capability.tags))
+}
