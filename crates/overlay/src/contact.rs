@@ -1,0 +1,125 @@
+//! Who can be reached where.
+
+use std::net::{IpAddr, SocketAddr};
+
+use comity_core::{AgentId, OverlayId};
+
+/// Most socket addresses kept or sent for one contact; the rest are dropped.
+pub const ADDRS_PER_CONTACT_MAX: usize = 4;
+
+/// A peer as the overlay knows it: key, place in the key space, where to dial, and whether it serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Contact {
+    /// The peer's Ed25519 key; the shell's transport proves it.
+    pub agent: AgentId,
+    /// The peer's place, always derived from `agent` by the receiver, never taken from a message.
+    pub overlay_id: OverlayId,
+    /// Where it can be dialled, best first; at most [`ADDRS_PER_CONTACT_MAX`].
+    pub addrs: Vec<SocketAddr>,
+    /// It answers requests (routing and custody). A client is never put in a routing table.
+    pub server: bool,
+}
+
+impl Contact {
+    /// A serving contact; addresses beyond [`ADDRS_PER_CONTACT_MAX`] are dropped.
+    #[must_use]
+    pub fn server(agent: AgentId, overlay_id: OverlayId, mut addrs: Vec<SocketAddr>) -> Self {
+        addrs.truncate(ADDRS_PER_CONTACT_MAX);
+        Self { agent, overlay_id, addrs, server: true }
+    }
+
+    /// The IP prefix of the first address, the unit of the diversity caps. `None` when it has no address.
+    #[must_use]
+    pub fn prefix(&self) -> Option<IpPrefix> {
+        self.addrs.first().map(|addr| IpPrefix::of(addr.ip()))
+    }
+}
+
+/// Derives a peer's place from its key.
+///
+/// In production this is Argon2id (0.7 ms, 1 MiB) with a bounded cache and the network's mint check; in a simulation a table.
+/// Wire decoding takes it as an argument, so that a contact whose key is not valid on this network never enters the machine.
+pub trait Positions {
+    /// The overlay id of `agent`, or `None` when the key does not meet the network's mint requirement.
+    fn position(&mut self, agent: &AgentId) -> Option<OverlayId>;
+}
+
+/// The group of addresses one operator is assumed to own: an IPv4 /24 or an IPv6 /48.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpPrefix {
+    /// The first three octets.
+    V4([u8; 3]),
+    /// The first six octets.
+    V6([u8; 6]),
+}
+
+impl IpPrefix {
+    /// The prefix of `ip`; an IPv4-mapped IPv6 address counts as IPv4.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, ..] = v6.octets();
+                Self::V6([a, b, c, d, e, f])
+            }
+        }
+    }
+}
+
+/// A network whose addresses the diversity caps ignore, such as a laboratory's `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exempt {
+    /// The network address.
+    pub network: IpAddr,
+    /// Length of the common prefix in bits, 0 to 32 or 128.
+    pub bits: u8,
+}
+
+impl Exempt {
+    /// Whether `ip` lies in this network. Families never match each other.
+    #[must_use]
+    pub fn covers(&self, ip: IpAddr) -> bool {
+        match (self.network, ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let shift = 32u32.saturating_sub(u32::from(self.bits));
+                let mask = u32::MAX.checked_shl(shift).unwrap_or(0);
+                net.to_bits() & mask == ip.to_bits() & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let shift = 128u32.saturating_sub(u32::from(self.bits));
+                let mask = u128::MAX.checked_shl(shift).unwrap_or(0);
+                net.to_bits() & mask == ip.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exempt_networks_match_by_prefix_and_family() {
+        let ten = Exempt { network: "10.0.0.0".parse().unwrap(), bits: 8 };
+        assert!(ten.covers("10.200.3.4".parse().unwrap()));
+        assert!(ten.covers("::ffff:10.1.1.1".parse().unwrap()));
+        assert!(!ten.covers("11.0.0.1".parse().unwrap()));
+        assert!(!ten.covers("fd00::1".parse().unwrap()));
+        let all = Exempt { network: "::".parse().unwrap(), bits: 0 };
+        assert!(all.covers("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn prefixes_group_neighbours() {
+        let of = |s: &str| IpPrefix::of(s.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), of("192.0.2.254"));
+        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::1"));
+        assert_eq!(of("::ffff:192.0.2.9"), of("192.0.2.1"));
+    }
+}

@@ -1,0 +1,485 @@
+//! What goes into the machine and what comes out.
+
+use std::time::Duration;
+
+use comity_capability::keys::GroupKey;
+use comity_core::{AgentId, Hash, OverlayId};
+
+use crate::contact::Contact;
+use crate::item::{ItemBytes, ItemKey, Reject, VerifiedItem};
+use crate::wire::{ErrorCode, Request, Response};
+
+/// Names a command until its [`Action::Done`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// Names a request until it is answered or failed. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// The shell's own name for a request it received; comes back in [`Action::Reply`] during the same drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyToken(pub u64);
+
+/// What a node wants from the network.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Enter the network through `seeds` (at most [`crate::SEEDS_MAX`]); none: this is the first node, or peers were imported.
+    Join {
+        /// Peers to ask first. They are remembered and asked again when the table runs empty.
+        seeds: Vec<Contact>,
+    },
+    /// Store own items (digests, beats, the peer record) and keep them stored until they expire or are retired.
+    Publish {
+        /// At most [`crate::PUBLISH_ITEMS_MAX`].
+        items: Vec<Publication>,
+    },
+    /// Store own tombstones at once wherever the retired digests are, and stop publishing those digests.
+    Retire {
+        /// At most [`crate::PUBLISH_ITEMS_MAX`]. Labels are needed only for digests this run has not published.
+        tombstones: Vec<Publication>,
+    },
+    /// Find peer records.
+    FindPeer(PeerQuery),
+    /// Find digests.
+    Query(Query),
+    /// Find the nodes nearest to a target.
+    Lookup {
+        /// Where to look.
+        target: OverlayId,
+    },
+    /// Tell the nearest peers that this node goes. Retire first; the node may be dropped when this is done.
+    Leave,
+}
+
+/// An own item and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The sealed item.
+    pub item: ItemBytes,
+    /// Canonical labels of the groups a digest belongs to (`comity_capability::keys::group_keys`), at most
+    /// [`crate::LABELS_PER_ITEM_MAX`]. Beats follow the digests of the same command and earlier ones; peer records need none.
+    pub labels: Vec<String>,
+}
+
+impl Publication {
+    /// An item that needs no labels: a beat, a peer record.
+    #[must_use]
+    pub const fn unlabelled(item: ItemBytes) -> Self {
+        Self { item, labels: Vec::new() }
+    }
+}
+
+/// Whose peer record is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerQuery {
+    /// That of a known key.
+    Agent {
+        /// The key.
+        agent: AgentId,
+        /// Its place.
+        overlay_id: OverlayId,
+    },
+    /// Those of every agent whose overlay id starts so: an address (120 bits), a handle (48), a checked handle (88).
+    Prefix {
+        /// The prefix, zeros after it.
+        prefix: OverlayId,
+        /// Its length in bits, 16 to 256.
+        bits: u16,
+    },
+}
+
+/// A directory query.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Groups to ask, the most selective first; at most [`crate::QUERY_KEYS_MAX`] keys in all.
+    pub steps: Vec<QueryStep>,
+    /// The query in canonical wire form.
+    pub query: Vec<u8>,
+    /// Stop asking further keys once this many distinct digests match. 0: ask every key.
+    pub want: usize,
+    /// Most digests one custodian returns.
+    pub limit: u16,
+    /// Agents that are not wanted in the answer, such as those just found dead; at most [`crate::wire::EXCLUDE_MAX`].
+    pub exclude: Vec<AgentId>,
+}
+
+/// Groups that are asked together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryStep {
+    /// The groups.
+    pub keys: Vec<GroupKey>,
+    /// Every match is in one of them: once they are answered in full, later steps are not asked.
+    pub complete: bool,
+}
+
+/// Why a command could not be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// [`crate::COMMANDS_MAX`] commands are running.
+    #[error("too many commands are running: wait for one to finish")]
+    Busy,
+    /// A list in the command is longer than its bound.
+    #[error("the command names {given} {what}, at most {max} are allowed: split it")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many were given.
+        given: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// The command is not well formed.
+    #[error("the command is not valid: {0}")]
+    Invalid(&'static str),
+    /// An own item was refused before it was sent.
+    #[error("item {index} cannot be published: {reject}")]
+    Item {
+        /// Position in the command's list.
+        index: usize,
+        /// Why.
+        reject: Reject,
+    },
+    /// An own item is signed by another key.
+    #[error("item {index} is signed by another key: sign it with this node's identity")]
+    ForeignItem {
+        /// Position in the command's list.
+        index: usize,
+    },
+    /// No seed answered.
+    #[error(
+        "none of the {tried} seed peers answered: check their addresses and that they run, then join again"
+    )]
+    NoSeedAnswered {
+        /// How many were asked.
+        tried: usize,
+    },
+    /// The query does not parse.
+    #[error("{0}")]
+    Query(String),
+}
+
+/// How a command ended. Exactly one comes out for each command.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The node is in the network.
+    Joined(JoinReport),
+    /// Items were offered to their custodians; they will be renewed.
+    Published(PublishReport),
+    /// Tombstones were offered to the custodians.
+    Retired(PublishReport),
+    /// What was found of the wanted peer.
+    Peers(PeerReport),
+    /// What was found of the wanted capability.
+    Answers(QueryReport),
+    /// The nodes nearest to the target.
+    Closest(LookupReport),
+    /// The neighbours know.
+    Left,
+    /// The command failed.
+    Failed(CommandError),
+}
+
+/// How a join went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinReport {
+    /// Contacts in the table now.
+    pub peers: usize,
+    /// Estimated number of nodes.
+    pub size_estimate: u64,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What a command cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Requests sent.
+    pub requests: u32,
+    /// Requests not answered in time.
+    pub failures: u32,
+    /// Encoded bytes of requests sent; transport overhead not counted.
+    pub bytes_sent: u64,
+    /// Encoded bytes of responses received.
+    pub bytes_received: u64,
+    /// Longest chain of requests that led to each other.
+    pub hops: u32,
+    /// From command to outcome.
+    pub elapsed: Duration,
+}
+
+/// Where items went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishReport {
+    /// One entry per item of the command, in its order.
+    pub items: Vec<ItemReport>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// Where one item went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemReport {
+    /// What the item is about.
+    pub key: ItemKey,
+    /// Custodians that hold it now, at any of its places, this node not counted.
+    pub holders: usize,
+    /// Places (two per group) where at least one custodian holds it, this node counted.
+    pub places_held: usize,
+    /// Places it belongs to.
+    pub places: usize,
+    /// The refusal heard last, if any.
+    pub rejected: Option<Reject>,
+    /// A custodian's shard is split; deeper shards than this version publishes to hold the rest.
+    pub split: bool,
+}
+
+/// What a lookup found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupReport {
+    /// Nodes that answered, nearest first. This node is not among them.
+    pub closest: Vec<Contact>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What a peer search found.
+#[derive(Clone, Debug)]
+pub struct PeerReport {
+    /// The newest verified peer record of each agent that matches, nearest to the wanted place first.
+    pub records: Vec<VerifiedItem>,
+    /// The wanted agents themselves as far as they answered or are in the table: reachable even without a record.
+    pub contacts: Vec<Contact>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// What a query found, and how: enough to explain the answer.
+#[derive(Clone, Debug)]
+pub struct QueryReport {
+    /// Digests that match, verified and re-evaluated here; by number of custodians that returned them.
+    pub matches: Vec<FoundDigest>,
+    /// Near misses, verified.
+    pub near: Vec<FoundDigest>,
+    /// What was asked, in order of asking. Keys that were not needed any more are absent.
+    pub keys: Vec<KeyReport>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// A digest and who returned it.
+#[derive(Clone, Debug)]
+pub struct FoundDigest {
+    /// The newest version seen.
+    pub item: VerifiedItem,
+    /// The publisher's newest live beat that came with it.
+    pub beat: Option<VerifiedItem>,
+    /// Custodians that returned it; this node's own key when it is one of them.
+    pub returned_by: Vec<AgentId>,
+    /// Keys it was found under.
+    pub keys: Vec<GroupKey>,
+}
+
+/// What happened under one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyReport {
+    /// The group asked.
+    pub key: GroupKey,
+    /// Everyone asked for its shard.
+    pub custodians: Vec<CustodianReport>,
+    /// Requests of the lookups under this key, custodian queries included.
+    pub requests: u32,
+}
+
+/// What one custodian said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodianReport {
+    /// Who; this node itself when it is a custodian.
+    pub agent: AgentId,
+    /// Which of the salted placements.
+    pub placement: u8,
+    /// What it returned.
+    pub said: CustodianSaid,
+}
+
+/// The kinds of answers custodians give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CustodianSaid {
+    /// It keeps the shard.
+    Answered {
+        /// Digests it holds in the shard.
+        held: u32,
+        /// Digests it says match.
+        passed: u32,
+        /// Matching digests returned that verified and match here too.
+        matches: u16,
+        /// Near misses returned that verified.
+        near: u16,
+        /// Digests returned that did not verify, are not of this group, or do not match.
+        bad: u16,
+        /// Hash over what it holds, for comparison between custodians.
+        set_hash: Hash,
+        /// Its cost budget ran out, or it had more matches than the limit.
+        truncated: bool,
+    },
+    /// It does not keep this shard.
+    NotHeld,
+    /// The shard is split at this depth.
+    Split {
+        /// Depth of the live leaves.
+        depth: u8,
+    },
+    /// It refused.
+    Refused(ErrorCode),
+    /// It did not answer.
+    Silent(Failure),
+}
+
+/// Why a request did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Failure {
+    /// Nothing arrived in time. The machine finds this itself.
+    #[error("no answer in time")]
+    Timeout,
+    /// No session could be opened.
+    #[error("the peer cannot be reached")]
+    Unreachable,
+    /// Another key answered at that address.
+    #[error("another key answered at the peer's address")]
+    WrongIdentity,
+    /// The answer does not parse, or is not an answer to this request.
+    #[error("the answer does not parse")]
+    Malformed,
+    /// The session ended before the answer.
+    #[error("the session ended before the answer")]
+    Closed,
+    /// The local side has no capacity for the request.
+    #[error("no local capacity for the request")]
+    Local,
+    /// The peer answered with an error.
+    #[error("the peer refused: {0}")]
+    Refused(ErrorCode),
+}
+
+/// What the shell must do. Drained with [`crate::Overlay::poll_action`] after every call.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send a request to a peer; report the answer with `response` or the failure with `failed`.
+    Send {
+        /// Whom to ask; the transport must prove that the key answers.
+        to: Contact,
+        /// Ties the answer to the request.
+        id: RequestId,
+        /// What to ask.
+        request: Request,
+    },
+    /// Answer a request.
+    Reply {
+        /// The shell's name for it.
+        token: ReplyToken,
+        /// The answer.
+        response: Response,
+    },
+    /// A command is done.
+    Done {
+        /// Which.
+        command: CommandId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Custody changed; persist before acknowledging if restarts must lose nothing.
+    Custody(CustodyChange),
+    /// The routing table changed.
+    Peers(PeerChange),
+    /// An own item nears its expiry: sign a newer one and publish it. Repeated each maintenance round until then.
+    Renew(ItemKey),
+}
+
+/// A change to what this node stores for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CustodyChange {
+    /// Store or replace the row of `key`.
+    Put {
+        /// What the row is about.
+        key: ItemKey,
+        /// The row.
+        row: CustodyRow,
+    },
+    /// Delete the row of `key`.
+    Remove {
+        /// What the row is about.
+        key: ItemKey,
+    },
+}
+
+/// One stored item and where it is kept: what a restart needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodyRow {
+    /// The sealed item.
+    pub bytes: ItemBytes,
+    /// The shards it is stored under; empty for beats, tombstones and peer records.
+    pub shards: Vec<crate::shard::ShardId>,
+}
+
+/// A change to the routing table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// A contact was added, or its addresses changed.
+    Added(Contact),
+    /// A contact was removed.
+    Removed(AgentId),
+}
+
+/// Why the machine wants to be woken; the earliest one is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// A request is slow: give its slot to another.
+    SlowRequest,
+    /// A request has failed.
+    LostRequest,
+    /// A lookup must end.
+    LookupDeadline,
+    /// A command must end.
+    CommandDeadline,
+    /// Own items are due to be stored again.
+    Republish,
+    /// Refresh, pings, expiry, size samples.
+    Maintenance,
+}
+
+/// Counters since start and sizes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Contacts in the table.
+    pub peers: usize,
+    /// Buckets in the table.
+    pub buckets: usize,
+    /// Estimated number of nodes, this one included.
+    pub size_estimate: u64,
+    /// Smoothed round trip time of own requests.
+    pub rtt: Duration,
+    /// Requests in flight.
+    pub requests_in_flight: usize,
+    /// Lookups running.
+    pub lookups: usize,
+    /// Commands running.
+    pub commands: usize,
+    /// Own items published.
+    pub published: usize,
+    /// Items held for others and oneself.
+    pub custody_items: usize,
+    /// Bytes of them.
+    pub custody_bytes: usize,
+    /// Shards with at least one digest.
+    pub custody_shards: usize,
+    /// Requests sent.
+    pub requests_sent: u64,
+    /// Requests that failed.
+    pub requests_failed: u64,
+    /// Requests served.
+    pub requests_served: u64,
+    /// Requests refused for their rate.
+    pub requests_refused: u64,
+    /// Items offered by others and refused.
+    pub items_rejected: u64,
+}

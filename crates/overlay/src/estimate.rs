@@ -1,0 +1,138 @@
+//! What a node learns about the network from its own requests: round trips and the number of nodes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use comity_core::OverlayId;
+
+use crate::shard::leading_distance;
+
+/// Smoothed round trip time, RFC 6298 section 2 without the variance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoundTrip {
+    smoothed: Duration,
+}
+
+impl RoundTrip {
+    /// Before the first answer.
+    const INITIAL: Duration = Duration::from_millis(150);
+    /// An answer later than this says more about the peer than about the network.
+    const SAMPLE_MAX: Duration = Duration::from_secs(3);
+
+    pub(crate) const fn new() -> Self {
+        Self { smoothed: Self::INITIAL }
+    }
+
+    pub(crate) fn sample(&mut self, rtt: Duration) {
+        self.smoothed = (self.smoothed * 7 + rtt.min(Self::SAMPLE_MAX)) / 8;
+    }
+
+    pub(crate) const fn get(&self) -> Duration {
+        self.smoothed
+    }
+}
+
+/// The number of nodes, as the median over lookups for random targets.
+///
+/// One's own neighbourhood is never a sample: an attacker can crowd it (OVERLAY section 3.5).
+#[derive(Clone, Debug)]
+pub(crate) struct NetworkSize {
+    samples: VecDeque<u64>,
+    samples_max: usize,
+}
+
+impl NetworkSize {
+    pub(crate) fn new(samples_max: usize) -> Self {
+        Self { samples: VecDeque::new(), samples_max: samples_max.max(1) }
+    }
+
+    pub(crate) fn samples(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Adds what a lookup for a random `target` found: nodes that answered, nearest first. `exhaustive` when there was nobody else to
+    /// ask, so that they and this node are all there are.
+    pub(crate) fn sample(&mut self, target: &OverlayId, found: &[OverlayId], exhaustive: bool) {
+        let size = if exhaustive { found.len() as u64 + 1 } else { by_density(target, found) };
+        if self.samples.len() == self.samples_max {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(size.max(1));
+    }
+
+    /// The median, or `known` (contacts and oneself) before the first sample. Never below 1.
+    pub(crate) fn get(&self, known: usize) -> u64 {
+        let mut sorted: Vec<_> = self.samples.iter().copied().collect();
+        sorted.sort_unstable();
+        let median = match sorted.len() {
+            0 => known as u64,
+            odd if odd % 2 == 1 => sorted[odd / 2],
+            even => sorted[even / 2 - 1].midpoint(sorted[even / 2]),
+        };
+        median.max(1)
+    }
+}
+
+/// Least squares through the origin of rank against distance: with `n` nodes spread evenly the i-th nearest lies at about i/n of
+/// the space, so n = sum(i^2) / sum(i * d_i).
+fn by_density(target: &OverlayId, found: &[OverlayId]) -> u64 {
+    /// Distances are cut to 64 bits, so that the sums fit 128.
+    const CUT: u32 = 64;
+    let (mut squares, mut products) = (0_u128, 0_u128);
+    for (rank, id) in (1_u128..).zip(found) {
+        squares += rank * rank;
+        products += rank * (leading_distance(target, id) >> CUT);
+    }
+    let space = 1_u128 << CUT;
+    let whole = squares.saturating_mul(space) / products.max(1);
+    u64::try_from(whole).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spread(count: u64) -> Vec<OverlayId> {
+        (1..=count)
+            .map(|i| {
+                let mut id = [0; 32];
+                id[..8].copy_from_slice(&(u64::MAX / 1_000 * i).to_be_bytes());
+                OverlayId(id)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_even_thousand_reads_as_a_thousand() {
+        let mut size = NetworkSize::new(16);
+        size.sample(&OverlayId([0; 32]), &spread(20), false);
+        assert!((990..=1_010).contains(&size.get(0)), "{}", size.get(0));
+    }
+
+    #[test]
+    fn exhaustive_lookups_count() {
+        let mut size = NetworkSize::new(16);
+        assert_eq!(size.get(3), 3);
+        size.sample(&OverlayId([0; 32]), &spread(7), true);
+        assert_eq!(size.get(3), 8);
+    }
+
+    #[test]
+    fn one_crowded_sample_does_not_move_the_median() {
+        let mut size = NetworkSize::new(3);
+        for _ in 0..2 {
+            size.sample(&OverlayId([0; 32]), &spread(20), false);
+        }
+        size.sample(&OverlayId([0; 32]), &[OverlayId([0; 32]); 20], false);
+        assert!(size.get(0) < 1_100);
+    }
+
+    #[test]
+    fn round_trips_converge() {
+        let mut rtt = RoundTrip::new();
+        for _ in 0..100 {
+            rtt.sample(Duration::from_millis(10));
+        }
+        assert!(rtt.get() < Duration::from_millis(11));
+    }
+}

@@ -1,0 +1,424 @@
+//! The state machine: its parts, the public calls, and the timers.
+
+mod peer;
+mod publish;
+mod query;
+mod rate;
+mod routing;
+mod serve;
+mod traffic;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use comity_core::{OverlayId, Time};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::config::{COMMANDS_MAX, Config, K, REGION_SLACK};
+use crate::contact::{ADDRS_PER_CONTACT_MAX, Contact};
+use crate::drive::{
+    Action, Command, CommandError, CommandId, Cost, CustodyChange, CustodyRow, LookupReport,
+    Outcome, Reason, RequestId, Stats,
+};
+use crate::estimate::{NetworkSize, RoundTrip};
+use crate::item::{ItemKey, Services};
+use crate::shard::Region;
+use crate::store::Custody;
+use crate::table::Table;
+
+use peer::PeerJob;
+use publish::{PublishJob, Publishing};
+use query::QueryJob;
+use rate::Rates;
+use routing::{JoinJob, LeaveJob, Upkeep};
+use traffic::{InFlight, Lookups};
+
+/// One node's overlay. See the crate documentation for how to drive it.
+#[derive(Debug)]
+pub struct Overlay {
+    // Given.
+    config: Config,
+    me: Contact,
+    rng: ChaCha8Rng,
+    // Knowledge.
+    table: Table,
+    custody: Custody,
+    rtt: RoundTrip,
+    size: NetworkSize,
+    // Work.
+    jobs: BTreeMap<CommandId, Job>,
+    lookups: Lookups,
+    requests: BTreeMap<RequestId, InFlight>,
+    publishing: Publishing,
+    upkeep: Upkeep,
+    rates: Rates,
+    // Out.
+    actions: VecDeque<Action>,
+    timers: BTreeSet<(Time, Timer)>,
+    // Names and counters.
+    next_command: u64,
+    next_request: u64,
+    counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    sent: u64,
+    failed: u64,
+    served: u64,
+    refused: u64,
+    rejected: u64,
+}
+
+/// A command being carried out, or the machine's own equivalent of one.
+#[derive(Debug)]
+struct Job {
+    started: Time,
+    cost: Cost,
+    /// The machine started it itself: no outcome is reported.
+    silent: bool,
+    /// When it must end, if it has a timer.
+    deadline: Option<Time>,
+    task: Task,
+}
+
+#[derive(Debug)]
+enum Task {
+    Join(JoinJob),
+    Publish(Box<PublishJob>),
+    Peer(Box<PeerJob>),
+    Query(Box<QueryJob>),
+    Closest,
+    Leave(LeaveJob),
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Slow(RequestId),
+    Lost(RequestId),
+    Lookup(traffic::LookupId),
+    Command(CommandId),
+    Republish,
+    Maintenance,
+}
+
+impl Timer {
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Slow(_) => Reason::SlowRequest,
+            Self::Lost(_) => Reason::LostRequest,
+            Self::Lookup(_) => Reason::LookupDeadline,
+            Self::Command(_) => Reason::CommandDeadline,
+            Self::Republish => Reason::Republish,
+            Self::Maintenance => Reason::Maintenance,
+        }
+    }
+}
+
+impl Overlay {
+    /// A node that knows nobody yet. `rng_seed` decides every random choice it will make.
+    #[must_use]
+    pub fn new(config: Config, me: Contact, rng_seed: [u8; 32], now: Time) -> Self {
+        let mut overlay = Self {
+            table: Table::new(me.overlay_id, config.exempt.clone(), now),
+            custody: Custody::new(config.custody_bytes_max),
+            rtt: RoundTrip::new(),
+            size: NetworkSize::new(config.estimate_samples),
+            publishing: Publishing::new(config.republish_max),
+            config,
+            me,
+            rng: ChaCha8Rng::from_seed(rng_seed),
+            jobs: BTreeMap::new(),
+            lookups: Lookups::default(),
+            requests: BTreeMap::new(),
+            upkeep: Upkeep::default(),
+            rates: Rates::default(),
+            actions: VecDeque::new(),
+            timers: BTreeSet::new(),
+            next_command: 0,
+            next_request: 0,
+            counters: Counters::default(),
+        };
+        overlay.schedule_maintenance(now);
+        overlay
+    }
+
+    /// Starts a command. Its outcome comes as [`Action::Done`], possibly in this drain.
+    pub fn command(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        command: Command,
+    ) -> CommandId {
+        let id = self.name_command();
+        if self.jobs.values().filter(|job| !job.silent).count() >= COMMANDS_MAX {
+            self.report(id, Outcome::Failed(CommandError::Busy));
+            return id;
+        }
+        let started = match command {
+            Command::Join { seeds } => self.start_join(now, id, seeds),
+            Command::Publish { items } => self.start_publish(now, services, id, items),
+            Command::Retire { tombstones } => self.start_retire(now, services, id, tombstones),
+            Command::FindPeer(wanted) => self.start_find_peer(now, id, wanted),
+            Command::Query(query) => self.start_query(now, services, id, query),
+            Command::Lookup { target } => self.start_closest(now, id, target),
+            Command::Leave => self.start_leave(now, id),
+        };
+        if let Err(error) = started {
+            self.jobs.remove(&id);
+            self.report(id, Outcome::Failed(error));
+        }
+        self.pump(now);
+        id
+    }
+
+    /// Does what is due. Call when [`Self::poll_timeout`] says so; earlier calls do nothing.
+    pub fn timeout(&mut self, now: Time) {
+        while let Some((due, timer)) = self.timers.first().copied() {
+            if due > now {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Slow(id) => self.request_slow(id),
+                Timer::Lost(id) => self.request_lost(now, id),
+                Timer::Lookup(id) => self.lookup_expired(now, id),
+                Timer::Command(id) => self.command_expired(now, id),
+                Timer::Republish => self.republish(now),
+                Timer::Maintenance => self.maintain(now),
+            }
+            self.pump(now);
+        }
+    }
+
+    /// The next action, oldest first.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Self::timeout`] next, and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
+        self.timers.first().map(|(due, timer)| (*due, timer.reason()))
+    }
+
+    /// This node's own contact.
+    #[must_use]
+    pub const fn me(&self) -> &Contact {
+        &self.me
+    }
+
+    /// The own addresses or role changed. The peer record is the shell's to sign and publish again.
+    pub fn set_me(&mut self, mut addrs: Vec<SocketAddr>, server: bool) {
+        addrs.truncate(ADDRS_PER_CONTACT_MAX);
+        self.me.addrs = addrs;
+        self.me.server = server;
+    }
+
+    /// The routing table.
+    #[must_use]
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// What this node stores.
+    #[must_use]
+    pub const fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
+    /// Counters and sizes.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            peers: self.table.len(),
+            buckets: self.table.buckets(),
+            size_estimate: self.size_estimate(),
+            rtt: self.rtt.get(),
+            requests_in_flight: self.requests.len(),
+            lookups: self.lookups.len(),
+            commands: self.jobs.values().filter(|job| !job.silent).count(),
+            published: self.publishing.len(),
+            custody_items: self.custody.len(),
+            custody_bytes: self.custody.bytes(),
+            custody_shards: self.custody.shards().count(),
+            requests_sent: self.counters.sent,
+            requests_failed: self.counters.failed,
+            requests_served: self.counters.served,
+            requests_refused: self.counters.refused,
+            items_rejected: self.counters.rejected,
+        }
+    }
+
+    /// Estimated number of nodes, this one included: the median of random samples, at least as many as are known to be there.
+    #[must_use]
+    pub fn size_estimate(&self) -> u64 {
+        let known = self.table.len() + 1;
+        self.size.get(known).max(known as u64)
+    }
+
+    /// The table's contacts, nearest first: what a restart needs to come back.
+    #[must_use]
+    pub fn export_peers(&self) -> Vec<Contact> {
+        self.table.closest(&self.me.overlay_id, usize::MAX)
+    }
+
+    /// Contacts of an earlier run, the first [`crate::LOOKUP_SEEDS_MAX`]. The next join asks them, and who answers enters the table.
+    pub fn import_peers(&mut self, mut contacts: Vec<Contact>) {
+        contacts.truncate(crate::config::LOOKUP_SEEDS_MAX);
+        self.upkeep.imported = contacts;
+    }
+
+    /// Puts contacts into the table as if they had answered: for simulations that start from a built network.
+    pub fn preload_peers(&mut self, now: Time, contacts: impl IntoIterator<Item = Contact>) {
+        for contact in contacts {
+            self.table.insert(now, contact);
+        }
+    }
+
+    /// Everything stored, in key order.
+    pub fn export_custody(&self) -> impl Iterator<Item = (ItemKey, CustodyRow)> + '_ {
+        self.custody.rows()
+    }
+
+    /// Rows of an earlier run; they are verified again. Returns how many were kept; the others come out as
+    /// [`CustodyChange::Remove`] when their key can still be read.
+    pub fn import_custody(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        rows: Vec<(ItemKey, CustodyRow)>,
+    ) -> usize {
+        // Digests first: a beat is kept only beside a digest.
+        let (digests, others): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(_, row)| !row.shards.is_empty());
+        let mut kept = 0;
+        for (key, row) in digests.into_iter().chain(others) {
+            let mut unchanged = Vec::new();
+            let restored = services.verify(now, &row.bytes);
+            let restored = restored
+                .and_then(|item| self.custody.restore(now, item, &row.shards, &mut unchanged));
+            match restored {
+                Ok(()) => kept += 1,
+                Err(_) => self.actions.push_back(Action::Custody(CustodyChange::Remove { key })),
+            }
+        }
+        kept
+    }
+
+    fn start_closest(
+        &mut self,
+        now: Time,
+        id: CommandId,
+        target: OverlayId,
+    ) -> Result<(), CommandError> {
+        self.begin(now, id, Task::Closest, None);
+        let breadth = self.find_breadth();
+        self.look(now, traffic::Goal::Closest(id), target, breadth);
+        Ok(())
+    }
+
+    fn closest_found(&mut self, now: Time, id: CommandId, closest: Vec<Contact>) {
+        if let Some(job) = self.finish(now, id) {
+            self.report_job(id, &job, Outcome::Closest(LookupReport { closest, cost: job.cost }));
+        }
+    }
+
+    // ---- jobs ----
+
+    const fn name_command(&mut self) -> CommandId {
+        self.next_command += 1;
+        CommandId(self.next_command)
+    }
+
+    fn begin(&mut self, now: Time, id: CommandId, task: Task, limit: Option<Duration>) {
+        self.insert_job(now, id, false, task, limit);
+    }
+
+    /// Starts a job of the machine's own.
+    fn begin_silent(&mut self, now: Time, task: Task, limit: Option<Duration>) -> CommandId {
+        let id = self.name_command();
+        self.insert_job(now, id, true, task, limit);
+        id
+    }
+
+    fn insert_job(
+        &mut self,
+        now: Time,
+        id: CommandId,
+        silent: bool,
+        task: Task,
+        limit: Option<Duration>,
+    ) {
+        let deadline = limit.map(|limit| now + limit);
+        self.timers.extend(deadline.map(|deadline| (deadline, Timer::Command(id))));
+        self.jobs.insert(id, Job { started: now, cost: Cost::default(), silent, deadline, task });
+    }
+
+    /// Takes a job out, with its cost complete.
+    fn finish(&mut self, now: Time, id: CommandId) -> Option<Job> {
+        let mut job = self.jobs.remove(&id)?;
+        if let Some(deadline) = job.deadline {
+            self.timers.remove(&(deadline, Timer::Command(id)));
+        }
+        job.cost.elapsed = now.saturating_since(job.started);
+        Some(job)
+    }
+
+    fn report_job(&mut self, id: CommandId, job: &Job, outcome: Outcome) {
+        if !job.silent {
+            self.report(id, outcome);
+        }
+    }
+
+    fn report(&mut self, command: CommandId, outcome: Outcome) {
+        self.actions.push_back(Action::Done { command, outcome });
+    }
+
+    fn command_expired(&mut self, now: Time, id: CommandId) {
+        match self.jobs.get(&id).map(|job| &job.task) {
+            Some(Task::Query(_)) => self.finish_query(now, id),
+            Some(Task::Peer(_)) => self.finish_peer(now, id),
+            Some(Task::Leave(_)) => self.finish_leave(now, id),
+            Some(Task::Publish(_)) => self.finish_publish(now, id),
+            Some(Task::Join(_) | Task::Closest) | None => {}
+        }
+    }
+
+    // ---- small things shared by the parts ----
+
+    /// The region this node expects its places to be kept in.
+    fn region(&self) -> Region {
+        Region::expected(K, self.size_estimate())
+    }
+
+    /// Whether this node is a custodian of `place`: inside the region with slack, or among the nearest it knows.
+    fn keeps(&self, place: &OverlayId) -> bool {
+        self.me.server
+            && (self.region().times(REGION_SLACK).contains(place, &self.me.overlay_id)
+                || self.table.nearer_than(place, &self.me.overlay_id) < K)
+    }
+
+    fn random_id(&mut self) -> OverlayId {
+        OverlayId(self.noise())
+    }
+
+    fn noise(&mut self) -> [u8; 32] {
+        let mut noise = [0; 32];
+        self.rng.fill_bytes(&mut noise);
+        noise
+    }
+
+    /// `duration` between 90 and 110 %.
+    fn jittered(&mut self, duration: Duration) -> Duration {
+        let percent = 90 + self.rng.next_u32() % 21;
+        duration * percent / 100
+    }
+
+    fn record(&mut self, changes: Vec<CustodyChange>) {
+        self.actions.extend(changes.into_iter().map(Action::Custody));
+    }
+}

@@ -1,0 +1,475 @@
+//! Asking custodians: which keys, whom, and when enough is known.
+//!
+//! The keys of the plan are worked through a few at a time, most selective first, until enough digests match. Under each key both
+//! placements are searched; a custodian candidate near the placement is asked the query itself (its answer names closer
+//! nodes too), others are asked for the way. What a custodian returns is verified and evaluated again here: it can omit, not invent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comity_capability::keys::GroupKey;
+use comity_core::{AgentId, OverlayId, Time};
+
+use super::traffic::Goal;
+use super::{Overlay, Task};
+use crate::config::{K, QUERY_KEYS_MAX, REGION_SLACK};
+use crate::contact::Contact;
+use crate::drive::{
+    CommandError, CommandId, CustodianReport, CustodianSaid, Failure, FoundDigest, KeyReport,
+    Outcome, Query, QueryReport,
+};
+use crate::item::{
+    Candidate, Content, EvaluationLimits, ItemBytes, ItemKey, QUERY_BYTES_MAX, Services,
+    VerifiedItem,
+};
+use crate::lookup::Lookup;
+use crate::shard::{PLACEMENTS, ShardId};
+use crate::store::check_times;
+use crate::wire::{Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, QueryOutcome, QueryRequest, Request};
+
+/// Custodians of one placement that say they hold nothing before it is believed.
+const EMPTY_CUSTODIANS_ENOUGH: usize = 8;
+/// Distinct digests one query collects, and near misses.
+const FOUND_MAX: usize = 1_024;
+/// Condition evaluations an asker allows a custodian.
+const COST_MAX: u32 = 400_000;
+
+/// A query in progress.
+#[derive(Debug)]
+pub(super) struct QueryJob {
+    query: Query,
+    /// All keys in order of asking.
+    keys: Vec<PlanKey>,
+    bytes: ItemBytes,
+    /// What this node holds itself, by index of the key.
+    local: BTreeMap<usize, Checked>,
+    /// Index of the first key not asked yet.
+    next: usize,
+    active: BTreeMap<usize, KeyState>,
+    reports: BTreeMap<usize, KeyReport>,
+    matches: BTreeMap<ItemKey, FoundDigest>,
+    near: BTreeMap<ItemKey, FoundDigest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PlanKey {
+    group: GroupKey,
+    /// Index of its step.
+    step: usize,
+}
+
+/// The searches under one key.
+#[derive(Debug, Default)]
+struct KeyState {
+    searches: usize,
+    /// Custodians of each placement that hold something, and that hold nothing.
+    holding: [usize; PLACEMENTS as usize],
+    empty: [usize; PLACEMENTS as usize],
+}
+
+/// A custodian's answer after verification and evaluation here.
+#[derive(Debug)]
+struct Checked {
+    matches: Vec<(VerifiedItem, Option<VerifiedItem>)>,
+    near: Vec<VerifiedItem>,
+    said: CustodianSaid,
+}
+
+impl Overlay {
+    pub(super) fn start_query(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        id: CommandId,
+        mut query: Query,
+    ) -> Result<(), CommandError> {
+        let bounds = [
+            ("keys", query.steps.iter().map(|step| step.keys.len()).sum(), QUERY_KEYS_MAX),
+            ("steps", query.steps.len(), QUERY_KEYS_MAX),
+            ("query bytes", query.query.len(), QUERY_BYTES_MAX),
+            ("excluded agents", query.exclude.len(), EXCLUDE_MAX),
+        ];
+        if let Some((what, given, max)) = bounds.into_iter().find(|(_, given, max)| given > max) {
+            return Err(CommandError::TooMany { what, given, max });
+        }
+        // A key asked twice would count its custodians twice.
+        let mut seen = BTreeMap::new();
+        let mut keys = Vec::new();
+        for (step, plan) in query.steps.iter().enumerate() {
+            let new = plan.keys.iter().filter(|key| seen.insert(**key, step).is_none());
+            keys.extend(new.map(|group| PlanKey { group: *group, step }));
+        }
+        query.limit = query.limit.clamp(1, u16::try_from(FOUND_MATCHES_MAX).unwrap_or(u16::MAX));
+        let bytes: ItemBytes = query.query.clone().into();
+        let limits = EvaluationLimits { matches_max: 0, near_max: 0, cost_max: COST_MAX };
+        services
+            .evaluate(now, &bytes, &[], limits)
+            .map_err(|reject| CommandError::Query(reject.to_string()))?;
+        let mut job = QueryJob {
+            query,
+            keys,
+            bytes,
+            local: BTreeMap::new(),
+            next: 0,
+            active: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            matches: BTreeMap::new(),
+            near: BTreeMap::new(),
+        };
+        for (index, PlanKey { group, .. }) in job.keys.clone().into_iter().enumerate() {
+            let request = job.request(group, 0);
+            let answer =
+                self.evaluate_shard(now, services, &request).ok().filter(|answer| answer.held > 0);
+            if let Some(answer) = answer {
+                job.local.insert(index, check_answer(now, services, &request, answer));
+            }
+        }
+        self.begin(now, id, Task::Query(Box::new(job)), Some(self.config.query_deadline));
+        self.continue_query(now, id);
+        Ok(())
+    }
+
+    fn query_job(&mut self, id: CommandId) -> Option<&mut QueryJob> {
+        match self.jobs.get_mut(&id).map(|job| &mut job.task) {
+            Some(Task::Query(job)) => Some(job),
+            _ => None,
+        }
+    }
+
+    /// Starts the next keys, or ends the query when it is satisfied or has no more.
+    fn continue_query(&mut self, now: Time, id: CommandId) {
+        let parallel = self.config.query_keys_parallel.max(1);
+        let me = self.me.agent;
+        loop {
+            let Some(job) = self.query_job(id) else { return };
+            let next = job.keys.get(job.next).copied().filter(|_| !job.is_satisfied());
+            if job.active.is_empty() && next.is_none() {
+                return self.finish_query(now, id);
+            }
+            let Some(next) =
+                next.filter(|next| job.active.len() < parallel && !job.awaits_step(next.step))
+            else {
+                return;
+            };
+            let index = job.next;
+            job.next += 1;
+            let positions = job.activate(index, next.group, me);
+            for (placement, position) in (0..).zip(positions) {
+                let breadth = self.find_breadth();
+                self.look(
+                    now,
+                    Goal::Query { command: id, key: index, placement },
+                    position,
+                    breadth,
+                );
+            }
+        }
+    }
+
+    /// The question for a custodian candidate; `None` for a node too far away to be one.
+    pub(super) fn custody_question(
+        &self,
+        id: CommandId,
+        key: usize,
+        placement: u8,
+        target: OverlayId,
+        contact: &Contact,
+    ) -> Option<Request> {
+        let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return None };
+        let near = self.region().times(REGION_SLACK).contains(&target, &contact.overlay_id);
+        let group = job.keys.get(key)?.group;
+        near.then(|| Request::Query(job.request(group, placement)))
+    }
+
+    pub(super) fn custodian_answered(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        id: CommandId,
+        key: usize,
+        placement: u8,
+        from: &Contact,
+        answer: QueryOutcome,
+    ) {
+        let enough = self.config.query_custodians.max(1);
+        let Some(job) = self.query_job(id) else { return };
+        let Some(PlanKey { group, .. }) = job.keys.get(key).copied() else { return };
+        let request = job.request(group, placement);
+        let checked = match answer {
+            QueryOutcome::Answered(answer) => check_answer(now, services, &request, answer),
+            QueryOutcome::NotHeld => Checked::only(CustodianSaid::NotHeld),
+            QueryOutcome::Split { depth } => Checked::only(CustodianSaid::Split { depth }),
+        };
+        job.hear(key, placement, from.agent, checked);
+        if job.active.get(&key).is_some_and(|state| state.is_placement_done(placement, enough)) {
+            self.lookups.stop(id, |goal| matches!(goal, Goal::Query { key: k, placement: p, .. } if *k == key && *p == placement));
+        }
+    }
+
+    pub(super) fn custodian_failed(
+        &mut self,
+        id: CommandId,
+        key: usize,
+        placement: u8,
+        to: &Contact,
+        failure: Failure,
+    ) {
+        let Some(job) = self.query_job(id) else { return };
+        let said = if let Failure::Refused(code) = failure {
+            CustodianSaid::Refused(code)
+        } else {
+            CustodianSaid::Silent(failure)
+        };
+        if let Some(report) = job.reports.get_mut(&key) {
+            report.custodians.push(CustodianReport { agent: to.agent, placement, said });
+        }
+    }
+
+    pub(super) fn placement_searched(
+        &mut self,
+        now: Time,
+        id: CommandId,
+        key: usize,
+        lookup: &Lookup,
+    ) {
+        let Some(job) = self.query_job(id) else { return };
+        if let Some(report) = job.reports.get_mut(&key) {
+            report.requests += lookup.sent;
+        }
+        if let Some(state) = job.active.get_mut(&key) {
+            state.searches = state.searches.saturating_sub(1);
+            if state.searches == 0 {
+                job.active.remove(&key);
+            }
+        }
+        self.continue_query(now, id);
+    }
+
+    pub(super) fn finish_query(&mut self, now: Time, id: CommandId) {
+        self.lookups.stop(id, |_| true);
+        let Some(mut job) = self.finish(now, id) else { return };
+        let Task::Query(query) = &mut job.task else { return };
+        let matches = by_custodians(std::mem::take(&mut query.matches));
+        let mut near = std::mem::take(&mut query.near);
+        near.retain(|key, _| !matches.iter().any(|found| found.item.key() == *key));
+        let keys = std::mem::take(&mut query.reports).into_values().collect();
+        let report = QueryReport { matches, near: by_custodians(near), keys, cost: job.cost };
+        self.report_job(id, &job, Outcome::Answers(report));
+    }
+}
+
+impl QueryJob {
+    fn request(&self, group: GroupKey, placement: u8) -> QueryRequest {
+        QueryRequest {
+            shard: ShardId::whole(group),
+            placement,
+            query: self.bytes.clone(),
+            limit: self.query.limit,
+            cost_max: COST_MAX,
+            exclude: self.query.exclude.clone(),
+        }
+    }
+
+    /// Enough matches, or a complete step answered in full.
+    fn is_satisfied(&self) -> bool {
+        let enough = self.query.want > 0 && self.matches.len() >= self.query.want;
+        enough
+            || (0..self.query.steps.len())
+                .any(|step| self.query.steps[step].complete && self.is_answered_in_full(step))
+    }
+
+    /// Whether custodians answered for every key of a step, and none held anything back.
+    fn is_answered_in_full(&self, step: usize) -> bool {
+        let mut keys = self.keys.iter().enumerate().filter(|(_, key)| key.step == step).peekable();
+        keys.peek().is_some()
+            && keys.all(|(index, _)| {
+                let answers =
+                    self.reports.get(&index).into_iter().flat_map(|report| &report.custodians);
+                let mut truncated = answers.filter_map(|custodian| match custodian.said {
+                    CustodianSaid::Answered { truncated, .. } => Some(truncated),
+                    CustodianSaid::NotHeld
+                    | CustodianSaid::Split { .. }
+                    | CustodianSaid::Refused(_)
+                    | CustodianSaid::Silent(_) => None,
+                });
+                let answered = truncated.next();
+                !self.active.contains_key(&index)
+                    && answered == Some(false)
+                    && !truncated.any(|truncated| truncated)
+            })
+    }
+
+    /// A complete step before `step` is still being asked: it may make `step` needless.
+    fn awaits_step(&self, step: usize) -> bool {
+        self.active.keys().any(|index| {
+            self.keys[*index].step < step && self.query.steps[self.keys[*index].step].complete
+        })
+    }
+
+    /// Opens a key with what this node holds itself; returns where its placements are.
+    fn activate(&mut self, index: usize, key: GroupKey, me: AgentId) -> Vec<OverlayId> {
+        self.reports.insert(index, KeyReport { key, custodians: Vec::new(), requests: 0 });
+        self.active
+            .insert(index, KeyState { searches: usize::from(PLACEMENTS), ..KeyState::default() });
+        if let Some(local) = self.local.remove(&index) {
+            self.hear(index, 0, me, local);
+        }
+        (0..PLACEMENTS).map(|placement| ShardId::whole(key).position(placement)).collect()
+    }
+
+    /// Takes in what a custodian said.
+    fn hear(&mut self, key: usize, placement: u8, agent: AgentId, checked: Checked) {
+        let (Some(report), Some(state)) = (self.reports.get_mut(&key), self.active.get_mut(&key))
+        else {
+            return;
+        };
+        let at = usize::from(placement.min(PLACEMENTS - 1));
+        if let CustodianSaid::Answered { held, matches, near, .. } = checked.said {
+            // A custodian is believed to hold something as far as it shows something, or nothing it holds fits.
+            let holds = held > 0
+                && (matches > 0
+                    || near > 0
+                    || !matches!(checked.said, CustodianSaid::Answered { bad: 1.., .. }));
+            state.holding[at] += usize::from(holds);
+            state.empty[at] += usize::from(!holds);
+        }
+        report.custodians.push(CustodianReport { agent, placement, said: checked.said });
+        let group = report.key;
+        for (digest, beat) in checked.matches {
+            merge(&mut self.matches, digest, beat, agent, group);
+        }
+        for digest in checked.near {
+            merge(&mut self.near, digest, None, agent, group);
+        }
+    }
+}
+
+impl KeyState {
+    fn is_placement_done(&self, placement: u8, enough: usize) -> bool {
+        let at = usize::from(placement.min(PLACEMENTS - 1));
+        self.holding[at] >= enough
+            || (self.holding == [0; PLACEMENTS as usize]
+                && self.empty[at] >= EMPTY_CUSTODIANS_ENOUGH.min(K))
+    }
+}
+
+impl Checked {
+    const fn only(said: CustodianSaid) -> Self {
+        Self { matches: Vec::new(), near: Vec::new(), said }
+    }
+}
+
+/// Verifies and evaluates what a custodian returned.
+fn check_answer(
+    now: Time,
+    services: &mut dyn Services,
+    request: &QueryRequest,
+    answer: Answer,
+) -> Checked {
+    let mut bad = 0_u16;
+    let mut verify = |bytes: &ItemBytes, services: &mut dyn Services| {
+        let item = services
+            .verify(now, bytes)
+            .and_then(|item| check_times(now, &item).map(|()| item))
+            .ok();
+        let item = item.filter(|item| !request.exclude.contains(&item.signer));
+        bad += u16::from(item.is_none());
+        item
+    };
+    let beats: Vec<_> = answer
+        .beats
+        .iter()
+        .take(FOUND_MATCHES_MAX)
+        .filter_map(|bytes| verify(bytes, services))
+        .collect();
+    let beats: Vec<_> =
+        beats.into_iter().filter(|item| matches!(item.content, Content::Beat(_))).collect();
+    let claimed: Vec<_> = answer
+        .matches
+        .iter()
+        .take(usize::from(request.limit))
+        .filter_map(|bytes| verify(bytes, services))
+        .collect();
+    let near: Vec<_> = answer.near.iter().filter_map(|bytes| verify(bytes, services)).collect();
+    let passing = evaluate_here(now, services, &request.query, &claimed);
+    let mut matches = Vec::new();
+    for (index, item) in claimed.into_iter().enumerate() {
+        if passing.contains(&index) {
+            let beat = beats.iter().find(|beat| beat.signer == item.signer).cloned();
+            matches.push((item, beat));
+        } else {
+            bad += 1;
+        }
+    }
+    let near: Vec<_> =
+        near.into_iter().filter(|item| matches!(item.content, Content::Digest(_))).collect();
+    let said = CustodianSaid::Answered {
+        held: answer.held,
+        passed: answer.passed,
+        matches: u16::try_from(matches.len()).unwrap_or(u16::MAX),
+        near: u16::try_from(near.len()).unwrap_or(u16::MAX),
+        bad,
+        set_hash: answer.set_hash,
+        truncated: answer.truncated,
+    };
+    Checked { matches, near, said }
+}
+
+/// Which of the digests match the query by this node's own evaluation.
+fn evaluate_here(
+    now: Time,
+    services: &mut dyn Services,
+    query: &[u8],
+    items: &[VerifiedItem],
+) -> BTreeSet<usize> {
+    let digests = items.iter().enumerate().filter_map(|(index, item)| match &item.content {
+        Content::Digest(digest) => {
+            Some((index, Candidate { digest, signer: &item.signer, beat: None }))
+        }
+        Content::Beat(_) | Content::Tombstone | Content::Peer(_) => None,
+    });
+    let (indexes, candidates): (Vec<_>, Vec<_>) = digests.unzip();
+    let limits =
+        EvaluationLimits { matches_max: candidates.len(), near_max: 0, cost_max: COST_MAX };
+    let evaluation = services.evaluate(now, query, &candidates, limits).unwrap_or_default();
+    evaluation.matches.into_iter().filter_map(|at| indexes.get(at).copied()).collect()
+}
+
+/// Adds a digest to what was found: the newest version stays, every custodian and key is noted.
+fn merge(
+    found: &mut BTreeMap<ItemKey, FoundDigest>,
+    item: VerifiedItem,
+    beat: Option<VerifiedItem>,
+    agent: AgentId,
+    key: GroupKey,
+) {
+    if found.len() >= FOUND_MAX && !found.contains_key(&item.key()) {
+        return;
+    }
+    let known = found.entry(item.key()).or_insert_with(|| FoundDigest {
+        item: item.clone(),
+        beat: None,
+        returned_by: Vec::new(),
+        keys: Vec::new(),
+    });
+    if item.seq > known.item.seq {
+        known.item = item;
+    }
+    if let Some(beat) = beat
+        && known.beat.as_ref().is_none_or(|old| beat.seq > old.seq)
+    {
+        known.beat = Some(beat);
+    }
+    if !known.returned_by.contains(&agent) {
+        known.returned_by.push(agent);
+    }
+    if !known.keys.contains(&key) {
+        known.keys.push(key);
+    }
+}
+
+/// Most custodians first; equal ones by key, so that the order says nothing about who answered first.
+fn by_custodians(found: BTreeMap<ItemKey, FoundDigest>) -> Vec<FoundDigest> {
+    let mut found: Vec<_> = found.into_values().collect();
+    found.sort_by_key(|digest| std::cmp::Reverse(digest.returned_by.len()));
+    found
+}

@@ -1,0 +1,245 @@
+//! Answering other nodes.
+
+use comity_capability::keys::GroupKey;
+use comity_core::{OverlayId, Time};
+
+use super::Overlay;
+use crate::contact::Contact;
+use crate::drive::{Action, ReplyToken};
+use crate::item::{
+    Candidate, Content, EvaluationLimits, ItemBytes, Reject, Services, VerifiedItem,
+};
+use crate::shard::{PLACEMENTS, Place, peer_position};
+use crate::store::Member;
+use crate::wire::{
+    Answer, CONTACTS_MAX, EXCLUDE_MAX, ErrorCode, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
+    PEER_RECORDS_MAX, QueryOutcome, QueryRequest, Request, Response, STORE_ENTRIES_MAX,
+    STORE_ITEMS_MAX, StoreEntry, StoreOutcome,
+};
+
+/// Bytes of items in one answer; contacts and framing fit beside them.
+const ANSWER_BYTES_MAX: usize = 48 * 1_024;
+/// Condition evaluations a custodian spends on one query, whatever the asker allows.
+const COST_MAX: u32 = 400_000;
+
+impl Overlay {
+    /// An authenticated peer asks. The answer comes as [`Action::Reply`] in this drain.
+    pub fn request(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        from: &Contact,
+        token: ReplyToken,
+        request: Request,
+    ) {
+        let response = if self.rates.admit(now, &from.agent) {
+            self.counters.served += 1;
+            self.table.heard(now, &from.overlay_id);
+            let response = self.answer(now, services, from, request);
+            self.probe(now, from);
+            response
+        } else {
+            self.counters.refused += 1;
+            Response::Error(ErrorCode::Busy)
+        };
+        self.actions.push_back(Action::Reply { token, response });
+        self.pump(now);
+    }
+
+    fn answer(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        from: &Contact,
+        request: Request,
+    ) -> Response {
+        match request {
+            Request::Ping => Response::Pong,
+            Request::Leaving => {
+                self.forget(from);
+                Response::Done
+            }
+            _ if !self.me.server => Response::Error(ErrorCode::NotServing),
+            Request::FindNode { target } => {
+                Response::Nodes { contacts: self.nearest(&target, from) }
+            }
+            Request::Store { items, labels, entries } => {
+                self.serve_store(now, services, from, &items, &labels, &entries)
+            }
+            Request::Query(query) => self.serve_query(now, services, from, &query),
+            Request::FindPeer { prefix, bits, target } => {
+                let records = self.custody.peer_records(now, &prefix, bits, PEER_RECORDS_MAX);
+                let records = records.into_iter().map(|item| item.bytes.clone()).collect();
+                Response::Peer { records, closer: self.nearest(&target, from) }
+            }
+        }
+    }
+
+    /// The contacts nearest to `target`, without the asker itself.
+    fn nearest(&self, target: &OverlayId, asker: &Contact) -> Vec<Contact> {
+        let mut contacts = self.table.closest(target, CONTACTS_MAX + 1);
+        contacts.retain(|contact| contact.agent != asker.agent);
+        contacts.truncate(CONTACTS_MAX);
+        contacts
+    }
+
+    fn serve_store(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        from: &Contact,
+        items: &[ItemBytes],
+        labels: &[String],
+        entries: &[StoreEntry],
+    ) -> Response {
+        if items.len() > STORE_ITEMS_MAX || entries.len() > STORE_ENTRIES_MAX {
+            return Response::Error(ErrorCode::Invalid);
+        }
+        let verified: Vec<_> = items.iter().map(|bytes| services.verify(now, bytes)).collect();
+        let prefix = self.table.counted(from);
+        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut changes = Vec::new();
+        for entry in entries {
+            let Some(item) = verified.get(usize::from(entry.item)) else {
+                return Response::Error(ErrorCode::Invalid);
+            };
+            let stored = item.clone().and_then(|item| {
+                self.check_custodian(&item, entry.place)?;
+                let label = entry.label.and_then(|label| labels.get(usize::from(label)));
+                check_group(services, &item, entry.place, label)?;
+                self.custody.offer(now, item, entry.place, prefix, &mut changes)
+            });
+            outcomes.push(match stored {
+                Ok(()) => StoreOutcome::Stored,
+                Err(reject) => {
+                    self.counters.rejected += 1;
+                    StoreOutcome::Rejected(reject)
+                }
+            });
+        }
+        self.record(changes);
+        Response::Stored { outcomes }
+    }
+
+    /// Whether this node is a custodian of the place an item is offered for.
+    fn check_custodian(&self, item: &VerifiedItem, place: Place) -> Result<(), Reject> {
+        let mine = match (place, &item.content) {
+            (Place::Shard { index, .. }, _) if index >= PLACEMENTS => false,
+            (Place::Shard { shard, index }, _) => self.keeps(&shard.position(index)),
+            (Place::Peer, Content::Peer(contact)) => {
+                self.keeps(&contact.overlay_id) || self.keeps(&peer_position(&item.signer))
+            }
+            (Place::Peer, Content::Digest(_) | Content::Beat(_) | Content::Tombstone) => false,
+        };
+        if mine { Ok(()) } else { Err(Reject::Misplaced) }
+    }
+
+    fn serve_query(
+        &self,
+        now: Time,
+        services: &mut dyn Services,
+        from: &Contact,
+        query: &QueryRequest,
+    ) -> Response {
+        let in_bounds = (1..=FOUND_MATCHES_MAX).contains(&usize::from(query.limit))
+            && query.exclude.len() <= EXCLUDE_MAX;
+        if !in_bounds || query.placement >= PLACEMENTS {
+            return Response::Error(ErrorCode::Invalid);
+        }
+        let position = query.shard.position(query.placement);
+        let closer = self.nearest(&position, from);
+        match self.evaluate_shard(now, services, query) {
+            Err(_) => Response::Error(ErrorCode::Query),
+            Ok(answer) if answer.held == 0 && !self.keeps(&position) => {
+                Response::Found { answer: QueryOutcome::NotHeld, closer }
+            }
+            Ok(answer) => Response::Found { answer: QueryOutcome::Answered(answer), closer },
+        }
+    }
+
+    /// Evaluates a query over what is held of a shard.
+    pub(super) fn evaluate_shard(
+        &self,
+        now: Time,
+        services: &mut dyn Services,
+        query: &QueryRequest,
+    ) -> Result<Answer, crate::item::QueryReject> {
+        let mut members: Vec<Member<'_>> = self.custody.members(now, &query.shard).collect();
+        let held = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        members.retain(|member| !query.exclude.contains(&member.digest.signer));
+        let candidates: Vec<_> = members.iter().filter_map(candidate).collect();
+        let limits = EvaluationLimits {
+            matches_max: usize::from(query.limit).min(FOUND_MATCHES_MAX),
+            near_max: FOUND_NEAR_MAX,
+            cost_max: query.cost_max.min(COST_MAX),
+        };
+        let evaluation = services.evaluate(now, &query.query, &candidates, limits)?;
+        let mut budget = ANSWER_BYTES_MAX;
+        let mut fits = |bytes: &ItemBytes| {
+            let left = budget.checked_sub(bytes.len());
+            budget = left.unwrap_or(budget);
+            left.is_some()
+        };
+        let (mut matches, mut beats, mut near) = (Vec::new(), Vec::new(), Vec::new());
+        let mut truncated = evaluation.truncated;
+        for member in evaluation
+            .matches
+            .iter()
+            .take(limits.matches_max)
+            .filter_map(|index| members.get(*index))
+        {
+            if !fits(&member.digest.bytes) {
+                truncated = true;
+                break;
+            }
+            matches.push(member.digest.bytes.clone());
+            if let Some(beat) =
+                member.beat.filter(|beat| !beats.contains(&beat.bytes) && fits(&beat.bytes))
+            {
+                beats.push(beat.bytes.clone());
+            }
+        }
+        for member in
+            evaluation.near.iter().take(FOUND_NEAR_MAX).filter_map(|index| members.get(*index))
+        {
+            if fits(&member.digest.bytes) {
+                near.push(member.digest.bytes.clone());
+            }
+        }
+        truncated |= usize::try_from(evaluation.passed).is_ok_and(|passed| passed > matches.len());
+        Ok(Answer {
+            matches,
+            near,
+            beats,
+            held,
+            passed: evaluation.passed,
+            truncated,
+            set_hash: self.custody.set_hash(now, &query.shard),
+        })
+    }
+}
+
+/// Whether a digest belongs to the group it is offered for.
+fn check_group(
+    services: &mut dyn Services,
+    item: &VerifiedItem,
+    place: Place,
+    label: Option<&String>,
+) -> Result<(), Reject> {
+    let (Content::Digest(_), Place::Shard { shard, .. }) = (&item.content, place) else {
+        return Ok(());
+    };
+    let belongs = label
+        .is_some_and(|label| GroupKey::of(label) == shard.group && services.admits(item, label));
+    if belongs { Ok(()) } else { Err(Reject::Misplaced) }
+}
+
+/// A shard member as the evaluator wants it.
+fn candidate<'a>(member: &Member<'a>) -> Option<Candidate<'a>> {
+    let Content::Digest(digest) = &member.digest.content else { return None };
+    let beat = member.beat.and_then(|beat| match &beat.content {
+        Content::Beat(beat) => Some(beat),
+        Content::Digest(_) | Content::Tombstone | Content::Peer(_) => None,
+    });
+    Some(Candidate { digest, signer: &member.digest.signer, beat })
+}

@@ -1,0 +1,465 @@
+//! Requests in flight and the lookups they serve.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use comity_core::{AgentId, OverlayId, Time};
+
+use super::{Overlay, Timer};
+use crate::config::{K, LOOKUP_SEEDS_MAX, LOOKUPS_MAX, REQUESTS_IN_FLIGHT_MAX};
+use crate::contact::Contact;
+use crate::drive::{Action, CommandId, Failure, RequestId};
+use crate::item::Services;
+use crate::lookup::{Breadth, Lookup, Step};
+use crate::wire::{ErrorCode, Request, Response, encoded_request_len, encoded_response_len};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LookupId(u64);
+
+/// Whom a lookup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The first lookup of a join, for the own id.
+    Join(CommandId),
+    /// Fills a bucket; part of a join, or a refresh.
+    Fill(Option<CommandId>),
+    /// A size sample; part of a join, or upkeep.
+    Sample(Option<CommandId>),
+    Closest(CommandId),
+    /// Where to store what belongs at the target.
+    Publish(CommandId),
+    Peer(CommandId),
+    Query {
+        command: CommandId,
+        /// Index into the plan's keys.
+        key: usize,
+        placement: u8,
+    },
+}
+
+impl Goal {
+    const fn command(&self) -> Option<CommandId> {
+        match self {
+            Self::Join(id)
+            | Self::Closest(id)
+            | Self::Publish(id)
+            | Self::Peer(id)
+            | Self::Query { command: id, .. } => Some(*id),
+            Self::Fill(id) | Self::Sample(id) => *id,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    lookup: Lookup,
+    goal: Goal,
+    deadline: Time,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    goal: Goal,
+    target: OverlayId,
+    breadth: Breadth,
+    seeds: Vec<Contact>,
+}
+
+/// All lookups.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    next: u64,
+    running: BTreeMap<LookupId, Running>,
+    /// Not started for want of room; bounded by what the bounded number of jobs starts at once.
+    waiting: VecDeque<Waiting>,
+    /// Those that may have something to do.
+    ready: BTreeSet<LookupId>,
+    /// Those that wait for a free request.
+    stalled: BTreeSet<LookupId>,
+}
+
+impl Lookups {
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Ends the lookups of `command` that `which` selects.
+    pub(super) fn stop(&mut self, command: CommandId, which: impl Fn(&Goal) -> bool) {
+        for (id, running) in &mut self.running {
+            if running.goal.command() == Some(command) && which(&running.goal) {
+                running.lookup.stop();
+                self.ready.insert(*id);
+            }
+        }
+        self.waiting
+            .retain(|waiting| waiting.goal.command() != Some(command) || !which(&waiting.goal));
+    }
+}
+
+/// A request without answer yet.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    to: Contact,
+    sent: Time,
+    slow_at: Time,
+    lost_at: Time,
+    purpose: Purpose,
+}
+
+/// What a request is for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// Is a table entry, or a candidate for one, alive?
+    Ping,
+    Lookup(LookupId),
+    /// Stores; `entries` index the job's items and places.
+    Store {
+        command: CommandId,
+        entries: Vec<(usize, crate::shard::Place)>,
+    },
+    Leave(CommandId),
+}
+
+impl Overlay {
+    /// An authenticated peer answers request `id`. Answers nobody waits for are ignored.
+    pub fn response(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        from: &AgentId,
+        id: RequestId,
+        response: Response,
+    ) {
+        let Some(in_flight) = self.requests.get(&id) else { return };
+        if in_flight.to.agent != *from {
+            return;
+        }
+        if let Response::Error(code) = response {
+            self.settle_failed(now, id, Failure::Refused(code));
+            self.pump(now);
+            return;
+        }
+        let Some(in_flight) = self.take_request(id) else { return };
+        self.rtt.sample(now.saturating_since(in_flight.sent));
+        self.answered(now, in_flight.to.clone());
+        self.count_bytes_received(&in_flight.purpose, &response);
+        let understood = match in_flight.purpose.clone() {
+            Purpose::Ping | Purpose::Leave(_) => {
+                self.left_told(now, &in_flight.purpose);
+                true
+            }
+            Purpose::Lookup(lookup) => {
+                self.lookup_answered(now, services, lookup, &in_flight.to, response)
+            }
+            Purpose::Store { command, entries } => {
+                self.store_answered(now, command, &in_flight.to, &entries, response)
+            }
+        };
+        if !understood {
+            self.purpose_failed(now, &in_flight, Failure::Malformed);
+        }
+        self.pump(now);
+    }
+
+    /// Request `id` could not be delivered or answered. Unknown ids are ignored.
+    pub fn failed(&mut self, now: Time, id: RequestId, failure: Failure) {
+        self.settle_failed(now, id, failure);
+        self.pump(now);
+    }
+
+    /// Sends a request if there is room for one more.
+    pub(super) fn send(
+        &mut self,
+        now: Time,
+        to: Contact,
+        request: Request,
+        purpose: Purpose,
+    ) -> bool {
+        if self.requests.len() >= REQUESTS_IN_FLIGHT_MAX || to.overlay_id == self.me.overlay_id {
+            return false;
+        }
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        let failing = match &purpose {
+            Purpose::Lookup(lookup) => {
+                self.lookups.running.get(lookup).is_some_and(|running| running.lookup.is_failing())
+            }
+            Purpose::Ping | Purpose::Store { .. } | Purpose::Leave(_) => false,
+        };
+        let hard =
+            if failing { self.config.hard_timeout_failing } else { self.config.hard_timeout };
+        let soft = (self.rtt.get() * 2).max(self.config.soft_timeout_min).min(hard);
+        let in_flight = InFlight {
+            to: to.clone(),
+            sent: now,
+            slow_at: now + soft,
+            lost_at: now + hard,
+            purpose,
+        };
+        self.timers.insert((in_flight.slow_at, Timer::Slow(id)));
+        self.timers.insert((in_flight.lost_at, Timer::Lost(id)));
+        self.counters.sent += 1;
+        let addrs = self.me.addrs.len();
+        if let Some(job) =
+            self.command_of(&in_flight.purpose).and_then(|command| self.jobs.get_mut(&command))
+        {
+            job.cost.requests += 1;
+            job.cost.bytes_sent += encoded_request_len(&request, addrs) as u64;
+        }
+        self.requests.insert(id, in_flight);
+        self.actions.push_back(Action::Send { to, id, request });
+        true
+    }
+
+    /// Whom requests in flight went to, and what for.
+    pub(super) fn requests_to(&self) -> impl Iterator<Item = (&Contact, &Purpose)> + '_ {
+        self.requests.values().map(|in_flight| (&in_flight.to, &in_flight.purpose))
+    }
+
+    /// The job a request works for.
+    fn command_of(&self, purpose: &Purpose) -> Option<CommandId> {
+        match purpose {
+            Purpose::Ping => None,
+            Purpose::Lookup(id) => self.lookups.running.get(id)?.goal.command(),
+            Purpose::Store { command, .. } | Purpose::Leave(command) => Some(*command),
+        }
+    }
+
+    fn count_bytes_received(&mut self, purpose: &Purpose, response: &Response) {
+        if let Some(job) = self.command_of(purpose).and_then(|command| self.jobs.get_mut(&command))
+        {
+            job.cost.bytes_received += encoded_response_len(response) as u64;
+        }
+    }
+
+    fn take_request(&mut self, id: RequestId) -> Option<InFlight> {
+        let in_flight = self.requests.remove(&id)?;
+        self.timers.remove(&(in_flight.slow_at, Timer::Slow(id)));
+        self.timers.remove(&(in_flight.lost_at, Timer::Lost(id)));
+        let stalled = std::mem::take(&mut self.lookups.stalled);
+        self.lookups.ready.extend(stalled);
+        Some(in_flight)
+    }
+
+    pub(super) fn request_slow(&mut self, id: RequestId) {
+        let Some(in_flight) = self.requests.get(&id) else { return };
+        if let Purpose::Lookup(lookup) = in_flight.purpose
+            && let Some(running) = self.lookups.running.get_mut(&lookup)
+        {
+            running.lookup.on_slow(&in_flight.to.overlay_id);
+            self.lookups.ready.insert(lookup);
+        }
+    }
+
+    pub(super) fn request_lost(&mut self, now: Time, id: RequestId) {
+        self.settle_failed(now, id, Failure::Timeout);
+    }
+
+    fn settle_failed(&mut self, now: Time, id: RequestId, failure: Failure) {
+        let Some(in_flight) = self.take_request(id) else { return };
+        match failure {
+            Failure::Refused(ErrorCode::NotServing) => self.forget(&in_flight.to),
+            Failure::Refused(_) | Failure::Local => {}
+            Failure::Timeout
+            | Failure::Unreachable
+            | Failure::WrongIdentity
+            | Failure::Malformed
+            | Failure::Closed => {
+                self.counters.failed += 1;
+                self.silent_peer(now, &in_flight.to);
+            }
+        }
+        self.purpose_failed(now, &in_flight, failure);
+    }
+
+    fn purpose_failed(&mut self, now: Time, in_flight: &InFlight, failure: Failure) {
+        if let Some(job) =
+            self.command_of(&in_flight.purpose).and_then(|command| self.jobs.get_mut(&command))
+        {
+            job.cost.failures += 1;
+        }
+        match &in_flight.purpose {
+            Purpose::Ping => {}
+            Purpose::Leave(_) => self.left_told(now, &in_flight.purpose),
+            Purpose::Lookup(lookup) => {
+                let Some(running) = self.lookups.running.get_mut(lookup) else { return };
+                running.lookup.on_failure(&in_flight.to.overlay_id);
+                self.lookups.ready.insert(*lookup);
+                if let Goal::Query { command, key, placement } = running.goal {
+                    self.custodian_failed(command, key, placement, &in_flight.to, failure);
+                }
+            }
+            Purpose::Store { command, entries } => {
+                self.store_failed(now, *command, &in_flight.to, entries)
+            }
+        }
+    }
+
+    // ---- lookups ----
+
+    /// Breadth of a lookup that reads.
+    pub(super) fn find_breadth(&self) -> Breadth {
+        Breadth {
+            paths: self.config.find_paths,
+            path_k: self.config.find_path_k,
+            want: K,
+            region: None,
+            alpha: self.config.alpha,
+            alpha_failing: self.config.alpha_failing,
+        }
+    }
+
+    /// Breadth of a lookup that finds where to store.
+    pub(super) fn store_breadth(&self) -> Breadth {
+        let (paths, path_k) = (self.config.store_paths, self.config.store_path_k);
+        Breadth { paths, path_k, region: Some(self.region()), ..self.find_breadth() }
+    }
+
+    /// Breadth of a lookup that only refreshes the table.
+    pub(super) fn refresh_breadth(&self) -> Breadth {
+        Breadth {
+            paths: 1,
+            path_k: self.config.refresh_k,
+            want: self.config.refresh_k,
+            ..self.find_breadth()
+        }
+    }
+
+    /// Starts a lookup from the table.
+    pub(super) fn look(&mut self, now: Time, goal: Goal, target: OverlayId, breadth: Breadth) {
+        let seeds = self.table.closest(&target, K);
+        self.look_from(now, goal, target, breadth, seeds);
+    }
+
+    /// Starts a lookup, or queues it when too many run.
+    pub(super) fn look_from(
+        &mut self,
+        now: Time,
+        goal: Goal,
+        target: OverlayId,
+        breadth: Breadth,
+        seeds: Vec<Contact>,
+    ) {
+        if self.lookups.running.len() >= LOOKUPS_MAX {
+            self.lookups.waiting.push_back(Waiting { goal, target, breadth, seeds });
+            return;
+        }
+        self.lookups.next += 1;
+        let id = LookupId(self.lookups.next);
+        let deadline = now + self.config.lookup_deadline;
+        self.timers.insert((deadline, Timer::Lookup(id)));
+        self.table.aimed(now, &target);
+        let lookup = Lookup::new(target, self.me.overlay_id, breadth, seeds);
+        self.lookups.running.insert(id, Running { lookup, goal, deadline });
+        self.lookups.ready.insert(id);
+    }
+
+    /// Lets every lookup that may have something to do go on until none has.
+    pub(super) fn pump(&mut self, now: Time) {
+        while let Some(id) = self.lookups.ready.pop_first() {
+            self.advance(now, id);
+            while self.lookups.running.len() < LOOKUPS_MAX
+                && let Some(waiting) = self.lookups.waiting.pop_front()
+            {
+                self.look_from(now, waiting.goal, waiting.target, waiting.breadth, waiting.seeds);
+            }
+        }
+    }
+
+    fn advance(&mut self, now: Time, id: LookupId) {
+        loop {
+            if self.requests.len() >= REQUESTS_IN_FLIGHT_MAX {
+                self.lookups.stalled.insert(id);
+                return;
+            }
+            let Some(running) = self.lookups.running.get_mut(&id) else { return };
+            match running.lookup.step() {
+                Step::Ask(contact) => {
+                    let (goal, target) = (running.goal, *running.lookup.target());
+                    let request = self.question(&goal, target, &contact);
+                    if !self.send(now, contact.clone(), request, Purpose::Lookup(id))
+                        && let Some(running) = self.lookups.running.get_mut(&id)
+                    {
+                        running.lookup.on_failure(&contact.overlay_id);
+                    }
+                }
+                Step::Wait => return,
+                Step::Widen => {
+                    let wide = self.table.closest(running.lookup.target(), LOOKUP_SEEDS_MAX);
+                    running.lookup.widen(wide);
+                }
+                Step::Done => return self.lookup_done(now, id),
+            }
+        }
+    }
+
+    /// What a lookup asks a contact.
+    fn question(&self, goal: &Goal, target: OverlayId, contact: &Contact) -> Request {
+        let plain = Request::FindNode { target };
+        match goal {
+            Goal::Query { command, key, placement } => {
+                self.custody_question(*command, *key, *placement, target, contact).unwrap_or(plain)
+            }
+            Goal::Peer(command) => self.peer_question(*command, target).unwrap_or(plain),
+            Goal::Join(_)
+            | Goal::Fill(_)
+            | Goal::Sample(_)
+            | Goal::Closest(_)
+            | Goal::Publish(_) => plain,
+        }
+    }
+
+    /// Returns whether the response is one that the lookup can have asked for.
+    fn lookup_answered(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        id: LookupId,
+        from: &Contact,
+        response: Response,
+    ) -> bool {
+        let Some(running) = self.lookups.running.get(&id) else { return true };
+        let goal = running.goal;
+        let contacts = match (response, goal) {
+            (Response::Nodes { contacts }, _) => contacts,
+            (Response::Found { answer, closer }, Goal::Query { command, key, placement }) => {
+                self.custodian_answered(now, services, command, key, placement, from, answer);
+                closer
+            }
+            (Response::Peer { records, closer }, Goal::Peer(command)) => {
+                self.records_found(now, services, command, from, records);
+                closer
+            }
+            _ => return false,
+        };
+        if let Some(running) = self.lookups.running.get_mut(&id) {
+            running.lookup.on_success(&from.overlay_id, contacts);
+            self.lookups.ready.insert(id);
+        }
+        true
+    }
+
+    pub(super) fn lookup_expired(&mut self, now: Time, id: LookupId) {
+        if self.lookups.running.contains_key(&id) {
+            self.lookup_done(now, id);
+        }
+    }
+
+    fn lookup_done(&mut self, now: Time, id: LookupId) {
+        let Some(running) = self.lookups.running.remove(&id) else { return };
+        self.timers.remove(&(running.deadline, Timer::Lookup(id)));
+        self.lookups.stalled.remove(&id);
+        let Running { lookup, goal, .. } = running;
+        if let Some(job) = goal.command().and_then(|command| self.jobs.get_mut(&command)) {
+            job.cost.hops = job.cost.hops.max(lookup.hops());
+        }
+        match goal {
+            Goal::Join(command) => self.joined_self(now, command, &lookup),
+            Goal::Fill(command) => self.filled(now, command),
+            Goal::Sample(command) => self.sampled(now, command, &lookup),
+            Goal::Closest(command) => self.closest_found(now, command, lookup.result()),
+            Goal::Publish(command) => self.place_found(now, command, &lookup),
+            Goal::Peer(command) => self.peer_searched(now, command, &lookup),
+            Goal::Query { command, key, .. } => self.placement_searched(now, command, key, &lookup),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Groups, shards and the places where they are kept.
+
+use comity_capability::keys::GroupKey;
+use comity_core::{AgentId, OverlayId};
+
+/// Salted placements of every shard. An attacker must eclipse all of them to hide a group.
+pub const PLACEMENTS: u8 = 2;
+/// Deepest split a shard id may name.
+pub const SHARD_DEPTH_MAX: u8 = 32;
+
+const PLACEMENT_CONTEXT: &str = "comity/placement/v1";
+const PEER_CONTEXT: &str = "comity/peer-placement/v1";
+
+/// One leaf of a group's prefix tree.
+///
+/// Depth 0 is the whole group. The id travels with its depth, so that splitting a large group needs no new wire form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId {
+    /// The group this shard belongs to.
+    pub group: GroupKey,
+    /// Number of significant leading bits of `prefix`, at most [`SHARD_DEPTH_MAX`].
+    pub depth: u8,
+    /// Leading bits of the members' split hash; bits beyond `depth` are zero.
+    pub prefix: [u8; 4],
+}
+
+impl ShardId {
+    /// The shard that holds the whole of `group`.
+    #[must_use]
+    pub const fn whole(group: GroupKey) -> Self {
+        Self { group, depth: 0, prefix: [0; 4] }
+    }
+
+    /// Whether the depth is in range and every bit of `prefix` beyond it is zero.
+    #[must_use]
+    pub fn is_canonical(&self) -> bool {
+        let prefix = u32::from_be_bytes(self.prefix);
+        self.depth <= SHARD_DEPTH_MAX && prefix.checked_shl(u32::from(self.depth)).unwrap_or(0) == 0
+    }
+
+    /// Where placement `index` of this shard lies: `BLAKE3.derive_key("comity/placement/v1", group ‖ depth ‖ prefix ‖ index)`.
+    #[must_use]
+    pub fn position(&self, index: u8) -> OverlayId {
+        let mut hasher = blake3::Hasher::new_derive_key(PLACEMENT_CONTEXT);
+        hasher.update(&self.group.0);
+        hasher.update(&[self.depth]);
+        hasher.update(&self.prefix);
+        hasher.update(&[index]);
+        OverlayId(*hasher.finalize().as_bytes())
+    }
+}
+
+/// Where the second copy of an agent's peer record lies. The first lies at its overlay id, so that an address prefix finds it.
+#[must_use]
+pub fn peer_position(agent: &AgentId) -> OverlayId {
+    let mut hasher = blake3::Hasher::new_derive_key(PEER_CONTEXT);
+    hasher.update(agent.as_bytes());
+    OverlayId(*hasher.finalize().as_bytes())
+}
+
+/// A place in the key space that items are stored under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// Placement `index` (below [`PLACEMENTS`]) of a shard: digests, beats and their tombstones.
+    Shard {
+        /// The shard.
+        shard: ShardId,
+        /// Which of the salted placements.
+        index: u8,
+    },
+    /// A peer record, kept near the agent's overlay id and near [`peer_position`].
+    Peer,
+}
+
+/// The part of the key space around a target whose nodes keep what is stored there.
+///
+/// The radius is the distance inside which `k` nodes are expected when `size` nodes are spread evenly, so nodes that an
+/// attacker adds near a target never displace honest ones (expected-distance region; OVERLAY section 3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Region {
+    /// Largest distance inside, as the leading 128 bits of the XOR.
+    radius: u128,
+}
+
+impl Region {
+    /// The region that `holders` of `size` nodes are expected in; everything when `size <= holders`.
+    #[must_use]
+    pub fn expected(holders: usize, size: u64) -> Self {
+        let holders = u128::try_from(holders).unwrap_or(u128::MAX);
+        let size = u128::from(size);
+        if size <= holders {
+            return Self { radius: u128::MAX };
+        }
+        Self { radius: (u128::MAX / size).saturating_mul(holders) }
+    }
+
+    /// This region widened `factor` times.
+    #[must_use]
+    pub const fn times(self, factor: u32) -> Self {
+        Self { radius: self.radius.saturating_mul(factor as u128) }
+    }
+
+    /// This region narrowed `divisor` times.
+    #[must_use]
+    pub fn divided(self, divisor: u32) -> Self {
+        Self { radius: self.radius / u128::from(divisor.max(1)) }
+    }
+
+    /// Whether `node` lies within the region around `target`.
+    #[must_use]
+    pub fn contains(&self, target: &OverlayId, node: &OverlayId) -> bool {
+        leading_distance(target, node) <= self.radius
+    }
+}
+
+/// The XOR distance as two halves of a 256-bit number: what tables compare by the thousand.
+pub(crate) fn halves(a: &OverlayId, b: &OverlayId) -> (u128, u128) {
+    (leading_bits(a) ^ leading_bits(b), trailing_bits(a) ^ trailing_bits(b))
+}
+
+/// The leading 128 bits of the XOR distance.
+pub(crate) fn leading_distance(a: &OverlayId, b: &OverlayId) -> u128 {
+    leading_bits(a) ^ leading_bits(b)
+}
+
+fn leading_bits(id: &OverlayId) -> u128 {
+    let mut top = [0; 16];
+    top.copy_from_slice(&id.0[..16]);
+    u128::from_be_bytes(top)
+}
+
+fn trailing_bits(id: &OverlayId) -> u128 {
+    let mut bottom = [0; 16];
+    bottom.copy_from_slice(&id.0[16..]);
+    u128::from_be_bytes(bottom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_networks_are_one_region() {
+        let everything = Region::expected(20, 20);
+        assert!(everything.contains(&OverlayId([0; 32]), &OverlayId([0xff; 32])));
+        assert_eq!(Region::expected(20, 0), everything);
+    }
+
+    #[test]
+    fn a_region_shrinks_with_the_network() {
+        let region = Region::expected(20, 40);
+        let mut near = [0; 32];
+        near[0] = 0x7f;
+        let mut far = [0; 32];
+        far[0] = 0x81;
+        assert!(region.contains(&OverlayId([0; 32]), &OverlayId(near)));
+        assert!(!region.contains(&OverlayId([0; 32]), &OverlayId(far)));
+        assert!(region.times(2).contains(&OverlayId([0; 32]), &OverlayId(far)));
+    }
+
+    #[test]
+    fn placements_and_depths_lie_apart() {
+        let shard = ShardId::whole(GroupKey([7; 32]));
+        let deeper = ShardId { depth: 1, ..shard };
+        assert_ne!(shard.position(0), shard.position(1));
+        assert_ne!(shard.position(0), deeper.position(0));
+    }
+
+    #[test]
+    fn stray_prefix_bits_are_not_canonical() {
+        let shard = ShardId::whole(GroupKey([7; 32]));
+        assert!(shard.is_canonical());
+        assert!(!ShardId { prefix: [0x80, 0, 0, 0], ..shard }.is_canonical());
+        assert!(ShardId { depth: 1, prefix: [0x80, 0, 0, 0], ..shard }.is_canonical());
+        assert!(ShardId { depth: 32, prefix: [1, 2, 3, 4], ..shard }.is_canonical());
+        assert!(!ShardId { depth: 33, ..shard }.is_canonical());
+    }
+}

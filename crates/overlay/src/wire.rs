@@ -1,0 +1,211 @@
+//! Requests and responses between nodes, and their encoding.
+
+use comity_core::{AgentId, Hash, OverlayId};
+
+use crate::contact::Contact;
+use crate::item::{ItemBytes, Reject};
+use crate::shard::{Place, ShardId};
+
+mod codec;
+
+pub use codec::{
+    WireError, decode_request, decode_response, encode_request, encode_response,
+    encoded_request_len, encoded_response_len,
+};
+
+/// Longest encoded message in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+/// Most contacts in one answer.
+pub const CONTACTS_MAX: usize = 20;
+/// Most items in one store request.
+pub const STORE_ITEMS_MAX: usize = 40;
+/// Most (item, place) pairs in one store request.
+pub const STORE_ENTRIES_MAX: usize = 256;
+/// Most labels in one store request.
+pub const STORE_LABELS_MAX: usize = 128;
+/// Most matching digests in one answer.
+pub const FOUND_MATCHES_MAX: usize = 32;
+/// Most near misses in one answer.
+pub const FOUND_NEAR_MAX: usize = 8;
+/// Most agents a query may exclude.
+pub const EXCLUDE_MAX: usize = 16;
+/// Most peer records in one answer.
+pub const PEER_RECORDS_MAX: usize = 8;
+/// Fewest bits of a peer prefix: shorter ones would enumerate the network.
+pub const PREFIX_BITS_MIN: u16 = 16;
+
+/// A request and what its sender says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFrame {
+    /// The sender answers requests, or wants to; the receiver proves it by dialling back.
+    pub server: bool,
+    /// Where the sender can be dialled, at most [`crate::ADDRS_PER_CONTACT_MAX`].
+    pub addrs: Vec<std::net::SocketAddr>,
+    /// What it asks.
+    pub request: Request,
+}
+
+/// What one node asks another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Are you there?
+    Ping,
+    /// Which servers do you know nearest to `target`?
+    FindNode {
+        /// The place.
+        target: OverlayId,
+    },
+    /// Keep these items.
+    Store {
+        /// Sealed items, at most [`STORE_ITEMS_MAX`].
+        items: Vec<ItemBytes>,
+        /// Labels of the groups that digests go to, at most [`STORE_LABELS_MAX`]: a group key is the hash of its label, and only the
+        /// label lets a custodian check that a digest belongs.
+        labels: Vec<String>,
+        /// Where each is to be kept; at most [`STORE_ENTRIES_MAX`].
+        entries: Vec<StoreEntry>,
+    },
+    /// Evaluate a query over a shard.
+    Query(QueryRequest),
+    /// Which peer records do you keep whose overlay id starts with `prefix`?
+    FindPeer {
+        /// The prefix, zeros after it.
+        prefix: OverlayId,
+        /// Its length, [`PREFIX_BITS_MIN`] to 256.
+        bits: u16,
+        /// Where this lookup is heading: near the overlay id itself or near the second placement.
+        target: OverlayId,
+    },
+    /// I am going; forget me.
+    Leaving,
+}
+
+/// One item at one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoreEntry {
+    /// Index into the request's items.
+    pub item: u8,
+    /// Where it belongs.
+    pub place: Place,
+    /// Index into the request's labels; needed for digests.
+    pub label: Option<u8>,
+}
+
+/// A query over one shard at one placement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryRequest {
+    /// The shard.
+    pub shard: ShardId,
+    /// Which salted placement of it, below [`crate::PLACEMENTS`].
+    pub placement: u8,
+    /// The query in canonical wire form, at most [`crate::QUERY_BYTES_MAX`].
+    pub query: ItemBytes,
+    /// Most matches to return, 1 to [`FOUND_MATCHES_MAX`].
+    pub limit: u16,
+    /// Most condition evaluations to spend.
+    pub cost_max: u32,
+    /// Agents not wanted, at most [`EXCLUDE_MAX`].
+    pub exclude: Vec<AgentId>,
+}
+
+/// What a node answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// I am here.
+    Pong,
+    /// Servers near the target, at most [`CONTACTS_MAX`].
+    Nodes {
+        /// The contacts.
+        contacts: Vec<Contact>,
+    },
+    /// What became of each entry of a store request, in its order.
+    Stored {
+        /// One per entry.
+        outcomes: Vec<StoreOutcome>,
+    },
+    /// What the query found.
+    Found {
+        /// The answer for the shard.
+        answer: QueryOutcome,
+        /// Servers nearer to the placement, at most [`CONTACTS_MAX`].
+        closer: Vec<Contact>,
+    },
+    /// Peer records kept here.
+    Peer {
+        /// At most [`PEER_RECORDS_MAX`] sealed records.
+        records: Vec<ItemBytes>,
+        /// Servers nearer to the target, at most [`CONTACTS_MAX`].
+        closer: Vec<Contact>,
+    },
+    /// Understood, nothing to say.
+    Done,
+    /// The request was not carried out.
+    Error(ErrorCode),
+}
+
+/// What became of one store entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StoreOutcome {
+    /// It is kept.
+    Stored,
+    /// It is not kept.
+    Rejected(Reject),
+    /// The shard is split: offer it to the shards of this depth.
+    Split {
+        /// Depth of the live leaves.
+        depth: u8,
+    },
+}
+
+/// What a custodian found in a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryOutcome {
+    /// The shard is kept here.
+    Answered(Answer),
+    /// This node does not keep that shard.
+    NotHeld,
+    /// The shard is split: ask the shards of this depth.
+    Split {
+        /// Depth of the live leaves.
+        depth: u8,
+    },
+}
+
+/// The result of evaluating a query over a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Matching digests, best first, at most [`FOUND_MATCHES_MAX`].
+    pub matches: Vec<ItemBytes>,
+    /// Near misses, at most [`FOUND_NEAR_MAX`].
+    pub near: Vec<ItemBytes>,
+    /// Live beats of the publishers of `matches`.
+    pub beats: Vec<ItemBytes>,
+    /// Digests in the shard.
+    pub held: u32,
+    /// Digests that matched before the limit.
+    pub passed: u32,
+    /// The cost or size budget ran out.
+    pub truncated: bool,
+    /// Hash over (signer, subject, seq) of the shard's digests in order: equal custodians say equal hashes.
+    pub set_hash: Hash,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum ErrorCode {
+    /// Too many requests from this peer.
+    #[error("the peer is busy, ask later")]
+    Busy,
+    /// The request breaks a rule.
+    #[error("the peer finds the request not valid")]
+    Invalid,
+    /// The query does not parse there.
+    #[error("the peer cannot evaluate the query")]
+    Query,
+    /// The peer does not serve (it is a client).
+    #[error("the peer does not serve requests")]
+    NotServing,
+    /// A code of a later version.
+    #[error("the peer answered with unknown error {0}")]
+    Other(u16),
+}

@@ -1,0 +1,251 @@
+//! Custody rules against a naive model: random offers, time passing, sweeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use comity_capability::keys::GroupKey;
+use comity_core::Time;
+use comity_overlay::store::Custody;
+use comity_overlay::{
+    CustodyChange, CustodyRow, ITEMS_PER_PREFIX_MAX, ITEMS_PER_PUBLISHER_MAX, IpPrefix, ItemKey,
+    ItemKind, Place, Reject, SHARD_DIGESTS_MAX, ShardId,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::fake::{Item, agent};
+use crate::net::START;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn place(group: u8) -> Place {
+    Place::Shard { shard: ShardId::whole(GroupKey([group; 32])), index: 0 }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Offer {
+        signer: usize,
+        kind: ItemKind,
+        subject: u64,
+        seq: u64,
+        life_min: u32,
+        value: u64,
+        group: u8,
+    },
+    Pass(u32),
+    Sweep,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let kind = prop_oneof![4 => Just(ItemKind::Digest), 1 => Just(ItemKind::Beat), 1 => Just(ItemKind::Tombstone), 1 => Just(ItemKind::Peer)];
+    let offer = (0_usize..3, kind, 0_u64..3, 1_u64..5, 0_u32..60, 0_u64..2, 0_u8..3);
+    prop_oneof![
+        10 => offer.prop_map(|(signer, kind, subject, seq, life_min, value, group)| {
+            Op::Offer { signer, kind, subject, seq, life_min, value, group }
+        }),
+        2 => (1_u32..20).prop_map(Op::Pass),
+        1 => Just(Op::Sweep),
+    ]
+}
+
+/// What is held: the item and its shards.
+type Model = BTreeMap<ItemKey, (Item, BTreeSet<ShardId>)>;
+
+/// The rules, spelled out without indexes. `None`: accepted.
+fn model_offer(model: &mut Model, now: Time, item: Item, place: Place) -> Option<Reject> {
+    let key = item.verified().key();
+    if item.expires <= now || item.expires <= item.issued {
+        return Some(Reject::Expired);
+    }
+    let proper = match item.kind {
+        ItemKind::Digest => key.subject.is_some(),
+        ItemKind::Beat | ItemKind::Peer => key.subject.is_none(),
+        ItemKind::Tombstone => true,
+    };
+    if !proper || (item.kind == ItemKind::Peer) != (place == Place::Peer) {
+        return Some(Reject::Malformed);
+    }
+    let covers = |tombstone: &ItemKey, digest: &ItemKey| {
+        tombstone.signer == digest.signer
+            && (tombstone.subject.is_none() || tombstone.subject == digest.subject)
+    };
+    let is_retired = |(held, (tombstone, _)): (&ItemKey, &(Item, BTreeSet<ShardId>))| {
+        held.kind == ItemKind::Tombstone
+            && covers(held, &key)
+            && tombstone.seq >= item.seq
+            && tombstone.expires > now
+    };
+    if item.kind == ItemKind::Digest && model.iter().any(is_retired) {
+        return Some(Reject::Stale);
+    }
+    if item.kind == ItemKind::Beat
+        && !model.keys().any(|held| held.signer == key.signer && held.kind == ItemKind::Digest)
+    {
+        return Some(Reject::Orphan);
+    }
+    let mut shards = BTreeSet::new();
+    if let Some((held, kept)) = model.get(&key) {
+        let later_beat =
+            item.kind == ItemKind::Beat && held.seq == item.seq && item.issued != held.issued;
+        let newer = item.seq > held.seq || (later_beat && item.issued > held.issued);
+        match () {
+            () if item.seq < held.seq || (later_beat && item.issued < held.issued) => {
+                return Some(Reject::Stale);
+            }
+            () if !newer && held.seal() != item.seal() => return Some(Reject::Conflict),
+            () if !newer => shards.clone_from(kept),
+            () => {}
+        }
+    }
+    if item.kind == ItemKind::Tombstone {
+        model.retain(|held, (digest, _)| {
+            held.kind != ItemKind::Digest || !covers(&key, held) || digest.seq > item.seq
+        });
+        drop_orphans(model);
+    }
+    if let (ItemKind::Digest, Place::Shard { shard, .. }) = (item.kind, place) {
+        shards.insert(shard);
+    }
+    model.insert(key, (item, shards));
+    None
+}
+
+fn drop_orphans(model: &mut Model) {
+    let publishers: BTreeSet<_> =
+        model.keys().filter(|key| key.kind == ItemKind::Digest).map(|key| key.signer).collect();
+    model.retain(|key, _| key.kind != ItemKind::Beat || publishers.contains(&key.signer));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_model(ops in vec(op(), 1..120)) {
+        let mut custody = Custody::new(1 << 20);
+        let mut model = Model::new();
+        let mut persisted: BTreeMap<ItemKey, CustodyRow> = BTreeMap::new();
+        let mut now = START;
+        for op in ops {
+            let mut changes = Vec::new();
+            match op {
+                Op::Offer { signer, kind, subject, seq, life_min, value, group } => {
+                    let subject = if kind == ItemKind::Peer { 0 } else { subject };
+                    let item = Item { kind, signer: agent(signer), subject, seq, issued: now, expires: now + MINUTE * life_min, value };
+                    let place = if kind == ItemKind::Peer { Place::Peer } else { place(group) };
+                    let got = custody.offer(now, item.verified(), place, None, &mut changes).err();
+                    prop_assert_eq!(got, model_offer(&mut model, now, item, place));
+                }
+                Op::Pass(minutes) => now += MINUTE * minutes,
+                Op::Sweep => {
+                    custody.sweep(now, &mut changes);
+                    model.retain(|_, (item, _)| item.expires > now);
+                    drop_orphans(&mut model);
+                }
+            }
+            for change in changes {
+                match change {
+                    CustodyChange::Put { key, row } => {
+                        persisted.insert(key, row);
+                    }
+                    CustodyChange::Remove { key } => {
+                        prop_assert!(persisted.remove(&key).is_some(), "removed what was not there");
+                    }
+                }
+            }
+            let expected: BTreeMap<_, _> = model
+                .iter()
+                .map(|(key, (item, shards))| (*key, CustodyRow { bytes: item.seal(), shards: shards.iter().copied().collect() }))
+                .collect();
+            prop_assert_eq!(custody.rows().collect::<BTreeMap<_, _>>(), expected);
+            prop_assert_eq!(&custody.rows().collect::<BTreeMap<_, _>>(), &persisted);
+            for group in 0..3 {
+                let shard = ShardId::whole(GroupKey([group; 32]));
+                let live = model.values().filter(|(item, shards)| shards.contains(&shard) && item.expires > now).count();
+                prop_assert_eq!(custody.members(now, &shard).count(), live);
+            }
+        }
+        custody.sweep(Time::MAX, &mut Vec::new());
+        prop_assert!(custody.is_empty());
+        prop_assert_eq!(custody.bytes(), 0);
+        prop_assert_eq!(custody.shards().count(), 0);
+    }
+}
+
+fn digest(signer: usize, subject: u64) -> Item {
+    Item::digest(agent(signer), subject, 0, START, START + MINUTE)
+}
+
+fn offer(custody: &mut Custody, item: &Item, prefix: Option<IpPrefix>) -> Result<(), Reject> {
+    custody.offer(START, item.verified(), place(1), prefix, &mut Vec::new())
+}
+
+#[test]
+fn a_publisher_has_a_quota() {
+    let mut custody = Custody::new(1 << 20);
+    for subject in 1..=ITEMS_PER_PUBLISHER_MAX as u64 {
+        offer(&mut custody, &digest(1, subject), None).unwrap();
+    }
+    assert_eq!(offer(&mut custody, &digest(1, 1_000), None), Err(Reject::Quota));
+    assert_eq!(
+        offer(&mut custody, &Item { seq: 2, ..digest(1, 1) }, None),
+        Ok(()),
+        "replacing is not adding"
+    );
+    assert_eq!(offer(&mut custody, &digest(2, 1), None), Ok(()), "others are not affected");
+}
+
+#[test]
+fn a_network_prefix_has_a_quota() {
+    let mut custody = Custody::new(1 << 30);
+    let prefix = Some(IpPrefix::V4([192, 0, 2]));
+    let mut stored = 0;
+    for signer in 0..18 {
+        for subject in 1..=60 {
+            // Over several shards, whose own cap is not meant here.
+            let place = place(u8::try_from(signer).unwrap());
+            stored += usize::from(
+                custody
+                    .offer(
+                        START,
+                        digest(signer, subject).verified(),
+                        place,
+                        prefix,
+                        &mut Vec::new(),
+                    )
+                    .is_ok(),
+            );
+        }
+    }
+    assert_eq!(stored, ITEMS_PER_PREFIX_MAX);
+    assert_eq!(offer(&mut custody, &digest(20, 1), Some(IpPrefix::V4([192, 0, 3]))), Ok(()));
+}
+
+#[test]
+fn a_shard_and_the_whole_have_a_cap() {
+    let mut custody = Custody::new(1 << 30);
+    let mut stored = 0;
+    for signer in 0..18 {
+        for subject in 1..=60 {
+            stored += usize::from(offer(&mut custody, &digest(signer, subject), None).is_ok());
+        }
+    }
+    assert_eq!(stored, SHARD_DIGESTS_MAX);
+    let mut small = Custody::new(1_000);
+    assert_eq!(offer(&mut small, &digest(1, 1), None), Ok(()));
+    assert_eq!(offer(&mut small, &digest(1, 2), None), Ok(()));
+    assert_eq!(offer(&mut small, &digest(1, 3), None), Err(Reject::Quota));
+}
+
+#[test]
+fn set_hashes_tell_holdings_apart() {
+    let shard = ShardId::whole(GroupKey([1; 32]));
+    let (mut a, mut b) = (Custody::new(1 << 20), Custody::new(1 << 20));
+    for subject in [1, 2, 3] {
+        offer(&mut a, &digest(1, subject), None).unwrap();
+        offer(&mut b, &digest(1, 4 - subject), None).unwrap();
+    }
+    assert_eq!(a.set_hash(START, &shard), b.set_hash(START, &shard));
+    offer(&mut b, &Item { seq: 2, ..digest(1, 2) }, None).unwrap();
+    assert_ne!(a.set_hash(START, &shard), b.set_hash(START, &shard));
+}

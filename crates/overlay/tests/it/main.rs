@@ -1,0 +1,18 @@
+//! Behaviour of the overlay at its public interface.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets what it does not expect has to panic"
+)]
+
+mod custody;
+mod determinism;
+mod directory;
+mod fake;
+mod limits;
+mod net;
+mod network;
+mod small;
+mod table;
+mod wire;

@@ -1,0 +1,308 @@
+//! A network in memory: one event loop, one fixed delay, virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use comity_capability::keys::GroupKey;
+use comity_core::{AgentId, Time};
+use comity_overlay::wire::{decode_request, decode_response, encode_request, encode_response};
+use comity_overlay::{
+    Action, Command, CommandId, Config, Contact, CustodyChange, CustodyRow, ItemKey, Outcome,
+    Overlay, Publication, Query, QueryReport, QueryStep, ReplyToken, Request, RequestFrame,
+    RequestId, Response,
+};
+
+use crate::fake::{Fake, Item, contact, place};
+
+pub(crate) const START: Time = Time(1_800_000_000_000_000);
+const DELAY: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+enum Event {
+    Request { from: usize, to: usize, id: RequestId, request: Request },
+    Response { from: usize, to: usize, id: RequestId, response: Response },
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) overlay: Overlay,
+    pub(crate) alive: bool,
+    pub(crate) rows: BTreeMap<ItemKey, CustodyRow>,
+    pub(crate) renewals: BTreeSet<ItemKey>,
+}
+
+pub(crate) struct Net {
+    pub(crate) now: Time,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) services: Fake,
+    /// Messages go through their encoding.
+    encoded: bool,
+    by_agent: BTreeMap<AgentId, usize>,
+    events: BTreeMap<(Time, u64), Event>,
+    wakes: BTreeSet<(Time, usize)>,
+    wake_of: BTreeMap<usize, Time>,
+    outcomes: BTreeMap<(usize, CommandId), Outcome>,
+    next_event: u64,
+    /// Everything that happened, for comparison between runs.
+    pub(crate) trace: Vec<String>,
+    pub(crate) tracing: bool,
+}
+
+impl Net {
+    pub(crate) fn new(encoded: bool) -> Self {
+        Self {
+            now: START,
+            nodes: Vec::new(),
+            services: Fake::default(),
+            encoded,
+            by_agent: BTreeMap::new(),
+            events: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            wake_of: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            next_event: 0,
+            trace: Vec::new(),
+            tracing: false,
+        }
+    }
+
+    /// `count` nodes, each joined through an earlier one.
+    pub(crate) fn grown(count: usize, encoded: bool) -> Self {
+        let mut net = Self::new(encoded);
+        for index in 0..count {
+            net.add(Config::default());
+            let seeds = if index == 0 { Vec::new() } else { vec![contact(index / 2), contact(0)] };
+            let outcome = net.run_command(index, Command::Join { seeds });
+            assert!(matches!(outcome, Outcome::Joined(_)), "{index}: {outcome:?}");
+        }
+        net
+    }
+
+    pub(crate) fn add(&mut self, config: Config) -> usize {
+        let index = self.nodes.len();
+        let me = contact(index);
+        self.by_agent.insert(me.agent, index);
+        let mut seed = [3; 32];
+        seed[0] = u8::try_from(index % 251).unwrap();
+        seed[1] = u8::try_from(index / 251).unwrap();
+        let overlay = Overlay::new(config, me, seed, self.now);
+        self.nodes.push(Node {
+            overlay,
+            alive: true,
+            rows: BTreeMap::new(),
+            renewals: BTreeSet::new(),
+        });
+        self.drain(index);
+        index
+    }
+
+    /// Replaces a node by a fresh one that remembers nothing but what is given to it afterwards.
+    pub(crate) fn restart(&mut self, index: usize) {
+        let overlay = Overlay::new(Config::default(), contact(index), [99; 32], self.now);
+        self.nodes[index].overlay = overlay;
+        self.nodes[index].alive = true;
+        self.drain(index);
+    }
+
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.nodes[index].alive = false;
+        if let Some(wake) = self.wake_of.remove(&index) {
+            self.wakes.remove(&(wake, index));
+        }
+    }
+
+    pub(crate) fn command(&mut self, index: usize, command: Command) -> CommandId {
+        let id = self.nodes[index].overlay.command(self.now, &mut self.services, command);
+        self.drain(index);
+        id
+    }
+
+    /// Runs until the command is done.
+    pub(crate) fn run_command(&mut self, index: usize, command: Command) -> Outcome {
+        let id = self.command(index, command);
+        let limit = self.now + Duration::from_secs(300);
+        loop {
+            if let Some(outcome) = self.outcomes.remove(&(index, id)) {
+                return outcome;
+            }
+            assert!(self.step(limit), "command {id:?} of node {index} never ended");
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, duration: Duration) {
+        let limit = self.now + duration;
+        while self.step(limit) {}
+        self.now = limit;
+    }
+
+    /// Carries out the next event, unless it lies after `limit`.
+    fn step(&mut self, limit: Time) -> bool {
+        let event = self.events.keys().next().copied();
+        let wake = self.wakes.first().copied();
+        let event_first = match (event, wake) {
+            (None, None) => return false,
+            (Some((at, _)), Some((wake, _))) => at <= wake,
+            (event, _) => event.is_some(),
+        };
+        let at = if event_first { event.unwrap().0 } else { wake.unwrap().0 };
+        if at > limit {
+            return false;
+        }
+        self.now = self.now.max(at);
+        let index = if event_first {
+            let event = self.events.remove(&event.unwrap()).unwrap();
+            self.deliver(event)
+        } else {
+            let (_, index) = wake.unwrap();
+            self.nodes[index].overlay.timeout(self.now);
+            index
+        };
+        self.drain(index);
+        true
+    }
+
+    fn deliver(&mut self, event: Event) -> usize {
+        match event {
+            Event::Request { from, to, id, request } => {
+                let asker = self.nodes[from].overlay.me().clone();
+                let node = &mut self.nodes[to];
+                if node.alive {
+                    // The token carries what the shell's session would remember.
+                    let token = ReplyToken((from as u64) << 40 | id.0);
+                    node.overlay.request(self.now, &mut self.services, &asker, token, request);
+                }
+                to
+            }
+            Event::Response { from, to, id, response } => {
+                let agent = self.nodes[from].overlay.me().agent;
+                let node = &mut self.nodes[to];
+                if node.alive {
+                    node.overlay.response(self.now, &mut self.services, &agent, id, response);
+                }
+                to
+            }
+        }
+    }
+
+    fn drain(&mut self, index: usize) {
+        while let Some(action) = self.nodes[index].overlay.poll_action() {
+            if self.tracing {
+                self.trace.push(format!("{} {index} {action:?}", self.now.0));
+            }
+            self.act(index, action);
+        }
+        if let Some(old) = self.wake_of.remove(&index) {
+            self.wakes.remove(&(old, index));
+        }
+        if let Some((due, _)) =
+            self.nodes[index].overlay.poll_timeout().filter(|_| self.nodes[index].alive)
+        {
+            self.wakes.insert((due, index));
+            self.wake_of.insert(index, due);
+        }
+    }
+
+    fn act(&mut self, index: usize, action: Action) {
+        match action {
+            Action::Send { to, id, request } => {
+                let me = self.nodes[index].overlay.me();
+                let request = if self.encoded {
+                    let frame =
+                        RequestFrame { server: me.server, addrs: me.addrs.clone(), request };
+                    let decoded = decode_request(&encode_request(&frame)).unwrap();
+                    assert_eq!(decoded, frame);
+                    decoded.request
+                } else {
+                    request
+                };
+                if let Some(to) = self.by_agent.get(&to.agent).copied() {
+                    self.post(Event::Request { from: index, to, id, request });
+                }
+            }
+            Action::Reply { token, response } => {
+                let response = if self.encoded {
+                    let decoded =
+                        decode_response(&encode_response(&response), &mut self.services).unwrap();
+                    assert_eq!(decoded, response);
+                    decoded
+                } else {
+                    response
+                };
+                let to = usize::try_from(token.0 >> 40).unwrap();
+                let id = RequestId(token.0 & ((1 << 40) - 1));
+                self.post(Event::Response { from: index, to, id, response });
+            }
+            Action::Done { command, outcome } => {
+                let before = self.outcomes.insert((index, command), outcome);
+                assert!(before.is_none(), "two outcomes of one command");
+            }
+            Action::Custody(CustodyChange::Put { key, row }) => {
+                self.nodes[index].rows.insert(key, row);
+            }
+            Action::Custody(CustodyChange::Remove { key }) => {
+                self.nodes[index].rows.remove(&key);
+            }
+            Action::Peers(_) => {}
+            Action::Renew(key) => {
+                self.nodes[index].renewals.insert(key);
+            }
+        }
+    }
+
+    fn post(&mut self, event: Event) {
+        self.next_event += 1;
+        self.events.insert((self.now + DELAY, self.next_event), event);
+    }
+
+    // ---- what tests say ----
+
+    pub(crate) fn publish(
+        &mut self,
+        index: usize,
+        items: Vec<Publication>,
+    ) -> comity_overlay::PublishReport {
+        match self.run_command(index, Command::Publish { items }) {
+            Outcome::Published(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A digest of node `index` valid for `life`.
+    pub(crate) fn digest(&self, index: usize, subject: u64, value: u64, life: Duration) -> Item {
+        Item::digest(self.agent(index), subject, value, self.now, self.now + life)
+    }
+
+    pub(crate) fn agent(&self, index: usize) -> AgentId {
+        self.nodes[index].overlay.me().agent
+    }
+
+    pub(crate) fn contact(&self, index: usize) -> Contact {
+        let agent = self.agent(index);
+        Contact { overlay_id: place(&agent), ..self.nodes[index].overlay.me().clone() }
+    }
+
+    pub(crate) fn find(&mut self, index: usize, labels: &[&str], least: u64) -> QueryReport {
+        let keys = labels.iter().map(|label| GroupKey::of(label)).collect();
+        self.query(index, vec![QueryStep { keys, complete: false }], least, 0)
+    }
+
+    pub(crate) fn query(
+        &mut self,
+        index: usize,
+        steps: Vec<QueryStep>,
+        least: u64,
+        want: usize,
+    ) -> QueryReport {
+        let query = Query {
+            steps,
+            query: least.to_be_bytes().to_vec(),
+            want,
+            limit: 32,
+            exclude: Vec::new(),
+        };
+        match self.run_command(index, Command::Query(query)) {
+            Outcome::Answers(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+}
