@@ -1,0 +1,414 @@
+//! The typed client: one connection per request over the node's Unix socket.
+//!
+//! A connection per request costs some tens of microseconds on a Unix socket and buys the simplest possible rule for
+//! cancellation: dropping a future or a [`CallStream`] closes its connection, and the node stops that work and no other.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+use crate::types::{
+    CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
+    Exit, FindRequest, FindResponse, Groups, Peers, PingRequest, PingResponse, ResolveRequest,
+    ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+};
+use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
+
+/// Why a request to the node failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nothing listens on the socket.
+    #[error("no node is running in {}: start one with `comity up`", home.display())]
+    NotRunning {
+        /// The home directory the socket belongs to.
+        home: PathBuf,
+    },
+    /// The socket exists but cannot be used.
+    #[error("cannot talk to the node at {}: {source}", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The node closed the connection before the answer was complete.
+    #[error("the node closed the connection before it had answered; its log says why")]
+    Closed(#[source] Option<hyper::Error>),
+    /// The answer exceeds [`MAX_RESPONSE_BYTES`] (or an event [`MAX_EVENT_BYTES`]).
+    #[error("the answer is larger than {limit} bytes; ask for a stream or for less")]
+    TooLarge {
+        /// The limit it exceeds.
+        limit: usize,
+    },
+    /// The answer is not what this version of the API promises.
+    #[error(
+        "the node's answer to {route} is not understood ({reason}); are node and client of the same version?"
+    )]
+    NotUnderstood {
+        /// Method and path.
+        route: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The request cannot be written as JSON.
+    #[error("the request cannot be written as JSON: {0}")]
+    Request(serde_json::Error),
+    /// The node answered with an error.
+    #[error("{0}")]
+    Api(ErrorInfo),
+}
+
+impl ClientError {
+    /// The error as the API would state it, with code and hint, for output.
+    #[must_use]
+    pub fn info(&self) -> ErrorInfo {
+        let code = match self {
+            Self::Api(info) => return info.clone(),
+            Self::NotRunning { .. } => ErrorCode::NotRunning,
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                ErrorCode::NotPermitted
+            }
+            Self::Connect { .. } => ErrorCode::NotRunning,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::Request(_) => ErrorCode::BadRequest,
+            Self::Closed(_) | Self::NotUnderstood { .. } => ErrorCode::Internal,
+        };
+        ErrorInfo::new(code, self.to_string())
+    }
+
+    /// Exit code of a command that ends with this error.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.info().code.exit()
+    }
+}
+
+/// A client of one node. Cheap to clone; holds no connection.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the node that listens on `socket`, which is tried once.
+    ///
+    /// # Errors
+    /// [`ClientError::NotRunning`] when nobody listens there, [`ClientError::Connect`] when the socket cannot be used.
+    pub async fn connect(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
+        let client = Self { socket: socket.into() };
+        client.dial().await?;
+        Ok(client)
+    }
+
+    /// The socket it talks to.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `GET /v1/status`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// `POST /v1/serve`: checks, tries out or publishes a capability.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `bad_manifest` carries the findings.
+    pub async fn serve(&self, request: &ServeRequest) -> Result<ServeResponse, ClientError> {
+        self.post("/v1/serve", request).await
+    }
+
+    /// `GET /v1/capabilities`: what the node serves.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn capabilities(&self) -> Result<Capabilities, ClientError> {
+        self.get("/v1/capabilities").await
+    }
+
+    /// `DELETE /v1/capabilities/{name}`: stops serving and withdraws the declaration.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `not_found` when nothing of that name is served.
+    pub async fn unserve(&self, name: &str) -> Result<Done, ClientError> {
+        self.json(Method::DELETE, &format!("/v1/capabilities/{}", path_segment(name)), None).await
+    }
+
+    /// `POST /v1/find`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `bad_query` when the query does not parse.
+    pub async fn find(&self, request: &FindRequest) -> Result<FindResponse, ClientError> {
+        self.post("/v1/find", request).await
+    }
+
+    /// `GET /v1/show/{target}`; `target` is an agent in any text form or `AGENT/CAPABILITY`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn show(&self, target: &str) -> Result<ShowResponse, ClientError> {
+        let path = target.split('/').map(path_segment).collect::<Vec<_>>().join("/");
+        self.get(&format!("/v1/show/{path}")).await
+    }
+
+    /// `POST /v1/call`, the answer in one piece.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn call(&self, request: &CallRequest) -> Result<CallResponse, ClientError> {
+        self.post("/v1/call", request).await
+    }
+
+    /// `POST /v1/call` as a stream of events. Dropping the stream cancels the call at the far end.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the call is refused before the stream starts; later failures are an event.
+    pub async fn call_stream(&self, request: &CallRequest) -> Result<CallStream, ClientError> {
+        let body = serde_json::to_vec(request).map_err(ClientError::Request)?;
+        let (connection, response) =
+            self.send(Method::POST, "/v1/call", Some(body), "text/event-stream").await?;
+        if !response.status().is_success() {
+            return Err(error_of("POST /v1/call", response).await);
+        }
+        let events = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+        if !events {
+            return Err(not_understood("POST /v1/call", "not an event stream"));
+        }
+        Ok(CallStream {
+            _connection: connection,
+            body: response.into_body(),
+            reader: SseReader::new(MAX_EVENT_BYTES),
+            ready: VecDeque::new(),
+            ended: false,
+        })
+    }
+
+    /// `POST /v1/ping`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ping(&self, request: &PingRequest) -> Result<PingResponse, ClientError> {
+        self.post("/v1/ping", request).await
+    }
+
+    /// `GET /v1/peers`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn peers(&self) -> Result<Peers, ClientError> {
+        self.get("/v1/peers").await
+    }
+
+    /// `GET /v1/groups`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn groups(&self) -> Result<Groups, ClientError> {
+        self.get("/v1/groups").await
+    }
+
+    /// `POST /v1/resolve`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `ambiguous` when a handle means several agents.
+    pub async fn resolve(&self, request: &ResolveRequest) -> Result<ResolveResponse, ClientError> {
+        self.post("/v1/resolve", request).await
+    }
+
+    /// `POST /v1/shutdown`: asks the node to stop. It answers first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn shutdown(&self) -> Result<Done, ClientError> {
+        self.json(Method::POST, "/v1/shutdown", None).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.json(Method::GET, path, None).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(ClientError::Request)?;
+        self.json(Method::POST, path, Some(body)).await
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
+        let route = format!("{method} {path}");
+        let (_connection, response) = self.send(method, path, body, "application/json").await?;
+        if !response.status().is_success() {
+            return Err(error_of(&route, response).await);
+        }
+        let bytes = collect(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| not_understood(&route, &error.to_string()))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        accept: &str,
+    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+        let stream = self.dial().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| ClientError::Closed(Some(error)))?;
+        let connection = Connection(tokio::spawn(async move {
+            // A failing connection shows as the failing request that waits on it.
+            let _ = connection.await;
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "comity")
+            .header(ACCEPT, accept)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|error| not_understood(path, &error.to_string()))?;
+        let response =
+            sender.send_request(request).await.map_err(|error| ClientError::Closed(Some(error)))?;
+        Ok((connection, response))
+    }
+
+    async fn dial(&self) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(&self.socket).await.map_err(|source| {
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+                let home = self.socket.parent().unwrap_or(&self.socket).to_owned();
+                ClientError::NotRunning { home }
+            } else {
+                ClientError::Connect { socket: self.socket.clone(), source }
+            }
+        })
+    }
+}
+
+/// A streamed call. Dropping it closes the connection, which cancels the call at the far end.
+#[derive(Debug)]
+pub struct CallStream {
+    _connection: Connection,
+    body: Incoming,
+    reader: SseReader,
+    ready: VecDeque<crate::SseEvent>,
+    ended: bool,
+}
+
+impl CallStream {
+    /// The next event; `None` after the last one (`done` or `error`). Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`] when the node goes away before the last event; the call's outcome is then unknown.
+    pub async fn next(&mut self) -> Result<Option<CallEvent>, ClientError> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            if let Some(event) = self.ready.pop_front() {
+                let event = CallEvent::parse(&event.name, &event.data)
+                    .map_err(|error| not_understood("POST /v1/call", &error.to_string()))?;
+                let Some(event) = event else { continue };
+                self.ended = event.is_last();
+                return Ok(Some(event));
+            }
+            let frame = match self.body.frame().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Err(ClientError::Closed(Some(error))),
+                None => return Err(ClientError::Closed(None)),
+            };
+            let Ok(bytes) = frame.into_data() else { continue };
+            let mut events = Vec::new();
+            self.reader.feed(&bytes, &mut events).map_err(|error| match error {
+                SseError::TooLarge { limit } => ClientError::TooLarge { limit },
+                SseError::NotUtf8 => not_understood("POST /v1/call", &error.to_string()),
+            })?;
+            self.ready.extend(events);
+        }
+    }
+}
+
+/// Owner of the task that drives a connection; closes the connection when dropped.
+#[derive(Debug)]
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn error_of(route: &str, response: Response<Incoming>) -> ClientError {
+    let status = response.status();
+    match collect(response).await {
+        Ok(bytes) => match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(body) => ClientError::Api(body.error),
+            Err(_) => {
+                not_understood(route, &format!("status {} without an error body", describe(status)))
+            }
+        },
+        Err(error) => error,
+    }
+}
+
+fn describe(status: StatusCode) -> String {
+    status.to_string()
+}
+
+async fn collect(response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    match Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => Err(match error.downcast::<hyper::Error>() {
+            Ok(error) => ClientError::Closed(Some(*error)),
+            Err(_) => ClientError::TooLarge { limit: MAX_RESPONSE_BYTES },
+        }),
+    }
+}
+
+fn not_understood(route: &str, reason: &str) -> ClientError {
+    ClientError::NotUnderstood { route: route.to_owned(), reason: reason.to_owned() }
+}
+
+/// Percent-encodes one path segment (RFC 3986 section 3.3): everything but unreserved characters and `:`, `@`.
+fn path_segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'@' => {
+                out.push(char::from(byte));
+            }
+            _ => {
+                out.push('%');
+                for nibble in [byte >> 4, byte & 15] {
+                    out.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
+                }
+            }
+        }
+    }
+    out
+}
