@@ -1,0 +1,233 @@
+//! The local API's operations, carried out by a node.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use comity_api::types::{
+    AgentForms, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo,
+    FindRequest, FindResponse, Group, GroupLabel, Groups, MAX_PINGS, Peer, PeerCounts, Peers, Ping, PingRequest,
+    PingResponse, Publication, ResolveRequest, ResolveResponse, Role, ServeRequest, ServeResponse, ServedCapability,
+    SessionState, ShowResponse, SpecialistState, Status,
+};
+use comity_capability::keys::{self, GroupKey};
+use comity_core::Position;
+use comity_overlay::ItemKind;
+use futures_util::StreamExt;
+
+use crate::calls::{call_error, is_public};
+use crate::find::{declaration, label};
+use crate::node::Node;
+use crate::server::{Backend, CallEvents};
+use crate::transport::Protocol;
+
+/// How long a name may take to resolve unless the request says otherwise.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl Backend for Node {
+    async fn status(&self) -> Result<Status, ErrorInfo> {
+        let info = self.info();
+        let inner = &self.inner;
+        let snapshot = inner.directory.inspect().await.ok_or_else(shutting_down)?;
+        let links = *inner.transport.counts().borrow();
+        let served = inner.registry.all();
+        let sum = |count: fn(&crate::registry::Served) -> u64| served.iter().map(|served| count(served)).sum();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent: self.name_of(&info.agent),
+            network: info.network.clone(),
+            mint_bits: info.mint_bits,
+            pid: std::process::id(),
+            home: inner.home.as_ref().map(|home| home.root().display().to_string()).unwrap_or_default(),
+            started_at_ms: info.started.as_millis(),
+            uptime_ms: u64::try_from(inner.clock.now().saturating_since(info.started).as_millis()).unwrap_or(u64::MAX),
+            listen: inner.transport.local_addrs(),
+            reachable_at: info.addrs.clone(),
+            ticket: info.ticket.clone(),
+            role: Role::Server,
+            join: self.join_state(),
+            peers: PeerCounts {
+                connected: count(links.live),
+                parked: count(links.known.saturating_sub(links.live)),
+                routing: count(snapshot.stats.peers),
+                known: count(snapshot.peers.len()),
+            },
+            network_size: Some(snapshot.stats.size_estimate),
+            custody: CustodyCounts {
+                groups: count(snapshot.groups.len()),
+                shards: count(snapshot.stats.custody_shards),
+                digests: snapshot.groups.iter().map(|group| u64::from(group.digests)).sum(),
+                bytes: snapshot.stats.custody_bytes as u64,
+            },
+            capabilities: count(served.len()),
+            calls: CallCounts {
+                made: inner.counts.made.load(Ordering::Relaxed),
+                made_failed: inner.counts.made_failed.load(Ordering::Relaxed),
+                served: sum(|served| served.calls.load(Ordering::Relaxed)),
+                served_failed: sum(|served| served.failures.load(Ordering::Relaxed)),
+                in_flight: inner.counts.in_flight.load(Ordering::Relaxed),
+            },
+        })
+    }
+
+    async fn serve(&self, request: ServeRequest) -> Result<ServeResponse, ErrorInfo> {
+        self.serve_request(request).await
+    }
+
+    async fn capabilities(&self) -> Result<Capabilities, ErrorInfo> {
+        let published = self.inner.publisher.last();
+        let digests = published.items.iter().filter(|item| item.key.kind == ItemKind::Digest);
+        let holders = digests.map(|item| item.holders).min().unwrap_or(0);
+        let capabilities = self
+            .inner
+            .registry
+            .all()
+            .iter()
+            .map(|served| {
+                let public = is_public(&served.capability);
+                let publication = Publication {
+                    groups: u32::try_from(keys::group_keys(&served.capability).len()).unwrap_or(u32::MAX),
+                    custodians: u32::try_from(holders).unwrap_or(u32::MAX),
+                    published_at_ms: published.issued.map(|time| time.as_millis()),
+                    expires_at_ms: published.expires.map(|time| time.as_millis()),
+                };
+                ServedCapability {
+                    declaration: declaration(&served.capability),
+                    source: served.source.clone(),
+                    state: SpecialistState::Ready,
+                    problem: None,
+                    calls: served.calls.load(Ordering::Relaxed),
+                    failures: served.failures.load(Ordering::Relaxed),
+                    publication: if public { publication } else { Publication::default() },
+                }
+            })
+            .collect();
+        Ok(Capabilities { capabilities })
+    }
+
+    async fn unserve(&self, name: String) -> Result<Done, ErrorInfo> {
+        if self.unserve_request(&name).await? {
+            return Ok(Done { message: format!("{name} is not served any more; custodians drop it") });
+        }
+        Err(ErrorInfo::new(ErrorCode::NotFound, format!("this node does not serve `{name}`"))
+            .hint("`comity status` lists what it serves"))
+    }
+
+    async fn find(&self, request: FindRequest) -> Result<FindResponse, ErrorInfo> {
+        Self::find(self, request).await
+    }
+
+    async fn show(&self, target: String) -> Result<ShowResponse, ErrorInfo> {
+        self.show_target(&target).await
+    }
+
+    async fn call(&self, request: CallRequest) -> Result<CallEvents, ErrorInfo> {
+        Ok(self.call_events(request).boxed())
+    }
+
+    async fn ping(&self, request: PingRequest) -> Result<PingResponse, ErrorInfo> {
+        let resolved = self.resolve_text(&request.target).await?;
+        let timeout = Duration::from_millis(request.timeout_ms.unwrap_or(DEFAULT_PING_TIMEOUT_MS));
+        let linked = self.inner.transport.is_linked(&resolved.agent, Protocol::Rpc);
+        let mut connect_us = None;
+        let mut pings = Vec::new();
+        for number in 1..=request.count.clamp(1, MAX_PINGS) {
+            let started = Instant::now();
+            let answer = tokio::time::timeout(timeout, self.probe(resolved.agent, &resolved.addrs)).await;
+            let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let (rtt_us, error) = match answer {
+                Ok(Ok(_)) if number == 1 && !linked && resolved.agent != self.id() => {
+                    // The first one made the connection: that is told apart, and the round trip measured again.
+                    connect_us = Some(elapsed_us);
+                    let again = tokio::time::timeout(timeout, self.probe(resolved.agent, &resolved.addrs)).await;
+                    (again.ok().and_then(Result::ok).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)), None)
+                }
+                Ok(Ok(rtt)) => (Some(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)), None),
+                Ok(Err(error)) => (None, Some(call_error(&error))),
+                Err(_) => (None, Some(ErrorInfo::new(ErrorCode::Timeout, format!("no answer within {timeout:?}")))),
+            };
+            pings.push(Ping { number, rtt_us, error });
+        }
+        Ok(PingResponse { agent: self.name_of(&resolved.agent), path: "direct".to_owned(), connect_us, pings })
+    }
+
+    async fn peers(&self) -> Result<Peers, ErrorInfo> {
+        let snapshot = self.inner.directory.inspect().await.ok_or_else(shutting_down)?;
+        let mine = self.info().overlay_id;
+        let transport = &self.inner.transport;
+        let peers = snapshot
+            .peers
+            .iter()
+            .map(|contact| {
+                let measured = self.inner.signals.of(&contact.agent);
+                let linked = [Protocol::Rpc, Protocol::Overlay]
+                    .iter()
+                    .any(|protocol| transport.is_linked(&contact.agent, *protocol));
+                Peer {
+                    agent: self.name_of(&contact.agent),
+                    addrs: contact.addrs.clone(),
+                    session: if linked { SessionState::Connected } else { SessionState::Parked },
+                    role: if contact.server { Role::Server } else { Role::Client },
+                    bucket: Some(contact.overlay_id.common_prefix(&mine)),
+                    rtt_us: measured.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                    seen_at_ms: measured.seen.map(|time| time.as_millis()),
+                    path: linked.then(|| "direct".to_owned()),
+                }
+            })
+            .collect();
+        Ok(Peers { peers })
+    }
+
+    async fn groups(&self) -> Result<Groups, ErrorInfo> {
+        let snapshot = self.inner.directory.inspect().await.ok_or_else(shutting_down)?;
+        let mut groups: std::collections::BTreeMap<GroupKey, Group> = std::collections::BTreeMap::new();
+        for served in self.inner.registry.all().iter().filter(|served| is_public(&served.capability)) {
+            for key in keys::group_keys(&served.capability) {
+                let group = groups.entry(key.key).or_insert_with(|| Group {
+                    group: label(&key),
+                    own: Vec::new(),
+                    digests: 0,
+                    shards: 0,
+                    bytes: 0,
+                });
+                group.own.push(served.capability.name.clone());
+            }
+        }
+        for held in snapshot.groups {
+            let group = groups.entry(held.group).or_insert_with(|| Group {
+                group: GroupLabel {
+                    key: held.group.to_string(),
+                    family: "unknown".to_owned(),
+                    label: "(custodians see the key only)".to_owned(),
+                },
+                own: Vec::new(),
+                digests: 0,
+                shards: 0,
+                bytes: 0,
+            });
+            group.digests = held.digests;
+            group.shards = held.shards;
+        }
+        Ok(Groups { groups: groups.into_values().collect() })
+    }
+
+    async fn resolve(&self, request: ResolveRequest) -> Result<ResolveResponse, ErrorInfo> {
+        let timeout = request.timeout_ms.map_or(RESOLVE_TIMEOUT, Duration::from_millis);
+        let resolved = tokio::time::timeout(timeout, self.resolve_text(&request.text))
+            .await
+            .map_err(|_| ErrorInfo::new(ErrorCode::Timeout, format!("{} was not resolved within {timeout:?}", request.text)))??;
+        Ok(ResolveResponse {
+            agent: AgentForms::of(&resolved.agent, &Position::of(&resolved.agent)),
+            addrs: resolved.addrs,
+        })
+    }
+
+    async fn shutdown(&self) -> Result<Done, ErrorInfo> {
+        self.inner.stop_requested.notify_one();
+        Ok(Done { message: "the node withdraws what it published and stops".to_owned() })
+    }
+}
+
+fn shutting_down() -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::ShuttingDown, "the node is shutting down")
+}

@@ -1,0 +1,527 @@
+//! Calls as a user means them: by name, query or address; the best peer first, the next best when it fails; nothing
+//! believed that is not signed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use comity_api::types::{
+    Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, Chunk, DEFAULT_CALL_TIMEOUT_MS,
+    DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Proof, QueryInput,
+};
+use comity_capability::query::Query;
+use comity_capability::record::{Capability, Visibility};
+use comity_core::canonical::Version;
+use comity_core::receipt::{Receipt, SignedReceipt, sign_batch};
+use comity_core::{AgentId, Hash, Identity, Time, canonical};
+use comity_specialist::Answer;
+use comity_specialist::schema::Validator;
+use futures_util::{Stream, StreamExt};
+use rand::Rng as _;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::error::describe;
+use crate::handler::{invoke, item};
+use crate::node::Node;
+use crate::resolve::Reference;
+use crate::rpc;
+use crate::search::SearchError;
+
+/// Events that wait for a slow reader; then the answer waits, and QUIC makes its producer wait.
+const EVENTS_LEN: usize = 32;
+/// Share of a call's time that finding the peer may take.
+const SEARCH_SHARE: u32 = 2;
+/// Least time left to an attempt while others could follow.
+const ATTEMPT_MIN: Duration = Duration::from_secs(1);
+
+/// A verified answer.
+#[derive(Debug, Clone)]
+pub struct CallAnswer {
+    /// Who answered.
+    pub agent: AgentId,
+    /// The items of the answer; one, unless it was streamed.
+    pub items: Vec<Value>,
+    /// The producer's signed statement, verified.
+    pub proof: Proof,
+    /// Everyone tried, the producer last.
+    pub attempts: Vec<Attempt>,
+    /// Times and sizes.
+    pub summary: CallSummary,
+}
+
+impl CallAnswer {
+    /// The answer of a capability that does not stream.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        self.items.first().unwrap_or(&Value::Null)
+    }
+}
+
+/// Signs receipts of calls that an agent makes to itself.
+#[derive(Debug)]
+pub(crate) struct LocalSigner(Arc<Identity>);
+
+impl LocalSigner {
+    pub(crate) fn new(identity: Arc<Identity>) -> Self {
+        Self(identity)
+    }
+}
+
+/// Somebody to call.
+#[derive(Debug, Clone)]
+struct Callee {
+    agent: AgentId,
+    addrs: Vec<SocketAddr>,
+    capability: Arc<Capability>,
+}
+
+impl Node {
+    /// Calls `target` - a capability's name, a query, or `ADDRESS/CAPABILITY` - and waits for the verified answer.
+    ///
+    /// # Errors
+    /// [`ErrorInfo`]: what failed, with which peer, and what to do.
+    pub async fn call(&self, target: impl Into<QueryInput>, input: Value) -> Result<CallAnswer, ErrorInfo> {
+        self.call_with(CallRequest::new(target, input)).await
+    }
+
+    /// The same with a deadline and a bound on attempts.
+    ///
+    /// # Errors
+    /// As [`Node::call`].
+    pub async fn call_with(&self, request: CallRequest) -> Result<CallAnswer, ErrorInfo> {
+        let mut events = Box::pin(self.call_events(request));
+        let (mut items, mut attempts, mut proof) = (Vec::new(), Vec::<Attempt>::new(), None);
+        while let Some(event) = events.next().await {
+            match event {
+                CallEvent::Attempt(attempt) => {
+                    if attempt.outcome == AttemptOutcome::Started {
+                        items.clear();
+                    }
+                    attempts.retain(|known| known.number != attempt.number);
+                    attempts.push(attempt);
+                }
+                CallEvent::Chunk(chunk) => items.push(chunk.value),
+                CallEvent::Receipt(verified) => proof = Some(verified),
+                CallEvent::Done(summary) => {
+                    let (Some(proof), Some(last)) = (proof, attempts.last()) else { break };
+                    let agent = last.agent.agent;
+                    return Ok(CallAnswer { agent, items, proof, attempts, summary });
+                }
+                CallEvent::Error(error) => return Err(error),
+            }
+        }
+        Err(ErrorInfo::new(ErrorCode::Internal, "the call ended without an answer"))
+    }
+
+    /// Calls and reports as it goes: attempts, items as they arrive (not to be relied on before the receipt), the verified
+    /// receipt, the end. Dropping the stream cancels the call at the far end.
+    pub fn call_events(&self, request: CallRequest) -> impl Stream<Item = CallEvent> + Send + use<> {
+        let (events, receiver) = mpsc::channel(EVENTS_LEN);
+        let node = self.clone();
+        let task = tokio::spawn(async move {
+            node.inner.counts.in_flight.fetch_add(1, Ordering::Relaxed);
+            let _guard = InFlight(node.clone());
+            let result = node.run_call(request, &events).await;
+            node.inner.counts.ended(result.is_ok());
+            let last = match result {
+                Ok(summary) => CallEvent::Done(summary),
+                Err(error) => CallEvent::Error(error),
+            };
+            // A reader that went away has cancelled the call and needs no last word.
+            let _gone = events.send(last).await;
+        });
+        let task = AbortOnDropHandle::new(task);
+        futures_util::stream::unfold((receiver, task), |(mut receiver, task)| async move {
+            receiver.recv().await.map(|event| (event, (receiver, task)))
+        })
+    }
+
+    async fn run_call(&self, request: CallRequest, events: &mpsc::Sender<CallEvent>) -> Result<CallSummary, ErrorInfo> {
+        let started = Instant::now();
+        let timeout = request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
+        let timeout = Duration::from_millis(timeout);
+        let attempts_max = request.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
+        let callees = tokio::time::timeout(timeout, self.callees(&request.target, timeout / SEARCH_SHARE))
+            .await
+            .map_err(|_| ErrorInfo::new(ErrorCode::Timeout, format!("nobody to call was found within {timeout:?}")))??;
+
+        let mut failures: Vec<ErrorInfo> = Vec::new();
+        let others = callees.len().min(usize::try_from(attempts_max).unwrap_or(usize::MAX));
+        for (index, callee) in callees.into_iter().take(others).enumerate() {
+            let left = timeout.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                failures.push(ErrorInfo::new(ErrorCode::Timeout, format!("no time was left of {timeout:?}")));
+                break;
+            }
+            let is_last = index + 1 == others;
+            let share = if is_last { left } else { (left / 2).max(ATTEMPT_MIN).min(left) };
+            let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+            let mut attempt = Running { node: self, events, callee: &callee, number, started: Instant::now(), shown: false };
+            attempt.report(AttemptOutcome::Started).await;
+            match attempt.run(&request.input, share).await {
+                Ok(done) => {
+                    let elapsed_us = micros(attempt.started.elapsed());
+                    attempt.report(AttemptOutcome::Answered { elapsed_us }).await;
+                    // The receipt comes last: whoever has it has everything it covers.
+                    let _gone = events.send(CallEvent::Receipt(Proof::from(&done.receipt))).await;
+                    return Ok(CallSummary {
+                        target: self.target_text(&callee),
+                        streamed: done.streamed,
+                        items: done.items,
+                        bytes: done.bytes,
+                        elapsed_us: micros(started.elapsed()),
+                        attempt_us: elapsed_us,
+                    });
+                }
+                Err(failure) => {
+                    let elapsed_us = micros(attempt.started.elapsed());
+                    let error = failure.error.clone();
+                    attempt.report(AttemptOutcome::Failed { elapsed_us, error }).await;
+                    let stop = attempt.shown || !failure.try_others;
+                    failures.push(failure.error);
+                    if stop {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(summarise(failures))
+    }
+
+    /// Whom to call, the best first.
+    async fn callees(&self, target: &QueryInput, timeout: Duration) -> Result<Vec<Callee>, ErrorInfo> {
+        let query = match target {
+            QueryInput::Text(text) => match self.direct(text).await? {
+                Some(callee) => return Ok(vec![callee]),
+                None => parse_target(text)?,
+            },
+            QueryInput::Json(object) => Query::from_json(&Value::Object(object.clone())).map_err(bad_query)?,
+        };
+        let found = self.search(&query, 0, timeout).await.map_err(ErrorInfo::from)?;
+        let mut callees: Vec<Callee> = Vec::new();
+        for hit in found.hits {
+            if let Some(capability) = hit.capability {
+                callees.push(Callee { agent: hit.agent, addrs: hit.addrs, capability });
+            }
+        }
+        if callees.is_empty() {
+            let near: Vec<String> = found
+                .near
+                .iter()
+                .flat_map(|hit| hit.evaluation.failed().map(|failed| format!("{}: {failed}", hit.digest.name)))
+                .collect();
+            let error = ErrorInfo::new(ErrorCode::NoMatch, format!("no reachable agent offers {query}"));
+            return Err(if near.is_empty() {
+                error.hint("`comity find` shows what there is")
+            } else {
+                error.hint(format!("nearest: {}", near.join("; ")))
+            });
+        }
+        Ok(callees)
+    }
+
+    /// `ADDRESS/CAPABILITY`, or the name of a capability of this very agent.
+    async fn direct(&self, text: &str) -> Result<Option<Callee>, ErrorInfo> {
+        if let Some(served) = self.inner.registry.get(text) {
+            let capability = Arc::new(served.capability.clone());
+            return Ok(Some(Callee { agent: self.id(), addrs: Vec::new(), capability }));
+        }
+        let Some((agent, name)) = text.rsplit_once('/') else { return Ok(None) };
+        let Some(reference) = Reference::parse(agent) else { return Ok(None) };
+        let resolved = self.resolve_reference(&reference).await?;
+        if resolved.agent == self.id() {
+            let served = self.inner.registry.get(name).ok_or_else(|| no_capability(text))?;
+            let capability = Arc::new(served.capability.clone());
+            return Ok(Some(Callee { agent: self.id(), addrs: Vec::new(), capability }));
+        }
+        let record = self
+            .record_of(resolved.agent, &resolved.addrs, None)
+            .await
+            .map_err(|failure| failure.into_info(&self.name_of(&resolved.agent)))?;
+        let capability = record.capabilities.iter().find(|known| known.name == name).ok_or_else(|| no_capability(text))?;
+        let addrs = if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
+        Ok(Some(Callee { agent: resolved.agent, addrs, capability: Arc::new(capability.clone()) }))
+    }
+
+    fn target_text(&self, callee: &Callee) -> String {
+        format!("{}/{}", self.name_of(&callee.agent).address, callee.capability.name)
+    }
+}
+
+struct InFlight(Node);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.inner.counts.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One attempt with one peer.
+struct Running<'a> {
+    node: &'a Node,
+    events: &'a mpsc::Sender<CallEvent>,
+    callee: &'a Callee,
+    number: u32,
+    started: Instant,
+    /// Items of the answer were already handed on, so no other peer may continue it.
+    shown: bool,
+}
+
+struct Done {
+    receipt: SignedReceipt,
+    streamed: bool,
+    items: u64,
+    bytes: u64,
+}
+
+struct Failed {
+    error: ErrorInfo,
+    try_others: bool,
+}
+
+impl Running<'_> {
+    async fn report(&self, outcome: AttemptOutcome) {
+        let attempt = Attempt {
+            number: self.number,
+            target: self.node.target_text(self.callee),
+            agent: self.node.name_of(&self.callee.agent),
+            outcome,
+        };
+        let _gone = self.events.send(CallEvent::Attempt(attempt)).await;
+    }
+
+    async fn run(&mut self, input: &Value, deadline: Duration) -> Result<Done, Failed> {
+        self.check_input(input)?;
+        if self.callee.agent == self.node.id() {
+            return self.run_here(input, deadline).await;
+        }
+        let capability = &self.callee.capability;
+        let body = canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
+        let mut request = rpc::CallRequest::new(capability.name.clone(), body.into()).deadline(deadline);
+        request.idempotent = capability.idempotent;
+        request.interface = Some(capability.interface.digest());
+        let node = &self.node.inner;
+        let result = self.exchange(request).await;
+        match &result {
+            Ok(_) => node.signals.answered(&self.callee.agent, node.clock.now()),
+            Err(_) => node.signals.failed(&self.callee.agent),
+        }
+        result.map_err(|error| {
+            // Whether a broken call was executed is unknown; another peer may do it only if twice is once.
+            let try_others = match &error {
+                rpc::CallError::Interrupted { .. } | rpc::CallError::TimedOut { .. } => self.callee.capability.idempotent,
+                _ => true,
+            };
+            Failed { error: call_error(&error), try_others }
+        })
+    }
+
+    async fn exchange(&mut self, request: rpc::CallRequest) -> Result<Done, rpc::CallError> {
+        let peer = self.callee.agent;
+        let mut answer = self.node.inner.rpc.open(peer, &self.callee.addrs, request).await?;
+        let (mut items, mut bytes) = (0, 0);
+        while let Some(item) = answer.next().await? {
+            bytes += item.len() as u64;
+            let value = canonical::to_json(&item).map_err(|error| rpc::CallError::Protocol {
+                peer,
+                what: format!("an item of its answer has no JSON form: {error}"),
+            })?;
+            self.hand_on(items, value).await;
+            items += 1;
+        }
+        let finished = answer.finish().await?;
+        Ok(Done { receipt: finished.receipt, streamed: items != 1, items, bytes })
+    }
+
+    async fn hand_on(&mut self, index: u64, value: Value) {
+        // A single item is not shown before its receipt is checked: both come in one frame.
+        self.shown |= index > 0;
+        let _gone = self.events.send(CallEvent::Chunk(Chunk { index, value })).await;
+    }
+
+    /// What does not fit the declared interface never leaves.
+    fn check_input(&self, input: &Value) -> Result<(), Failed> {
+        let schema = self.callee.capability.interface.input_schema();
+        let validator = Validator::new(&schema).map_err(|error| Failed {
+            error: ErrorInfo::new(
+                ErrorCode::CallFailed,
+                format!("{} declares an unusable interface: {error}", self.node.target_text(self.callee)),
+            ),
+            try_others: true,
+        })?;
+        validator.check(input).map_err(|problems| self.bad_input(problems.join("; ")))
+    }
+
+    fn bad_input(&self, problem: String) -> Failed {
+        let target = self.node.target_text(self.callee);
+        let error = ErrorInfo::new(ErrorCode::BadInput, format!("the input does not fit what {target} takes: {problem}"))
+            .hint(format!("`comity show {target}` prints its input schema"));
+        Failed { error, try_others: true }
+    }
+
+    /// A call to one's own capability: the same checks and the same proof, without a network in between.
+    async fn run_here(&mut self, input: &Value, deadline: Duration) -> Result<Done, Failed> {
+        let me = self.node.id();
+        let inner = Arc::clone(&self.node.inner);
+        let failed = |error: ErrorInfo| Failed { error, try_others: false };
+        let served = inner
+            .registry
+            .get(&self.callee.capability.name)
+            .ok_or_else(|| failed(no_capability(&self.callee.capability.name)))?;
+        let request = canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
+        let started = inner.clock.now();
+        let cancel = CancellationToken::new();
+        let _cancel_when_dropped = cancel.clone().drop_guard();
+        let specialist_failed =
+            |error: &dyn std::error::Error| failed(ErrorInfo::new(ErrorCode::SpecialistFailed, error.to_string()));
+        let answer = invoke(&served, me, input.clone(), Some(deadline), cancel)
+            .await
+            .map_err(|error| specialist_failed(&error))?;
+        let mut parts = match answer {
+            Answer::One(value) => futures_util::stream::iter([Ok(value)]).boxed(),
+            Answer::Stream(parts) => parts,
+        };
+        let mut body = blake3::Hasher::new();
+        let (mut items, mut bytes) = (0, 0);
+        while let Some(part) = parts.next().await {
+            let value = part.map_err(|error| specialist_failed(&error))?;
+            let encoded = item(&value).map_err(|error| specialist_failed(&error))?;
+            body.update(&encoded);
+            bytes += encoded.len() as u64;
+            self.hand_on(items, value).await;
+            items += 1;
+        }
+        let response = Hash(*body.finalize().as_bytes());
+        let receipt = own_receipt(me, &served.offer, Hash::of(&request), response, started, inner.clock.now());
+        let signed = sign_batch(&inner.local_signer.0, inner.clock.now(), vec![receipt])
+            .map_err(|error| specialist_failed(&error))?;
+        let receipt = signed.into_iter().next().ok_or_else(|| {
+            failed(ErrorInfo::new(ErrorCode::Internal, "a batch of one receipt came back empty"))
+        })?;
+        Ok(Done { receipt, streamed: items != 1, items, bytes })
+    }
+}
+
+fn own_receipt(me: AgentId, offer: &rpc::Offer, request: Hash, response: Hash, started: Time, finished: Time) -> Receipt {
+    let mut session = [0; 32];
+    rand::rng().fill_bytes(&mut session);
+    Receipt {
+        version: Version,
+        session: Hash(session),
+        number: 0,
+        caller: me,
+        callee: me,
+        capability: offer.descriptor,
+        request,
+        response,
+        status: 0,
+        started_ms: started.as_millis(),
+        finished_ms: finished.as_millis(),
+        cost: 0,
+        evidence: None,
+        leaf: None,
+        interface: offer.interface,
+        valid_until_ms: (finished + offer.valid_for).as_millis(),
+        data_version: offer.data_version.clone(),
+        name: offer.name.clone(),
+    }
+}
+
+/// A capability's name asks for it by name; everything else is a query.
+fn parse_target(text: &str) -> Result<Query, ErrorInfo> {
+    let is_name = !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte));
+    let text = if is_name { format!("named {text}") } else { text.to_owned() };
+    Query::parse_text(&text).map_err(bad_query)
+}
+
+pub(crate) fn bad_query(error: comity_capability::query::QueryError) -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::BadQuery, describe(&error))
+}
+
+fn no_capability(target: &str) -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::NotFound, format!("there is no capability {target}"))
+        .hint("`comity show ADDRESS` lists what an agent offers publicly; what is not public only its own agent may call")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// One failure speaks for itself; several are told together.
+fn summarise(failures: Vec<ErrorInfo>) -> ErrorInfo {
+    let count = failures.len();
+    let all: Vec<String> = failures.iter().map(|failure| failure.message.clone()).collect();
+    match failures.into_iter().next_back() {
+        Some(only) if count == 1 => only,
+        Some(last) => ErrorInfo {
+            message: format!("all {count} agents tried failed: {}", all.join("; ")),
+            ..last
+        },
+        None => ErrorInfo::new(ErrorCode::CallFailed, "nobody was tried"),
+    }
+}
+
+/// An error of the call protocol as users see it.
+pub(crate) fn call_error(error: &rpc::CallError) -> ErrorInfo {
+    use crate::transport::ConnectError;
+    let code = match error {
+        rpc::CallError::Connect(connect) => match connect {
+            ConnectError::WrongKey { .. } => ErrorCode::WrongPeer,
+            ConnectError::RefusedByPeer { .. } => ErrorCode::Refused,
+            ConnectError::TooManyLinks { .. } | ConnectError::TooManyDials { .. } => ErrorCode::Busy,
+            ConnectError::Closed => ErrorCode::ShuttingDown,
+            ConnectError::Myself => ErrorCode::BadRequest,
+            ConnectError::NoAddress { .. } | ConnectError::Unreachable { .. } | ConnectError::Handshake { .. } => {
+                ErrorCode::Unreachable
+            }
+        },
+        rpc::CallError::Failed { code, .. } => match code {
+            rpc::ErrorCode::NotFound => ErrorCode::NotFound,
+            rpc::ErrorCode::Denied => ErrorCode::Refused,
+            rpc::ErrorCode::InvalidInput => ErrorCode::BadInput,
+            rpc::ErrorCode::SpecialistFailed => ErrorCode::SpecialistFailed,
+            rpc::ErrorCode::Timeout => ErrorCode::Timeout,
+            rpc::ErrorCode::Busy => ErrorCode::Busy,
+            rpc::ErrorCode::TooLarge => ErrorCode::TooLarge,
+            rpc::ErrorCode::Internal | rpc::ErrorCode::TooEarly | rpc::ErrorCode::Other(_) => ErrorCode::CallFailed,
+        },
+        rpc::CallError::TimedOut { .. } => ErrorCode::Timeout,
+        rpc::CallError::Interrupted { .. } => ErrorCode::CallFailed,
+        rpc::CallError::RequestTooLarge { .. } | rpc::CallError::AnswerTooLarge { .. } => ErrorCode::TooLarge,
+        rpc::CallError::Protocol { .. } | rpc::CallError::Untrusted { .. } => ErrorCode::NotVerified,
+    };
+    ErrorInfo::new(code, describe(error))
+}
+
+impl From<SearchError> for ErrorInfo {
+    fn from(error: SearchError) -> Self {
+        let code = match &error {
+            SearchError::Unselective => ErrorCode::BadQuery,
+            SearchError::Directory(_) => ErrorCode::Busy,
+            SearchError::TimedOut(_) => ErrorCode::Timeout,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl crate::search::RecordFailure {
+    pub(crate) fn into_info(self, agent: &comity_api::types::AgentName) -> ErrorInfo {
+        match self {
+            Self::Call(error) => call_error(&error),
+            Self::Invalid(reason) => {
+                ErrorInfo::new(ErrorCode::NotVerified, format!("the record of {} is refused: {reason}", agent.address))
+            }
+            Self::Absent => ErrorInfo::new(ErrorCode::NotFound, format!("{} has published nothing", agent.address)),
+        }
+    }
+}
+
+/// Whether the declaration is for everybody.
+pub(crate) fn is_public(capability: &Capability) -> bool {
+    capability.visibility == Visibility::Public
+}

@@ -1,0 +1,125 @@
+//! A node with a home directory and the local API: what `comity up` runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comity_api::JoinAddress;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::error::SpawnError;
+use crate::home::Home;
+use crate::node::Node;
+use crate::server::{self, ApiSocket, ApiSocketError};
+
+/// First pause between attempts to join; doubles up to the longest.
+const REJOIN_PAUSE_MIN: Duration = Duration::from_secs(1);
+const REJOIN_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How a daemon runs.
+#[derive(Debug, Clone)]
+pub struct DaemonConfig {
+    /// Its home directory, where the key must already be.
+    pub home: PathBuf,
+    /// Where to listen (UDP).
+    pub listen: Vec<SocketAddr>,
+    /// Running nodes to enter through; remembered peers are tried besides.
+    pub join: Vec<JoinAddress>,
+    /// Leading zero bits that keys of the network are minted with.
+    pub mint_bits: u32,
+    /// The network's name, for people.
+    pub network: String,
+    /// Stop when standard input ends, so that the daemon cannot outlive the program that started it.
+    pub until_stdin_closes: bool,
+    /// Runs the node's clock ahead of the system's by so many seconds: for tests of clock skew.
+    pub clock_offset_secs: i64,
+}
+
+/// Why a daemon does not run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// The node could not be started.
+    #[error(transparent)]
+    Spawn(SpawnError),
+    /// The local API's socket could not be created.
+    #[error(transparent)]
+    Socket(ApiSocketError),
+    /// Signals cannot be received.
+    #[error("signals cannot be received, so the node could not be stopped in order")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs a node until it is told to stop: by the API, by SIGINT or SIGTERM, or by the end of standard input.
+///
+/// # Errors
+/// [`DaemonError`] when it cannot start; a node that started stops in order.
+pub async fn run(config: DaemonConfig) -> Result<(), DaemonError> {
+    let home = Home::at(&config.home);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let node = Node::builder()
+        .home(&config.home)
+        .listen(config.listen)
+        .mint_bits(config.mint_bits)
+        .network(config.network)
+        .clock_offset_secs(config.clock_offset_secs)
+        .start()
+        .await
+        .map_err(DaemonError::Spawn)?;
+    let socket = match ApiSocket::bind(&home.socket()) {
+        Ok(socket) => socket,
+        Err(error) => {
+            node.shutdown().await;
+            return Err(DaemonError::Socket(error));
+        }
+    };
+    info!(agent = %node.id(), addrs = ?node.info().addrs, "the node is up");
+
+    let stop = CancellationToken::new();
+    let api = node.inner.threads.network().spawn(server::serve(socket, Arc::new(node.clone()), stop.clone()));
+    let background = tokio::spawn(settle(node.clone(), config.join));
+    tokio::select! {
+        () = node.inner.stop_requested.notified() => info!("stopping: asked through the API"),
+        _ = interrupt.recv() => info!("stopping: interrupted"),
+        _ = terminate.recv() => info!("stopping: terminated"),
+        () = stdin_closed(), if config.until_stdin_closes => info!("stopping: standard input ended"),
+    }
+    background.abort();
+    node.shutdown().await;
+    stop.cancel();
+    if api.await.is_err() {
+        warn!("the local API ended out of order");
+    }
+    Ok(())
+}
+
+/// Serves again what was served before and enters the network, trying until it succeeds.
+async fn settle(node: Node, join: Vec<JoinAddress>) {
+    node.restore_served().await;
+    let mut pause = REJOIN_PAUSE_MIN;
+    if node.rejoin().await && join.is_empty() {
+        return;
+    }
+    if join.is_empty() {
+        info!("no peers: this is the first node of a network, or give an address with --join");
+        return;
+    }
+    while let Err(error) = node.join(&join).await {
+        warn!(%error, "trying again in {pause:?}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REJOIN_PAUSE_MAX);
+    }
+}
+
+async fn stdin_closed() {
+    // Whatever is written to a daemon's standard input means nothing; its end does.
+    let mut sink = tokio::io::sink();
+    if tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await.is_err() {
+        warn!("standard input cannot be read any more");
+    }
+}

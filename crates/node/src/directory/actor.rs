@@ -1,0 +1,357 @@
+//! The task that drives the overlay: events in, actions out, on a thread of its own so that deriving places and
+//! checking signatures never delays a call.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use comity_core::AgentId;
+use comity_overlay::wire;
+use comity_overlay::{
+    Action, Command, CommandError, CommandId, Contact, CustodyChange, Failure, ItemKey,
+    Outcome, Overlay, PeerChange, ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::persist;
+use super::positions::PositionCache;
+use crate::clock::Clock;
+use crate::transport::ReplyHandle;
+use crate::storage::{Change, Storage};
+
+/// Commands and questions that wait for the actor.
+pub(crate) const INBOX_LEN: usize = 256;
+/// Requests of other peers that wait for the actor; the transport refuses more.
+pub(crate) const INCOMING_LEN: usize = 256;
+/// Answers handed to the actor before it looks at its other inputs again.
+const ANSWERS_PER_TURN_MAX: usize = 64;
+
+/// A request of another peer, already authenticated, and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) peer: AgentId,
+    pub(crate) request: Bytes,
+    /// It came in early data, so anyone may have sent it again.
+    pub(crate) early: bool,
+    /// Dropping it tells the peer that there is no answer.
+    pub(crate) reply: ReplyHandle,
+}
+
+/// Carries one request to a peer and its answer back. The transport in a node, anything else in tests.
+pub(crate) trait Carrier: Send + Sync + 'static {
+    /// Sends `frame`, which carries `request`, to `to` and returns the answer's bytes.
+    fn exchange(
+        &self,
+        to: &Contact,
+        request: &Request,
+        frame: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send + 'static>>;
+}
+
+/// What others ask of the actor.
+pub(crate) enum Ask {
+    /// Run a command; the outcome is sent when it is done.
+    Command(Command, oneshot::Sender<Outcome>),
+    /// Describe the overlay as it is now.
+    Inspect(oneshot::Sender<Snapshot>),
+}
+
+/// The overlay at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) stats: Stats,
+    pub(crate) peers: Vec<Contact>,
+    pub(crate) groups: Vec<GroupHeld>,
+}
+
+/// One group this node keeps digests of.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupHeld {
+    pub(crate) group: comity_capability::keys::GroupKey,
+    pub(crate) shards: u32,
+    pub(crate) digests: u32,
+}
+
+/// Everything the actor is given at birth.
+pub(crate) struct Parts {
+    pub(crate) overlay: Overlay,
+    pub(crate) services: comity_overlay::directory::Directory,
+    pub(crate) clock: Clock,
+    pub(crate) positions: PositionCache,
+    pub(crate) carrier: Box<dyn Carrier>,
+    pub(crate) storage: Storage,
+    pub(crate) inbox: mpsc::Receiver<Ask>,
+    pub(crate) incoming: mpsc::Receiver<Incoming>,
+    /// Told which own items need a successor.
+    pub(crate) renew: mpsc::Sender<ItemKey>,
+    pub(crate) cancel: CancellationToken,
+}
+
+type Answered = (RequestId, AgentId, Result<Bytes, Failure>);
+
+pub(crate) struct Actor {
+    overlay: Overlay,
+    services: comity_overlay::directory::Directory,
+    clock: Clock,
+    positions: PositionCache,
+    carrier: Box<dyn Carrier>,
+    storage: Storage,
+    renew: mpsc::Sender<ItemKey>,
+    /// Commands whose outcome somebody waits for.
+    waiting: BTreeMap<CommandId, oneshot::Sender<Outcome>>,
+    /// Requests being answered in the current drain.
+    replies: BTreeMap<ReplyToken, ReplyHandle>,
+    next_token: u64,
+    exchanges: JoinSet<Answered>,
+    commits: JoinSet<()>,
+}
+
+impl Actor {
+    pub(crate) async fn run(parts: Parts) {
+        let Parts { overlay, services, clock, positions, carrier, storage, inbox, incoming, renew, cancel } =
+            parts;
+        let actor = Self {
+            overlay,
+            services,
+            clock,
+            positions,
+            carrier,
+            storage,
+            renew,
+            waiting: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            next_token: 0,
+            exchanges: JoinSet::new(),
+            commits: JoinSet::new(),
+        };
+        actor.run_until_cancelled(inbox, incoming, cancel).await;
+    }
+
+    async fn run_until_cancelled(
+        mut self,
+        mut inbox: mpsc::Receiver<Ask>,
+        mut incoming: mpsc::Receiver<Incoming>,
+        cancel: CancellationToken,
+    ) {
+        loop {
+            let wake = self.sleep_until_due();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(answered) = self.exchanges.join_next() => self.handle_answers(answered),
+                Some(ask) = inbox.recv() => self.handle_ask(ask),
+                Some(request) = incoming.recv() => self.handle_incoming(request),
+                Some(_) = self.commits.join_next() => {}
+                () = wake => {
+                    let now = self.clock.now();
+                    self.overlay.timeout(now);
+                }
+            }
+            self.drain();
+        }
+        self.exchanges.abort_all();
+        while self.commits.join_next().await.is_some() {}
+    }
+
+    /// Completes when the overlay wants to be woken.
+    fn sleep_until_due(&self) -> impl Future<Output = ()> + use<> {
+        let due = self.overlay.poll_timeout().map(|(at, _)| at.saturating_since(self.clock.now()));
+        async move {
+            match due {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn handle_answers(&mut self, first: Result<Answered, tokio::task::JoinError>) {
+        let mut next = Some(first);
+        let mut turns = 0;
+        while let Some(answered) = next {
+            if let Ok((id, peer, result)) = answered {
+                self.handle_answer(id, &peer, result);
+                self.drain();
+            }
+            turns += 1;
+            next = if turns < ANSWERS_PER_TURN_MAX { self.exchanges.try_join_next() } else { None };
+        }
+    }
+
+    fn handle_answer(&mut self, id: RequestId, peer: &AgentId, result: Result<Bytes, Failure>) {
+        let decoded = result.and_then(|bytes| {
+            wire::decode_response(&bytes, &mut self.services).map_err(|error| {
+                debug!(peer = %peer.short(), %error, "an overlay answer does not parse");
+                Failure::Malformed
+            })
+        });
+        let now = self.clock.now();
+        match decoded {
+            Ok(response) => self.overlay.response(now, &mut self.services, peer, id, response),
+            Err(failure) => self.overlay.failed(now, id, failure),
+        }
+    }
+
+    fn handle_ask(&mut self, ask: Ask) {
+        let now = self.clock.now();
+        match ask {
+            Ask::Command(command, done) => {
+                let id = self.overlay.command(now, &mut self.services, command);
+                self.waiting.insert(id, done);
+            }
+            Ask::Inspect(answer) => {
+                // Whoever stopped waiting does not need the answer.
+                let _gone = answer.send(self.snapshot());
+            }
+        }
+    }
+
+    fn handle_incoming(&mut self, incoming: Incoming) {
+        let Incoming { peer, request, early, reply } = incoming;
+        let RequestFrame { server, addrs, request } =
+            match wire::decode_request(&request) {
+                Ok(frame) => frame,
+                Err(error) => {
+                    debug!(peer = %peer.short(), %error, "an overlay request does not parse");
+                    let answer = Response::Error(wire::ErrorCode::Invalid);
+                    reply.send(wire::encode_response(&answer).into());
+                    return;
+                }
+            };
+        if early && matches!(request, Request::Store { .. } | Request::Leaving) {
+            // Dropping the reply declines: the peer sends it again once the handshake is complete.
+            debug!(peer = %peer.short(), "a request that changes custody came in early data");
+            return;
+        }
+        let Some(overlay_id) = self.positions.get(&peer) else {
+            debug!(peer = %peer.short(), "the key of a peer is not minted for this network");
+            reply.send(wire::encode_response(&Response::Error(wire::ErrorCode::Invalid)).into());
+            return;
+        };
+        let from = Contact { agent: peer, overlay_id, addrs, server };
+        let token = ReplyToken(self.next_token);
+        self.next_token += 1;
+        self.replies.insert(token, reply);
+        self.overlay.request(self.clock.now(), &mut self.services, &from, token, request);
+    }
+
+    /// Carries out what the overlay decided. Answers leave only after the custody they acknowledge is on disk.
+    fn drain(&mut self) {
+        let mut changes = Vec::new();
+        let mut answers = Vec::new();
+        while let Some(action) = self.overlay.poll_action() {
+            match action {
+                Action::Send { to, id, request } => self.send(to, id, request),
+                Action::Reply { token, response } => {
+                    if let Some(reply) = self.replies.remove(&token) {
+                        answers.push((reply, response));
+                    }
+                }
+                Action::Done { command, outcome } => {
+                    if let Some(done) = self.waiting.remove(&command) {
+                        let _gone = done.send(outcome);
+                    }
+                }
+                Action::Custody(CustodyChange::Put { key, row }) => {
+                    changes.push(persist::put_custody(&key, &row));
+                }
+                Action::Custody(CustodyChange::Remove { key }) => {
+                    changes.push(persist::remove_custody(&key));
+                }
+                Action::Peers(PeerChange::Added(contact)) => {
+                    changes.push(persist::put_peer(&contact, self.clock.now()));
+                }
+                // A peer that left the table is remembered all the same: after a cold start of everybody it is
+                // where the network may come back.
+                Action::Peers(PeerChange::Removed(_)) => {}
+                Action::Renew(key) => {
+                    // When the publisher is behind, the overlay asks again next round.
+                    let _full = self.renew.try_send(key);
+                }
+            }
+        }
+        self.commit_then_answer(changes, answers);
+    }
+
+    fn commit_then_answer(
+        &mut self,
+        changes: Vec<Change>,
+        answers: Vec<(ReplyHandle, Response)>,
+    ) {
+        if changes.is_empty() {
+            send_answers(answers);
+            return;
+        }
+        let storage = self.storage.clone();
+        self.commits.spawn(async move {
+            match storage.commit(changes).await {
+                Ok(()) => send_answers(answers),
+                Err(error) => {
+                    // Dropping the answers tells the askers that nothing was promised.
+                    warn!(%error, "custody could not be stored");
+                }
+            }
+        });
+    }
+
+    fn send(&mut self, to: Contact, id: RequestId, request: Request) {
+        let me = self.overlay.me();
+        let frame = RequestFrame { server: me.server, addrs: me.addrs.clone(), request };
+        let bytes = wire::encode_request(&frame);
+        let exchange = self.carrier.exchange(&to, &frame.request, bytes);
+        self.exchanges.spawn(async move { (id, to.agent, exchange.await) });
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut groups: BTreeMap<_, GroupHeld> = BTreeMap::new();
+        for (shard, digests) in self.overlay.custody().shards() {
+            let group = shard.group;
+            let held = groups.entry(group).or_insert(GroupHeld { group, shards: 0, digests: 0 });
+            held.shards += 1;
+            held.digests += u32::try_from(digests).unwrap_or(u32::MAX);
+        }
+        Snapshot {
+            stats: self.overlay.stats(),
+            peers: self.overlay.export_peers(),
+            groups: groups.into_values().collect(),
+        }
+    }
+}
+
+fn send_answers(answers: Vec<(ReplyHandle, Response)>) {
+    for (reply, response) in answers {
+        reply.send(wire::encode_response(&response).into());
+    }
+}
+
+/// Handle to the actor.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    asks: mpsc::Sender<Ask>,
+}
+
+impl Directory {
+    pub(crate) fn new(asks: mpsc::Sender<Ask>) -> Self {
+        Self { asks }
+    }
+
+    /// Runs `command` to its end. A directory that is shutting down answers with a failure.
+    pub(crate) async fn run(&self, command: Command) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        let ended = || Outcome::Failed(CommandError::Invalid("the node is shutting down"));
+        if self.asks.send(Ask::Command(command, done)).await.is_err() {
+            return ended();
+        }
+        outcome.await.unwrap_or_else(|_| ended())
+    }
+
+    /// The overlay as it is now, `None` when the node is shutting down.
+    pub(crate) async fn inspect(&self) -> Option<Snapshot> {
+        let (answer, snapshot) = oneshot::channel();
+        self.asks.send(Ask::Inspect(answer)).await.ok()?;
+        snapshot.await.ok()
+    }
+}

@@ -1,0 +1,234 @@
+//! Keeps the network's picture of this agent true: signs its record, digests, beat and peer record, and renews them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use comity_capability::keys;
+use comity_capability::record::{
+    Beat, Load, PeerRecord, Record, RecordError, Status, Tombstone, Visibility,
+};
+use comity_core::{Hash, Identity, Time};
+use comity_overlay::directory::pack;
+use comity_overlay::{Command, CommandError, ItemKey, ItemKind, ItemReport, Outcome, Publication};
+use thiserror::Error;
+use tokio::sync::{Mutex, mpsc};
+use tracing::{debug, warn};
+
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::registry::Registry;
+use crate::storage::{Change, Storage, StorageError, Table};
+
+/// Life of records, digests, peer records and tombstones; custodians accept up to 26 h.
+const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Life of a beat; custodians accept up to 2.5 h.
+const BEAT_LIFE: Duration = Duration::from_secs(2 * 3600);
+/// Requests for renewal that come within this long are answered by one publication.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
+/// Requests for renewal that wait; the overlay repeats what is lost.
+pub(crate) const RENEWALS_LEN: usize = 64;
+
+/// Why the agent's declarations could not be published.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// A declaration breaks a limit.
+    #[error("the declaration cannot be published")]
+    Record(#[source] RecordError),
+    /// The sequence number could not be stored, so nothing was published.
+    #[error("the declaration was not published because this node could not store its sequence number")]
+    Storage(#[source] StorageError),
+    /// The directory refused.
+    #[error("the declaration was not published")]
+    Directory(#[source] CommandError),
+}
+
+/// Where a publication went.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    /// Hash of the record.
+    pub record: Option<Hash>,
+    /// When it was signed.
+    pub issued: Option<Time>,
+    /// When it expires.
+    pub expires: Option<Time>,
+    /// Per published item, the custodians that hold it and the refusals heard.
+    pub items: Vec<ItemReport>,
+}
+
+/// Signs and publishes; one per node.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    identity: Arc<Identity>,
+    /// Commitment to the key that may succeed this one.
+    next: Hash,
+    clock: Clock,
+    storage: Storage,
+    directory: Directory,
+    registry: Arc<Registry>,
+    /// One publication at a time, so that sequence numbers leave in order.
+    turn: Mutex<()>,
+    current: RwLock<Current>,
+}
+
+/// What peers are told now.
+#[derive(Debug, Default, Clone)]
+struct Current {
+    addrs: Vec<std::net::SocketAddr>,
+    sealed: Option<Arc<[u8]>>,
+    published: Published,
+    /// The last publication carried digests.
+    listed: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        next: Hash,
+        clock: Clock,
+        storage: Storage,
+        directory: Directory,
+        registry: Arc<Registry>,
+        addrs: Vec<std::net::SocketAddr>,
+    ) -> Self {
+        let current = RwLock::new(Current { addrs, ..Current::default() });
+        Self { identity, next, clock, storage, directory, registry, turn: Mutex::new(()), current }
+    }
+
+    /// The sealed record, as strangers may see it. `None` until the first publication.
+    pub(crate) fn sealed_record(&self) -> Option<Arc<[u8]>> {
+        self.read().sealed.clone()
+    }
+
+    /// Where the last publication went.
+    pub(crate) fn last(&self) -> Published {
+        self.read().published.clone()
+    }
+
+    /// Signs everything anew and publishes it. With `withdraw`, custodians first drop what was published before.
+    pub(crate) async fn publish(&self, withdraw: bool) -> Result<Published, PublishError> {
+        let _turn = self.turn.lock().await;
+        if withdraw && self.read().listed {
+            self.retire_now().await?;
+        }
+        let seq = self.next_seq().await?;
+        let now = self.clock.now();
+        let (sealed, items, listed) = self.sign(seq, now).map_err(PublishError::Record)?;
+        // Peers may ask for the record as soon as a digest names it.
+        self.write().sealed = Some(Arc::clone(&sealed));
+        let outcome = self.directory.run(Command::Publish { items }).await;
+        let report = match outcome {
+            Outcome::Published(report) => report,
+            Outcome::Failed(error) => return Err(PublishError::Directory(error)),
+            other => return Err(unexpected(&other)),
+        };
+        for item in &report.items {
+            if let Some(reject) = item.rejected {
+                warn!(kind = ?item.key.kind, %reject, "a custodian refused an item of this agent");
+            }
+        }
+        let published = Published {
+            record: Some(Hash::of(&sealed)),
+            issued: Some(now),
+            expires: Some(now + RECORD_LIFE),
+            items: report.items,
+        };
+        let mut current = self.write();
+        current.listed = listed;
+        current.published = published.clone();
+        Ok(published)
+    }
+
+    /// Tells custodians to drop everything this agent published.
+    pub(crate) async fn retire(&self) -> Result<(), PublishError> {
+        let _turn = self.turn.lock().await;
+        if !self.read().listed {
+            return Ok(());
+        }
+        self.retire_now().await?;
+        self.write().listed = false;
+        Ok(())
+    }
+
+    async fn retire_now(&self) -> Result<(), PublishError> {
+        let seq = self.next_seq().await?;
+        let now = self.clock.now();
+        let tombstone =
+            Tombstone::new(seq, now, now + RECORD_LIFE, None).map_err(PublishError::Record)?;
+        let tombstones = vec![Publication::unlabelled(pack(ItemKind::Tombstone, &tombstone.seal(&self.identity)))];
+        match self.directory.run(Command::Retire { tombstones }).await {
+            Outcome::Retired(_) => Ok(()),
+            Outcome::Failed(error) => Err(PublishError::Directory(error)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Publishes again whenever the overlay says that an own item nears its end.
+    pub(crate) async fn renew(self: Arc<Self>, mut wanted: mpsc::Receiver<ItemKey>) {
+        while let Some(key) = wanted.recv().await {
+            tokio::time::sleep(RENEWAL_PAUSE).await;
+            while wanted.try_recv().is_ok() {}
+            debug!(kind = ?key.kind, "renewing what this agent published");
+            if let Err(error) = self.publish(false).await {
+                warn!(error = %crate::describe(&error), "the agent's declarations were not renewed");
+            }
+        }
+    }
+
+    /// The record of all public capabilities, their digests, the beat and the peer record.
+    fn sign(&self, seq: u64, now: Time) -> Result<(Arc<[u8]>, Vec<Publication>, bool), RecordError> {
+        let addrs = self.read().addrs.clone();
+        let mut record = Record::new(seq, now, now + RECORD_LIFE, self.next);
+        record.endpoints.clone_from(&addrs);
+        record.capabilities = self
+            .registry
+            .all()
+            .iter()
+            .map(|served| served.capability.clone())
+            .filter(|capability| capability.visibility == Visibility::Public)
+            .collect();
+        let sealed = record.seal(&self.identity)?;
+        let digests = record.digests(&sealed)?;
+        let listed = !digests.is_empty();
+        let mut items: Vec<Publication> = digests
+            .iter()
+            .zip(&record.capabilities)
+            .map(|(digest, capability)| Publication {
+                item: pack(ItemKind::Digest, &digest.seal(&self.identity)),
+                labels: keys::group_keys(capability).into_iter().map(|key| key.label).collect(),
+            })
+            .collect();
+        let peer = PeerRecord::new(seq, now, now + RECORD_LIFE, &addrs, true);
+        items.push(Publication::unlabelled(pack(ItemKind::Peer, &peer.seal(&self.identity))));
+        if listed {
+            let beat = Beat::new(seq, now, now + BEAT_LIFE, Status::Warm, Load::Idle);
+            items.push(Publication::unlabelled(pack(ItemKind::Beat, &beat.seal(&self.identity))));
+        }
+        Ok((sealed.into(), items, listed))
+    }
+
+    /// A number above all used before, also by earlier runs and by a run that lost its disk: the time in milliseconds,
+    /// or one more than the last.
+    async fn next_seq(&self) -> Result<u64, PublishError> {
+        let key = b"seq".to_vec();
+        let stored = self.storage.read(Table::State, &key).map_err(PublishError::Storage)?;
+        let last = stored.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+        let seq = self.clock.now().as_millis().max(last.map_or(0, |last| last.saturating_add(1)));
+        let change = Change::Put { table: Table::State, key, value: seq.to_be_bytes().to_vec() };
+        self.storage.commit(vec![change]).await.map_err(PublishError::Storage)?;
+        Ok(seq)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Current> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> PublishError {
+    debug!(?outcome, "the directory answered a publication with something else");
+    PublishError::Directory(CommandError::Invalid("the directory gave an unexpected answer"))
+}

@@ -1,0 +1,435 @@
+//! The caller: finds or makes a link, sends the request, hands out the answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use comity_core::canonical::{self, JsonError};
+use comity_core::{AgentId, Hash, Sha256Digest};
+use iroh::endpoint::WriteError;
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+use super::answer::{Attempt, Carrier, EarlyStream};
+use super::server::Server;
+use super::signer::Signer;
+use super::verify::{Expected, Roots};
+use super::wire::{self, Method, RequestFrame};
+use super::{AnswerStream, CallAnswer, CallError, Distrust, RpcConfig};
+use crate::transport::{
+    BiStream, CallStreams, EarlyLink, Link, Protocol, Reach, Transport, peer_code,
+};
+
+/// How often a call is sent at most: again only if the callee never began it, or if it is idempotent and its link died.
+const ATTEMPTS_MAX: usize = 3;
+
+/// The deadline of a call that names none.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The deadline of a ping and of a record.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A call to make.
+#[derive(Clone, Debug)]
+pub struct CallRequest {
+    /// Name of the capability.
+    pub capability: String,
+    /// Canonical CBOR of the request; at most [`super::REQUEST_BYTES_MAX`] bytes.
+    pub body: Bytes,
+    /// BLAKE3 of the descriptor the caller has read. The call fails if the callee offers another by now.
+    pub descriptor: Option<Hash>,
+    /// SHA-256 of the interface the caller has read. The call fails if the callee speaks another by now.
+    pub interface: Option<Sha256Digest>,
+    /// How long the caller waits, from the call to the verified answer.
+    pub deadline: Duration,
+    /// Whether the call may be executed twice: then it may travel in early data, and is repeated if its link dies.
+    pub idempotent: bool,
+    /// Longest answer the caller wants, in bytes; [`super::RpcLimits::answer_bytes_max`] if not given.
+    pub answer_bytes_max: Option<u64>,
+}
+
+impl CallRequest {
+    /// A call that waits 30 s, expects nothing in particular, and must not be executed twice.
+    pub fn new(capability: impl Into<String>, body: Bytes) -> Self {
+        Self {
+            capability: capability.into(),
+            body,
+            descriptor: None,
+            interface: None,
+            deadline: DEADLINE,
+            idempotent: false,
+            answer_bytes_max: None,
+        }
+    }
+
+    /// The same, from JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`JsonError`] for JSON without canonical encoding.
+    pub fn from_json(
+        capability: impl Into<String>,
+        request: &serde_json::Value,
+    ) -> Result<Self, JsonError> {
+        Ok(Self::new(capability, canonical::from_json(request)?.into()))
+    }
+
+    /// Declares that the call may be executed twice.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sets how long the caller waits.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+}
+
+/// Calls peers, and answers theirs; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Rpc(Arc<Shared>);
+
+/// Shared by all clones and answers.
+#[derive(Debug)]
+pub(super) struct Shared {
+    transport: Transport,
+    pub(super) roots: Roots,
+    pub(super) answer_bytes_max: u64,
+}
+
+/// What is wanted of a peer, for all attempts.
+#[derive(Debug)]
+pub(super) struct Want<'a> {
+    pub(super) peer: AgentId,
+    pub(super) addrs: &'a [SocketAddr],
+    pub(super) request: &'a CallRequest,
+    pub(super) request_hash: Hash,
+    pub(super) started: Instant,
+}
+
+impl Rpc {
+    /// Starts answering the calls that arrive on `streams`, on the runtime of the transport, and signing on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the signing thread.
+    pub fn start(
+        transport: Transport,
+        streams: CallStreams,
+        config: RpcConfig,
+    ) -> std::io::Result<Self> {
+        let RpcConfig { identity, handler, limits, clock } = config;
+        let signer = Signer::spawn(Arc::clone(&identity), clock.clone())?;
+        let answer_bytes_max = limits.answer_bytes_max;
+        let runtime = transport.0.runtime.clone();
+        let server =
+            Arc::new(Server::new(identity.id(), handler, limits, clock, signer, runtime.clone()));
+        runtime.spawn(server.run(streams));
+        Ok(Self(Arc::new(Shared { transport, roots: Roots::default(), answer_bytes_max })))
+    }
+
+    /// The transport underneath.
+    #[must_use]
+    pub fn transport(&self) -> &Transport {
+        &self.0.transport
+    }
+
+    /// Calls `peer` and returns its verified answer. `addrs` are used if there is no link yet; remembered ones besides. Dropping the
+    /// future cancels the call.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; in particular [`CallError::Untrusted`] for an answer whose receipt does not vouch for it.
+    pub async fn call(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        request: CallRequest,
+    ) -> Result<CallAnswer, CallError> {
+        let waited = request.deadline;
+        let work = async { Box::pin(self.0.open(peer, addrs, &request)).await?.collect().await };
+        tokio::time::timeout(waited, work)
+            .await
+            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
+    }
+
+    /// Calls `peer` and returns as soon as its answer begins, for answers whose items are wanted as they come.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn open(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        request: CallRequest,
+    ) -> Result<AnswerStream, CallError> {
+        let waited = request.deadline;
+        let work = self.0.open(peer, addrs, &request);
+        tokio::time::timeout(waited, work)
+            .await
+            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
+    }
+
+    /// How long `peer` takes to answer nothing, a link included if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn ping(&self, peer: AgentId, addrs: &[SocketAddr]) -> Result<Duration, CallError> {
+        let started = Instant::now();
+        self.0.control(peer, addrs, Method::Ping, &[], 0).await?;
+        Ok(started.elapsed())
+    }
+
+    /// The signed record of `peer`: the latest, or the one with this hash. Its signature is for the caller to check.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; in particular [`CallError::Untrusted`] for a record of another hash.
+    pub async fn record(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        hash: Option<Hash>,
+    ) -> Result<Bytes, CallError> {
+        let body = hash.as_ref().map_or(&[][..], |hash| hash.as_bytes());
+        let record =
+            self.0.control(peer, addrs, Method::Record, body, super::RECORD_BYTES_MAX).await?;
+        match hash {
+            Some(hash) if Hash::of(&record) != hash => {
+                Err(CallError::Untrusted { peer, reason: Distrust::Record })
+            }
+            Some(_) | None => Ok(record),
+        }
+    }
+}
+
+impl Shared {
+    async fn open(
+        self: &Arc<Self>,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        request: &CallRequest,
+    ) -> Result<AnswerStream, CallError> {
+        if request.body.len() > wire::REQUEST_BYTES_MAX {
+            return Err(CallError::RequestTooLarge {
+                bytes: request.body.len(),
+                limit: wire::REQUEST_BYTES_MAX,
+            });
+        }
+        let want = Want {
+            peer,
+            addrs,
+            request,
+            request_hash: Hash::of(&request.body),
+            started: Instant::now(),
+        };
+        let mut attempts = 1;
+        loop {
+            match self.attempt(&want).await? {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::NotBegun) if attempts < ATTEMPTS_MAX => attempts += 1,
+                Err(Attempt::Lost(_)) if request.idempotent && attempts < ATTEMPTS_MAX => {
+                    attempts += 1
+                }
+                Err(attempt) => return Err(attempt.into_error(peer)),
+            }
+        }
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        want: &Want<'_>,
+    ) -> Result<Result<AnswerStream, Attempt>, CallError> {
+        let mut nonce = None;
+        let early = || {
+            want.request.idempotent.then(|| {
+                wire::frame(&want.frame(0, Some(*nonce.insert(Hash(rand::rng().random())))))
+            })
+        };
+        let reach = self.transport.0.reach(want.peer, want.addrs, Protocol::Rpc, early).await?;
+        let connect = want.started.elapsed();
+        match (reach, nonce) {
+            (Reach::Link(link), _) => Ok(self.ask(want, &link, connect).await),
+            (Reach::Early(mut early), nonce) => {
+                let result = match (early.stream.take(), nonce) {
+                    (Some(stream), Some(nonce)) => tokio::select! {
+                        biased;
+                        result = self.listen_early(want, stream, nonce, connect) => result,
+                        error = early.failed() => return Err(error.into()),
+                    },
+                    (Some(_) | None, _) => Err(Attempt::NotBegun),
+                };
+                if let Err(Attempt::NotBegun) = result {
+                    return self.after_handshake(want, early, connect).await;
+                }
+                Ok(result)
+            }
+        }
+    }
+
+    /// The callee did not take the request as early data.
+    async fn after_handshake(
+        self: &Arc<Self>,
+        want: &Want<'_>,
+        early: EarlyLink,
+        connect: Duration,
+    ) -> Result<Result<AnswerStream, Attempt>, CallError> {
+        let link = early.settled().await?;
+        Ok(self.ask(want, &link, connect).await)
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        want: &Want<'_>,
+        link: &Arc<Link>,
+        connect: Duration,
+    ) -> Result<AnswerStream, Attempt> {
+        let mut loan =
+            link.borrow().await.map_err(|error| Attempt::connection(want.peer, &error))?;
+        let number = link.next_number();
+        let frame = wire::frame(&want.frame(number, None));
+        let written = loan.stream().send.write_chunk(frame).await;
+        if !matches!(written, Ok(()) | Err(WriteError::Stopped(_))) {
+            return Err(written.map_or_else(|error| want.unwritten(&error), |()| Attempt::NotBegun));
+        }
+        let expected = want.expected(self.transport.id(), link.session, number);
+        let begun = AnswerStream::begin(self, Carrier::Pooled(loan), expected, want, connect).await;
+        match (written, begun) {
+            (Ok(()), begun) => begun,
+            // The callee did not read it all. It may have said why; if not, it had given up this stream since the last call.
+            (Err(_), Err(Attempt::Final(said @ CallError::Failed { .. }))) => {
+                Err(Attempt::Final(said))
+            }
+            (Err(_), _) => Err(Attempt::NotBegun),
+        }
+    }
+
+    async fn listen_early(
+        self: &Arc<Self>,
+        want: &Want<'_>,
+        stream: BiStream,
+        nonce: Hash,
+        connect: Duration,
+    ) -> Result<AnswerStream, Attempt> {
+        let me = self.transport.id();
+        let expected = want.expected(me, super::early_session(&me, &want.peer, &nonce), 0);
+        AnswerStream::begin(self, Carrier::Early(EarlyStream(stream)), expected, want, connect)
+            .await
+    }
+
+    /// A method that signs nothing.
+    async fn control(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        method: Method,
+        body: &[u8],
+        limit: usize,
+    ) -> Result<Bytes, CallError> {
+        let waited = CONTROL_DEADLINE;
+        let work = async {
+            let mut attempts = 1;
+            loop {
+                match self.control_once(peer, addrs, method, body, limit).await? {
+                    Ok(answer) => return Ok(answer),
+                    Err(_) if attempts < ATTEMPTS_MAX => attempts += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        tokio::time::timeout(waited, work)
+            .await
+            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
+    }
+
+    /// The inner error is worth another attempt.
+    async fn control_once(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        method: Method,
+        body: &[u8],
+        limit: usize,
+    ) -> Result<Result<Bytes, CallError>, CallError> {
+        let link = match self.transport.0.reach(peer, addrs, Protocol::Rpc, || None).await? {
+            Reach::Link(link) => link,
+            Reach::Early(early) => early.settled().await?,
+        };
+        let interrupted = |error: &iroh::endpoint::ConnectionError| CallError::Interrupted {
+            peer,
+            code: peer_code(error),
+        };
+        let mut loan = match link.borrow().await {
+            Ok(loan) => loan,
+            Err(error) => return Ok(Err(interrupted(&error))),
+        };
+        let deadline_ms = u32::try_from(CONTROL_DEADLINE.as_millis()).unwrap_or(u32::MAX);
+        let request = RequestFrame {
+            method,
+            number: link.next_number(),
+            deadline_ms,
+            capability: "",
+            body,
+            repeatable: true,
+            descriptor: None,
+            interface: None,
+            nonce: None,
+        };
+        let stream = loan.stream();
+        if stream.send.write_chunk(wire::frame(&request)).await.is_err() {
+            return Ok(Err(CallError::Interrupted { peer, code: None }));
+        }
+        match super::answer::read_plain(peer, stream, limit).await {
+            Ok(answer) => {
+                loan.give_back();
+                Ok(Ok(answer))
+            }
+            Err(Attempt::Final(error)) => Err(error),
+            Err(attempt) => Ok(Err(attempt.into_error(peer))),
+        }
+    }
+}
+
+impl Want<'_> {
+    fn frame(&self, number: u64, nonce: Option<Hash>) -> RequestFrame<'_> {
+        let left = self.request.deadline.saturating_sub(self.started.elapsed());
+        RequestFrame {
+            method: Method::Call,
+            number,
+            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            capability: &self.request.capability,
+            body: &self.request.body,
+            repeatable: self.request.idempotent,
+            descriptor: self.request.descriptor,
+            interface: self.request.interface,
+            nonce,
+        }
+    }
+
+    fn expected(&self, caller: AgentId, session: Hash, number: u64) -> Expected {
+        Expected {
+            callee: self.peer,
+            caller,
+            session,
+            number,
+            request: self.request_hash,
+            capability: self.request.capability.clone(),
+            descriptor: self.request.descriptor,
+            interface: self.request.interface,
+        }
+    }
+
+    fn unwritten(&self, error: &WriteError) -> Attempt {
+        match error {
+            WriteError::ConnectionLost(error) => Attempt::connection(self.peer, error),
+            WriteError::ZeroRttRejected => Attempt::NotBegun,
+            WriteError::Stopped(_) | WriteError::ClosedStream => Attempt::NotBegun,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a node offers to callers: the interface between calls on the wire and the specialists that answer them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use comity_core::receipt::ShortText;
+use comity_core::{AgentId, DecodeError, Hash, Sha256Digest, canonical};
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
+
+use super::ErrorCode;
+
+/// Answers calls. Called on the network runtime: work that computes for long belongs on another thread.
+pub trait CallHandler: Send + Sync + 'static {
+    /// What is signed about answers of the capability named `capability`; none if there is no such capability.
+    fn offer(&self, capability: &str) -> Option<Arc<Offer>>;
+
+    /// Answers one call.
+    ///
+    /// When [`IncomingCall::cancel`] fires, nobody waits any more: the future has [`super::RpcLimits::cancel_grace`] to wind down and
+    /// is then dropped. An item stream is dropped at once.
+    fn call(&self, call: IncomingCall) -> BoxFuture<'static, Result<Reply, CallFailure>>;
+
+    /// The node's signed record: the latest, or the one with this hash. None if there is no such record.
+    fn record(&self, hash: Option<&Hash>) -> Option<Bytes>;
+
+    /// Told of each receipt this node signed (its canonical bytes), before the caller has it.
+    fn signed(&self, caller: &AgentId, receipt: &Bytes) {
+        let _ = (caller, receipt);
+    }
+}
+
+/// A handler that offers nothing, for nodes that only call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCapabilities;
+
+impl CallHandler for NoCapabilities {
+    fn offer(&self, _capability: &str) -> Option<Arc<Offer>> {
+        None
+    }
+
+    fn call(&self, call: IncomingCall) -> BoxFuture<'static, Result<Reply, CallFailure>> {
+        Box::pin(std::future::ready(Err(CallFailure::not_found(&call.offer.name))))
+    }
+
+    fn record(&self, _hash: Option<&Hash>) -> Option<Bytes> {
+        None
+    }
+}
+
+/// One capability as its receipts state it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its name.
+    pub name: ShortText,
+    /// BLAKE3 of the capability's descriptor bytes.
+    pub descriptor: Hash,
+    /// SHA-256 of its interface.
+    pub interface: Sha256Digest,
+    /// Whether executing a call twice is the same as executing it once. Only such calls are taken from early data.
+    pub idempotent: bool,
+    /// For how long the node stands by an answer.
+    pub valid_for: Duration,
+    /// Version of the data behind the answers.
+    pub data_version: Option<ShortText>,
+}
+
+/// One call to answer.
+#[derive(Clone, Debug)]
+pub struct IncomingCall {
+    /// The capability called.
+    pub offer: Arc<Offer>,
+    /// The request: canonical CBOR, checked.
+    pub body: Bytes,
+    /// Who calls; proved by its key.
+    pub caller: AgentId,
+    /// Where the caller was seen, if directly.
+    pub remote: Option<SocketAddr>,
+    /// How long the caller will wait from now.
+    pub deadline: Duration,
+    /// Fires when the caller has gone, cancelled, or waited long enough.
+    pub cancel: CancellationToken,
+    /// Whether the request came in early data, and so may be a repetition. Grants that count their uses must not count here.
+    pub early: bool,
+    /// Number of the call within its session, as the receipt will state it.
+    pub number: u64,
+}
+
+impl IncomingCall {
+    /// The request as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] for canonical CBOR that has no JSON form, such as byte strings.
+    pub fn json(&self) -> Result<serde_json::Value, DecodeError> {
+        canonical::to_json(&self.body)
+    }
+}
+
+/// An answer: items of canonical CBOR.
+pub enum Reply {
+    /// One item.
+    One(Bytes),
+    /// Items as they come. An error ends the call as failed.
+    Stream(BoxStream<'static, Result<Bytes, CallFailure>>),
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(item) => f.debug_tuple("One").field(&item.len()).finish(),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// Why a call is not answered, as the caller is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct CallFailure {
+    /// What kind of failure.
+    pub code: ErrorCode,
+    /// What to do about it; cut to [`super::ERROR_TEXT_MAX`] bytes on the wire.
+    pub message: String,
+}
+
+impl CallFailure {
+    /// A failure with its explanation.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(crate) fn not_found(name: &impl std::fmt::Display) -> Self {
+        Self::new(
+            ErrorCode::NotFound,
+            format!(
+                "this agent offers no capability `{name}`: fetch its record to see what it offers"
+            ),
+        )
+    }
+}

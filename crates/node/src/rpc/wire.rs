@@ -1,0 +1,195 @@
+//! Frames of the call protocol: a 32-bit big-endian length, then that many bytes of canonical CBOR.
+//!
+//! A caller sends one request frame and reads response frames until one ends the call: `Whole`, `End` or `Error`. Then either side may
+//! use the stream for the next call, except after an `Error`, after an answer of more than [`REUSE_BYTES_MAX`], and in early data.
+
+use bytes::{Bytes, BytesMut};
+use comity_core::canonical::{decode_minicbor, encode_minicbor};
+use comity_core::{DecodeError, Hash, Sha256Digest};
+use iroh::endpoint::ReadError;
+
+use crate::transport::BiStream;
+
+/// Longest request body, in bytes of canonical CBOR.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// Longest request frame: the body and everything around it.
+pub(crate) const REQUEST_FRAME_MAX: usize = REQUEST_BYTES_MAX + 512;
+/// Most answer bytes in one frame; a longer answer is cut into several.
+pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Longest response frame.
+pub(crate) const RESPONSE_FRAME_MAX: usize =
+    CHUNK_BYTES_MAX + comity_core::receipt::MAX_SIGNED_RECEIPT_LEN + 64;
+/// Longest text in an error frame, in bytes.
+pub const ERROR_TEXT_MAX: usize = 512;
+/// A stream that carried a longer answer than this is not used again.
+pub(crate) const REUSE_BYTES_MAX: u64 = 256 * 1024;
+/// How much is set aside for a frame before its bytes have arrived.
+const RESERVE_MAX: usize = 64 * 1024;
+
+/// Length of the prefix.
+const PREFIX: usize = 4;
+
+/// What a caller asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub(crate) enum Method {
+    /// Execute a capability.
+    #[n(0)]
+    Call,
+    /// Answer with nothing.
+    #[n(1)]
+    Ping,
+    /// Answer with the agent's signed record: the latest, or the one whose hash is the body.
+    #[n(2)]
+    Record,
+}
+
+/// The request frame.
+#[derive(Clone, Copy, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(crate) struct RequestFrame<'a> {
+    #[n(0)]
+    pub(crate) method: Method,
+    /// Number of the call in its session.
+    #[n(1)]
+    pub(crate) number: u64,
+    /// How long the caller waits, in milliseconds from the arrival of the request.
+    #[n(2)]
+    pub(crate) deadline_ms: u32,
+    /// Name of the capability; empty for other methods.
+    #[b(3)]
+    pub(crate) capability: &'a str,
+    /// Canonical CBOR of the request.
+    #[cbor(b(4), with = "minicbor::bytes")]
+    pub(crate) body: &'a [u8],
+    /// Whether the caller accepts that the call is executed twice.
+    #[n(5)]
+    pub(crate) repeatable: bool,
+    /// The descriptor the caller expects.
+    #[n(6)]
+    pub(crate) descriptor: Option<Hash>,
+    /// The interface the caller expects.
+    #[n(7)]
+    pub(crate) interface: Option<Sha256Digest>,
+    /// Makes the session of a request in early data, which has no TLS exporter yet: 32 random bytes.
+    #[n(8)]
+    pub(crate) nonce: Option<Hash>,
+}
+
+/// The response frames.
+#[derive(Clone, Copy, Debug, minicbor::Encode, minicbor::Decode)]
+pub(crate) enum ResponseFrame<'a> {
+    /// A short answer of one item, and its receipt (empty for methods that sign none).
+    #[n(0)]
+    Whole {
+        #[cbor(b(0), with = "minicbor::bytes")]
+        body: &'a [u8],
+        #[cbor(b(1), with = "minicbor::bytes")]
+        receipt: &'a [u8],
+    },
+    /// Items follow.
+    #[n(1)]
+    Head,
+    /// A piece of an item.
+    #[n(2)]
+    Chunk {
+        #[cbor(b(0), with = "minicbor::bytes")]
+        data: &'a [u8],
+        /// Whether the item is complete.
+        #[n(1)]
+        last: bool,
+    },
+    /// All items were sent.
+    #[n(3)]
+    End {
+        #[cbor(b(0), with = "minicbor::bytes")]
+        receipt: &'a [u8],
+    },
+    /// The call failed; nothing follows on this stream.
+    #[n(4)]
+    Error {
+        #[n(0)]
+        code: u32,
+        #[b(1)]
+        message: &'a str,
+    },
+}
+
+/// The frame with its prefix.
+pub(crate) fn frame<T: minicbor::Encode<()>>(value: &T) -> Bytes {
+    let body = encode_minicbor(value);
+    let mut out = BytesMut::with_capacity(PREFIX + body.len());
+    push(&mut out, &body);
+    out.freeze()
+}
+
+/// Appends the frame with its prefix.
+pub(crate) fn push_frame<T: minicbor::Encode<()>>(out: &mut BytesMut, value: &T) {
+    push(out, &encode_minicbor(value));
+}
+
+fn push(out: &mut BytesMut, body: &[u8]) {
+    // Frames of ours are far below 4 GiB; the receiver refuses whatever this would make of a longer one.
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(body);
+}
+
+impl<'a> RequestFrame<'a> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        decode_minicbor(bytes)
+    }
+}
+
+impl<'a> ResponseFrame<'a> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        decode_minicbor(bytes)
+    }
+}
+
+/// Why no frame could be read.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    /// The peer ended its direction inside a frame.
+    Truncated,
+    /// The stream or its connection broke.
+    Broken(ReadError),
+}
+
+/// Reads the length of the next frame; none when the peer ended its direction between frames.
+pub(crate) async fn read_length(stream: &mut BiStream) -> Result<Option<usize>, Unreadable> {
+    while stream.held.len() < PREFIX {
+        match stream.recv.read_chunk(usize::MAX).await.map_err(Unreadable::Broken)? {
+            Some(chunk) if stream.held.is_empty() => stream.held = chunk,
+            Some(chunk) => stream.held = [&stream.held[..], &chunk[..]].concat().into(),
+            None if stream.held.is_empty() => return Ok(None),
+            None => return Err(Unreadable::Truncated),
+        }
+    }
+    let mut prefix = [0; PREFIX];
+    prefix.copy_from_slice(&stream.held.split_to(PREFIX));
+    Ok(Some(usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX)))
+}
+
+/// Reads `length` bytes, which the caller has found acceptable.
+pub(crate) async fn read_body(stream: &mut BiStream, length: usize) -> Result<Bytes, Unreadable> {
+    if stream.held.len() >= length {
+        return Ok(stream.held.split_to(length));
+    }
+    let mut body = BytesMut::with_capacity(length.min(RESERVE_MAX));
+    body.extend_from_slice(&std::mem::take(&mut stream.held));
+    while body.len() < length {
+        let filled = body.len();
+        body.resize(length.min(filled + RESERVE_MAX), 0);
+        match stream.recv.read(&mut body[filled..]).await.map_err(Unreadable::Broken)? {
+            Some(read) => body.truncate(filled + read),
+            None => return Err(Unreadable::Truncated),
+        }
+    }
+    Ok(body.freeze())
+}
+
+/// Cuts a text to at most [`ERROR_TEXT_MAX`] bytes, at a character.
+pub(crate) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ERROR_TEXT_MAX)]
+}

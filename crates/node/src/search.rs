@@ -1,0 +1,427 @@
+//! Finding by capability: plan the keys, ask custodians, verify, fetch the best records, probe, rank.
+//!
+//! Custodians are asked step by step, the most selective keys first; a step whose groups hold every match ends the
+//! search ([`comity_overlay::Query`]). What they return is believed only as far as its publisher signed it, and evaluated and ranked again here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use comity_capability::keys::{self, GroupKey, KeyFamily, Labelled, Plan};
+use comity_capability::matching::{self, Evaluation};
+use comity_capability::query::Query;
+use comity_capability::rank::{self, Candidate, Context, Declared, Score, Signals, Tally};
+use comity_capability::record::{Beat, Capability, Digest, Record};
+use comity_core::{AgentId, Canonical, Hash, Time};
+use comity_overlay::{
+    Command, CommandError, Content, Cost, FoundDigest, KeyReport, Outcome, QUERY_KEYS_MAX, QueryStep,
+};
+use futures_util::StreamExt;
+use rand::Rng as _;
+use tracing::debug;
+
+use crate::node::Node;
+use crate::rpc::CallError;
+
+/// Digests that one custodian is asked for.
+const DIGESTS_PER_CUSTODIAN: u16 = 32;
+/// Candidates whose records are fetched.
+const RECORDS_MAX: usize = 10;
+/// Records fetched at once.
+const FETCHES_AT_ONCE: usize = 8;
+/// How long one candidate may take to hand out its record.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Near misses whose records are consulted so that an omitted attribute is not reported as undeclared.
+const NEAR_MISSES_MAX: usize = 5;
+
+/// A candidate that was found, with all that is known of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Hit {
+    pub(crate) agent: AgentId,
+    pub(crate) addrs: Vec<SocketAddr>,
+    pub(crate) digest: Arc<Digest>,
+    pub(crate) beat: Option<Arc<Beat>>,
+    /// The full declaration, once its record was fetched and verified.
+    pub(crate) capability: Option<Arc<Capability>>,
+    pub(crate) returned_by: BTreeSet<AgentId>,
+    pub(crate) keys: BTreeSet<GroupKey>,
+    pub(crate) probe: Option<Result<Duration, String>>,
+    pub(crate) evaluation: Evaluation,
+    pub(crate) score: Option<Score>,
+    pub(crate) explored: bool,
+}
+
+impl Hit {
+    /// The record was fetched and its signature holds.
+    pub(crate) fn verified(&self) -> bool {
+        self.capability.is_some()
+    }
+}
+
+/// What a search found and how.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Matches, best first.
+    pub(crate) hits: Vec<Hit>,
+    /// What nearly matched, the nearest first.
+    pub(crate) near: Vec<Hit>,
+    /// Keys in the order of the plan.
+    pub(crate) plan: Vec<Labelled>,
+    /// What happened under each key that was asked.
+    pub(crate) reports: Vec<KeyReport>,
+    pub(crate) cost: Cost,
+    pub(crate) phases: Vec<(&'static str, Duration)>,
+    pub(crate) candidates: u32,
+    pub(crate) elapsed: Duration,
+}
+
+/// Why a search could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SearchError {
+    #[error("the query names nothing the directory can look up: name a class, a pair, a word or a capability, such as `under finance`")]
+    Unselective,
+    #[error("the directory could not carry out the search: {0}")]
+    Directory(CommandError),
+    #[error("the search took longer than {0:?}")]
+    TimedOut(Duration),
+}
+
+impl Node {
+    /// Searches for what answers `query`, probing the best `probe` of it, within `timeout`.
+    pub(crate) async fn search(
+        &self,
+        query: &Query,
+        probe: usize,
+        timeout: Duration,
+    ) -> Result<Found, SearchError> {
+        let started = Instant::now();
+        let work = Box::pin(self.search_steps(query, probe));
+        let mut found = tokio::time::timeout(timeout, work)
+            .await
+            .map_err(|_| SearchError::TimedOut(timeout))??;
+        found.elapsed = started.elapsed();
+        Ok(found)
+    }
+
+    async fn search_steps(&self, query: &Query, probe: usize) -> Result<Found, SearchError> {
+        let mut found = Found::default();
+        let started = Instant::now();
+        let plan = keys::plan(&query.plan_inputs());
+        found.plan = plan.keys().into_iter().cloned().collect();
+        if found.plan.is_empty() {
+            return Err(SearchError::Unselective);
+        }
+        found.phases.push(("plan", started.elapsed()));
+
+        let started = Instant::now();
+        let candidates = self.ask_custodians(query, &plan, &mut found).await?;
+        found.phases.push(("custodians", started.elapsed()));
+        found.candidates = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+
+        let started = Instant::now();
+        let ranked = self.order(query, candidates);
+        let (hits, near) = self.consult(query, ranked, probe).await;
+        found.phases.push(("records and probes", started.elapsed()));
+
+        let started = Instant::now();
+        let mut all = hits;
+        all.extend(near);
+        let ranked = self.order(query, all);
+        found.hits = ranked.passing;
+        found.near = ranked.refused;
+        found.near.truncate(NEAR_MISSES_MAX);
+        found.phases.push(("rank", started.elapsed()));
+        Ok(found)
+    }
+
+    /// Asks the steps of the plan until one that holds every match was answered, or enough was found.
+    async fn ask_custodians(
+        &self,
+        query: &Query,
+        plan: &Plan,
+        found: &mut Found,
+    ) -> Result<Vec<Hit>, SearchError> {
+        let want = usize::try_from(query.k()).unwrap_or(usize::MAX);
+        let mut room = QUERY_KEYS_MAX;
+        let steps = plan
+            .steps
+            .iter()
+            .map(|step| {
+                let keys: Vec<GroupKey> = step.keys.iter().map(|key| key.key).take(room).collect();
+                room -= keys.len();
+                // A step that is not asked in full proves nothing about what it did not ask.
+                QueryStep { complete: step.complete && keys.len() == step.keys.len(), keys }
+            })
+            .filter(|step| !step.keys.is_empty())
+            .collect();
+        let command = Command::Query(comity_overlay::Query {
+            steps,
+            query: query.encode(),
+            want,
+            limit: DIGESTS_PER_CUSTODIAN,
+            exclude: Vec::new(),
+        });
+        let mut hits: BTreeMap<(AgentId, String), Hit> = BTreeMap::new();
+        match self.inner.directory.run(command).await {
+            Outcome::Answers(report) => {
+                found.cost = report.cost;
+                found.reports = report.keys;
+                for digest in report.matches.into_iter().chain(report.near) {
+                    collect(query, &mut hits, digest);
+                }
+            }
+            Outcome::Failed(error) => return Err(SearchError::Directory(error)),
+            other => debug!(?other, "the directory answered a query with something else"),
+        }
+        Ok(hits.into_values().collect())
+    }
+
+    /// Fetches the records of the best candidates, which also shows who is alive, and probes the very best.
+    async fn consult(&self, query: &Query, ranked: Ordered, probe: usize) -> (Vec<Hit>, Vec<Hit>) {
+        let Ordered { passing, refused } = ranked;
+        let mut near: Vec<Hit> = refused;
+        near.truncate(NEAR_MISSES_MAX);
+        let wanted = RECORDS_MAX.max(probe);
+        let (fetch, rest): (Vec<_>, Vec<_>) =
+            passing.into_iter().enumerate().partition(|(place, _)| *place < wanted);
+        let fetched = futures_util::stream::iter(fetch)
+            .map(|(place, hit)| async move { (place, self.fetch(query, hit, place < probe).await) });
+        let mut hits: Vec<(usize, Hit)> = fetched.buffer_unordered(FETCHES_AT_ONCE).collect().await;
+        hits.extend(rest);
+        hits.sort_by_key(|(place, _)| *place);
+        let near = futures_util::stream::iter(near)
+            .map(|hit| async move {
+                // Only what the digest left open needs the record.
+                if hit.evaluation.outcomes.iter().any(matching::Outcome::is_open) {
+                    self.fetch(query, hit, false).await
+                } else {
+                    hit
+                }
+            })
+            .buffered(FETCHES_AT_ONCE)
+            .collect()
+            .await;
+        (hits.into_iter().map(|(_, hit)| hit).collect(), near)
+    }
+
+    async fn fetch(&self, query: &Query, mut hit: Hit, probe: bool) -> Hit {
+        let work = async {
+            let record = self.record_of(hit.agent, &hit.addrs, Some(hit.digest.record)).await?;
+            let rtt = if probe || hit.agent == self.id() {
+                Some(self.probe(hit.agent, &hit.addrs).await?)
+            } else {
+                None
+            };
+            Ok::<_, RecordFailure>((record, rtt))
+        };
+        match tokio::time::timeout(FETCH_TIMEOUT, work).await {
+            Ok(Ok((record, rtt))) => {
+                let declared = record.capabilities.iter().find(|known| known.name == hit.digest.name);
+                if let Some(capability) = declared {
+                    hit.evaluation = matching::evaluate_capability(query, capability);
+                    hit.capability = Some(Arc::new(capability.clone()));
+                }
+                hit.probe = rtt.map(Ok);
+            }
+            Ok(Err(failure)) => {
+                debug!(peer = %hit.agent.short(), %failure, "a candidate did not hand out its record");
+                hit.probe = Some(Err(failure.to_string()));
+                self.inner.signals.failed(&hit.agent);
+            }
+            Err(_) => {
+                hit.probe = Some(Err(format!("no answer within {FETCH_TIMEOUT:?}")));
+                self.inner.signals.failed(&hit.agent);
+            }
+        }
+        hit
+    }
+
+    /// Round trip time to `peer`; nothing at all to oneself.
+    pub(crate) async fn probe(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+    ) -> Result<Duration, CallError> {
+        if peer == self.id() {
+            return Ok(Duration::ZERO);
+        }
+        let rtt = self.inner.rpc.ping(peer, addrs).await?;
+        self.inner.signals.reached(&peer, rtt, self.inner.clock.now());
+        Ok(rtt)
+    }
+
+    /// The verified record of `peer`: a remembered one if it is the one with this hash.
+    pub(crate) async fn record_of(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        hash: Option<Hash>,
+    ) -> Result<Arc<Record>, RecordFailure> {
+        if let Some(record) = hash.and_then(|hash| self.inner.records.get(&hash)) {
+            // Remembered declarations say nothing about who is alive.
+            if peer != self.id() && !self.inner.transport.is_linked(&peer, crate::transport::Protocol::Rpc) {
+                self.probe(peer, addrs).await?;
+            }
+            return Ok(record);
+        }
+        let bytes = if peer == self.id() {
+            let sealed = self.inner.publisher.sealed_record().ok_or(RecordFailure::Absent)?;
+            bytes::Bytes::from_owner(sealed)
+        } else {
+            // The hash is a hint: an agent that published again meanwhile has a newer record, just as good.
+            match self.fetch_record(peer, addrs, hash).await {
+                Err(CallError::Failed { .. }) if hash.is_some() => {
+                    self.fetch_record(peer, addrs, None).await?
+                }
+                other => other?,
+            }
+        };
+        let opened = Record::open(&bytes, self.inner.clock.now())
+            .map_err(|error| RecordFailure::Invalid(crate::describe(&error)))?;
+        if opened.signer != peer {
+            return Err(RecordFailure::Invalid(format!("it is signed by {}", opened.signer)));
+        }
+        let record = Arc::new(opened.payload);
+        self.inner.records.insert(Hash::of(&bytes), Arc::clone(&record));
+        Ok(record)
+    }
+
+    async fn fetch_record(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        hash: Option<Hash>,
+    ) -> Result<bytes::Bytes, CallError> {
+        self.inner.rpc.record(peer, addrs, hash).await
+    }
+
+    /// Evaluates and ranks with everything known now.
+    fn order(&self, query: &Query, hits: Vec<Hit>) -> Ordered {
+        let now = self.inner.clock.now();
+        let candidates: Vec<Candidate<'_>> = hits
+            .iter()
+            .map(|hit| Candidate {
+                agent: hit.agent,
+                declared: match &hit.capability {
+                    Some(capability) => Declared::Capability(capability),
+                    None => Declared::Digest(&hit.digest),
+                },
+                signals: self.signals_of(hit),
+            })
+            .collect();
+        let ranking = rank::rank(query, &candidates, &Context { now, seed: fresh_seed() });
+        let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
+        let mut take = |index: usize| hits.get_mut(index).and_then(Option::take);
+        let mut ordered = Ordered::default();
+        for ranked in ranking.results {
+            if let Some(mut hit) = take(ranked.index) {
+                hit.evaluation = ranked.evaluation;
+                hit.score = Some(ranked.score);
+                hit.explored = ranked.exploratory;
+                ordered.passing.push(hit);
+            }
+        }
+        for refused in ranking.near_misses {
+            if let Some(mut hit) = take(refused.index) {
+                hit.evaluation = refused.evaluation;
+                ordered.refused.push(hit);
+            }
+        }
+        ordered
+    }
+
+    fn signals_of(&self, hit: &Hit) -> Signals {
+        let measured = self.inner.signals.of(&hit.agent);
+        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let total = measured.answered + measured.failed;
+        let calls =
+            (total > 0).then(|| Tally { good: count(measured.answered), total: count(total) });
+        let beat_at: Option<Time> = hit.beat.as_ref().map(|beat| beat.issued);
+        Signals {
+            rtt_ms: measured.rtt.map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
+            calls,
+            own_receipts: (measured.answered > 0).then(|| Tally {
+                good: count(measured.answered),
+                total: count(measured.answered),
+            }),
+            peer_receipts: None,
+            last_seen: measured.seen.max(beat_at),
+            probe: hit.probe.as_ref().map(Result::is_ok),
+            declared_capabilities: None,
+        }
+    }
+}
+
+/// Why a candidate's record is not at hand.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordFailure {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("its record is not valid: {0}")]
+    Invalid(String),
+    #[error("it has published nothing")]
+    Absent,
+}
+
+#[derive(Debug, Default)]
+struct Ordered {
+    passing: Vec<Hit>,
+    refused: Vec<Hit>,
+}
+
+fn collect(query: &Query, hits: &mut BTreeMap<(AgentId, String), Hit>, found: FoundDigest) {
+    let Content::Digest(parsed) = &found.item.content else { return };
+    let Ok(digest) = Arc::clone(parsed).downcast::<Digest>() else { return };
+    let beat = found.beat.as_ref().and_then(|item| match &item.content {
+        Content::Beat(parsed) => Arc::clone(parsed).downcast::<Beat>().ok(),
+        Content::Digest(_) | Content::Tombstone | Content::Peer(_) => None,
+    });
+    let key = (found.item.signer, digest.name.clone());
+    let hit = hits.entry(key).or_insert_with(|| Hit {
+        agent: found.item.signer,
+        addrs: digest.endpoints.clone(),
+        digest: Arc::clone(&digest),
+        beat: None,
+        capability: None,
+        returned_by: BTreeSet::new(),
+        keys: BTreeSet::new(),
+        probe: None,
+        evaluation: matching::evaluate(query, &digest),
+        score: None,
+        explored: false,
+    });
+    if digest.seq > hit.digest.seq {
+        hit.digest = Arc::clone(&digest);
+        hit.addrs.clone_from(&digest.endpoints);
+        hit.evaluation = matching::evaluate(query, &digest);
+    }
+    hit.beat = hit.beat.take().max_by_seq(beat);
+    hit.returned_by.extend(found.returned_by);
+    hit.keys.extend(found.keys);
+}
+
+trait MaxBySeq {
+    fn max_by_seq(self, other: Self) -> Self;
+}
+
+impl MaxBySeq for Option<Arc<Beat>> {
+    fn max_by_seq(self, other: Self) -> Self {
+        match (self, other) {
+            (Some(a), Some(b)) => Some(if b.seq > a.seq { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// A new seed for every search, so that searches of many askers do not all try the same newcomer.
+fn fresh_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    rand::rng().fill_bytes(&mut seed);
+    seed
+}
+
+/// The family's name as the API shows it.
+pub(crate) fn family_name(family: KeyFamily) -> &'static str {
+    family.as_str()
+}

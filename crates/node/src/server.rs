@@ -1,0 +1,94 @@
+//! The local API: HTTP/JSON with server-sent events on the Unix socket `HOME/api.sock`.
+//!
+//! This module owns HTTP and nothing else: routes, limits, who may connect, the shape of errors. What the operations
+//! do is behind [`Backend`], which the node implements. The socket is created with mode 0600, and every connection's
+//! peer credentials (SO_PEERCRED) have to name the node's own user, so that neither a loose directory nor a passed file
+//! descriptor opens the API to others.
+//!
+//! Invariants:
+//! * Closing a connection drops the future, or the stream, of the request it carried; backends cancel on drop.
+//! * Every failure, also of routing and parsing, has the body `{"error":{…}}`.
+//! * Nothing is unbounded: connections, requests in flight, body size, header time, time per request.
+
+mod backend;
+mod handlers;
+mod listener;
+mod respond;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{delete, get, post};
+use comity_api::MAX_REQUEST_BYTES;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use backend::{Backend, CallEvents};
+pub use listener::{ApiSocket, ApiSocketError};
+
+/// Requests served at a time; one more is answered with `busy`. A streamed call counts until its last event.
+pub const MAX_REQUESTS: usize = 256;
+
+/// Time limit of a request that names none of its own.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long after a request's own deadline the server gives up on a backend that does not keep it.
+pub const DEADLINE_GRACE: Duration = Duration::from_secs(5);
+
+/// Silence on an event stream after which a comment is sent, so that a reader that went away is noticed.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How long requests in flight may take to end when the server stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What every handler gets.
+pub(crate) struct Shared<B> {
+    backend: Arc<B>,
+    permits: Arc<Semaphore>,
+}
+
+impl<B> Clone for Shared<B> {
+    fn clone(&self) -> Self {
+        Self { backend: Arc::clone(&self.backend), permits: Arc::clone(&self.permits) }
+    }
+}
+
+/// The routes of the API over a backend, without a socket. [`serve`] is what a node uses.
+pub fn router<B: Backend>(backend: Arc<B>) -> Router {
+    router_with_limit(backend, MAX_REQUESTS)
+}
+
+fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router {
+    let shared = Shared { backend, permits: Arc::new(Semaphore::new(max_requests)) };
+    Router::new()
+        .route("/v1/status", get(handlers::status::<B>))
+        .route("/v1/serve", post(handlers::serve::<B>))
+        .route("/v1/capabilities", get(handlers::capabilities::<B>))
+        .route("/v1/capabilities/{name}", delete(handlers::unserve::<B>))
+        .route("/v1/find", post(handlers::find::<B>))
+        .route("/v1/show/{*target}", get(handlers::show::<B>))
+        .route("/v1/call", post(handlers::call::<B>))
+        .route("/v1/ping", post(handlers::ping::<B>))
+        .route("/v1/peers", get(handlers::peers::<B>))
+        .route("/v1/groups", get(handlers::groups::<B>))
+        .route("/v1/resolve", post(handlers::resolve::<B>))
+        .route("/v1/shutdown", post(handlers::shutdown::<B>))
+        .fallback(handlers::no_such_route)
+        .method_not_allowed_fallback(handlers::no_such_method)
+        .layer(middleware::from_fn_with_state(shared.clone(), respond::admit::<B>))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(shared)
+}
+
+/// Serves the API on `socket` until `stop` is cancelled; requests in flight then get [`DRAIN_TIMEOUT`] to end.
+///
+/// The socket file is removed at the end.
+pub async fn serve<B: Backend>(socket: ApiSocket, backend: Arc<B>, stop: CancellationToken) {
+    listener::run(socket, router(backend), stop).await;
+}

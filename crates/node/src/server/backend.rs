@@ -1,0 +1,72 @@
+//! What the API server asks of a node.
+
+use comity_api::types::{
+    CallEvent, CallRequest, Capabilities, Done, ErrorInfo, FindRequest, FindResponse, Groups,
+    Peers, PingRequest, PingResponse, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse,
+    ShowResponse, Status,
+};
+use futures_util::stream::BoxStream;
+
+/// The events of one call, ending with `done` or `error`. Dropping it cancels the call at the far end.
+pub type CallEvents = BoxStream<'static, CallEvent>;
+
+/// The operations behind the local API. Implementations write plain `async fn`s.
+///
+/// Every future may be dropped at any await point (its client went away); what it started must then stop or finish on
+/// its own without leaving half a change behind. Deadlines named in a request are the backend's to keep; the server
+/// only guards against a backend that does not.
+pub trait Backend: Send + Sync + 'static {
+    /// `GET /v1/status`.
+    fn status(&self) -> impl Future<Output = Result<Status, ErrorInfo>> + Send;
+
+    /// `POST /v1/serve`, by the mode of the request. Findings of level `error` are an error `bad_manifest` only in mode
+    /// `publish`; `check` and `dry_run` answer with them.
+    fn serve(
+        &self,
+        request: ServeRequest,
+    ) -> impl Future<Output = Result<ServeResponse, ErrorInfo>> + Send;
+
+    /// `GET /v1/capabilities`.
+    fn capabilities(&self) -> impl Future<Output = Result<Capabilities, ErrorInfo>> + Send;
+
+    /// `DELETE /v1/capabilities/{name}`.
+    fn unserve(&self, name: String) -> impl Future<Output = Result<Done, ErrorInfo>> + Send;
+
+    /// `POST /v1/find`.
+    fn find(
+        &self,
+        request: FindRequest,
+    ) -> impl Future<Output = Result<FindResponse, ErrorInfo>> + Send;
+
+    /// `GET /v1/show/{target}`.
+    fn show(&self, target: String) -> impl Future<Output = Result<ShowResponse, ErrorInfo>> + Send;
+
+    /// `POST /v1/call`, both forms: the server collects the events when the client wants one answer. An error that is
+    /// known before the first event (bad query, bad input) is better returned here than as an event.
+    fn call(
+        &self,
+        request: CallRequest,
+    ) -> impl Future<Output = Result<CallEvents, ErrorInfo>> + Send;
+
+    /// `POST /v1/ping`.
+    fn ping(
+        &self,
+        request: PingRequest,
+    ) -> impl Future<Output = Result<PingResponse, ErrorInfo>> + Send;
+
+    /// `GET /v1/peers`.
+    fn peers(&self) -> impl Future<Output = Result<Peers, ErrorInfo>> + Send;
+
+    /// `GET /v1/groups`.
+    fn groups(&self) -> impl Future<Output = Result<Groups, ErrorInfo>> + Send;
+
+    /// `POST /v1/resolve`.
+    fn resolve(
+        &self,
+        request: ResolveRequest,
+    ) -> impl Future<Output = Result<ResolveResponse, ErrorInfo>> + Send;
+
+    /// `POST /v1/shutdown`: starts the shutdown and returns; it must not wait for the API server, which waits for this
+    /// answer.
+    fn shutdown(&self) -> impl Future<Output = Result<Done, ErrorInfo>> + Send;
+}

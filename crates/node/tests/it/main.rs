@@ -1,0 +1,6 @@
+//! Integration tests of the node library, a module for each behaviour.
+
+mod rpc;
+mod rpc_hostile;
+mod rpc_support;
+mod transport;
