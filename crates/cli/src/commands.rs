@@ -1,0 +1,45 @@
+//! One module per group of commands; each ends in an exit code or an error.
+
+pub(crate) mod call;
+pub(crate) mod find;
+pub(crate) mod id;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod serve;
+pub(crate) mod shell;
+
+use std::process::ExitCode;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::{bench, demo};
+
+/// Runs a command.
+pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Id(command) => id::run(command, context),
+        Command::Up(args) => node::up(args, context).await,
+        Command::Down(_) => node::down(context).await,
+        Command::Status(args) => node::status(&args, context).await,
+        Command::Serve(args) => serve::serve(*args, context).await,
+        Command::Unserve(args) => serve::unserve(&args, context).await,
+        Command::Find(args) => find::find(&args, context).await,
+        Command::Show(args) => find::show(&args, context).await,
+        Command::Call(args) => call::call(args, context).await,
+        Command::Verify(args) => call::verify(&args, context),
+        Command::Ping(args) => network::ping(&args, context).await,
+        Command::Peers(_) => network::peers(context).await,
+        Command::Groups(_) => network::groups(context).await,
+        Command::Demo(mut args) => {
+            args.json |= context.out.json;
+            Box::pin(demo::run(args)).await
+        }
+        Command::Bench(mut args) => {
+            args.json |= context.out.json;
+            Box::pin(bench::run(args)).await
+        }
+        Command::Completions(args) => shell::completions(&args, context),
+        Command::Man(args) => shell::man(&args, context),
+        Command::Openapi => shell::openapi(context),
+    }
+}
