@@ -1,0 +1,70 @@
+//! comity-bench: what a comity call costs, next to the other ways of calling a peer, in one run on one machine.
+//!
+//! `warm` and `cold` run client and server as two threads of one process, each with a current-thread runtime of its
+//! own; `memory` runs them as two processes. See README.md for how to run it and how to read it.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use clap::{Parser, Subcommand};
+
+mod cold;
+mod contender;
+mod lab;
+mod memory;
+mod report;
+mod stage;
+mod stats;
+mod sys;
+mod warm;
+mod worker;
+
+/// Measures comity calls against raw iroh, HTTPS, gRPC, libp2p and raw UDP
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Print the report as JSON (progress goes to standard error)
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Round trips over open sessions, and calls per second with many in flight
+    Warm(warm::Options),
+    /// First calls: connect, call, answer - over loopback and an emulated long path (root)
+    Cold(cold::Options),
+    /// Memory per connected and per parked peer
+    Memory(memory::Options),
+    /// One end of a memory measurement
+    #[command(hide = true)]
+    Worker(worker::Options),
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::progress(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    // libp2p brings a second provider, so that rustls cannot choose one by itself.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("another TLS provider was installed before ours"))?;
+    match &cli.command {
+        Command::Warm(options) => warm::run(options, cli.json),
+        Command::Cold(options) => {
+            lab::clean_up_on_signals()?;
+            cold::run(options, cli.json)
+        }
+        Command::Memory(options) => memory::run(options, cli.json),
+        Command::Worker(options) => worker::run(options),
+    }
+}

@@ -1,0 +1,46 @@
+//! Deterministic simulator that runs the production overlay of the comity network.
+//!
+//! A [`Scenario`] says how large the network is, what its links do, who publishes and asks what, and what goes wrong; [`run`] carries
+//! it out on virtual time with the code of `comity_overlay` as it ships, checks its rules, and measures. Nothing here reads a clock or
+//! has randomness of its own: the seed decides everything, and equal scenarios give equal [`Report::trace`] hashes.
+//!
+//! ```
+//! use comity_sim::{Scenario, run};
+//!
+//! let mut scenario = Scenario::healthy(30, 1);
+//! scenario.workload.publishers = 5;
+//! scenario.measure.queries = 10;
+//! let report = run(&scenario)?;
+//! assert_eq!(report.phase("before").unwrap().recall(), 1.0);
+//! assert_eq!(run(&scenario)?.trace, report.trace);
+//! # Ok::<(), Box<comity_sim::RunFailure>>(())
+//! ```
+//!
+//! # Map
+//!
+//! * [`world`]: the event loop over (time, sequence number), nodes, messages; [`node`]: one node and its invariants.
+//! * [`link`]: delays, loss, duplication, reordering; [`bootstrap`]: tables of a network that has existed for long.
+//! * [`services`]: verification remembered by item, evaluation by the production directory, places from a table.
+//! * [`workload`]: capabilities and questions with answers known by construction.
+//! * [`adversary`]: nodes that break the rules on purpose.
+//! * [`scenario`]: presets and what a seed may draw; [`mod@run`]: phases, faults, demands; [`check`]: the rules; [`report`]: the numbers.
+
+pub mod adversary;
+pub mod bootstrap;
+pub mod check;
+pub mod link;
+pub mod node;
+mod publisher;
+pub mod random;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod services;
+pub mod workload;
+pub mod world;
+
+pub use report::{PhaseReport, Report, Sample};
+pub use run::{RunFailure, run};
+pub use scenario::{Demands, Fault, Measure, Misbehaviour, PRESETS, Scenario, ScenarioError, Start};
+pub use workload::Workload;
+pub use world::Messages;

@@ -1,0 +1,217 @@
+//! One simulated node, and what must always be true of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use comity_core::{AgentId, Identity, Time};
+use comity_overlay::{
+    CommandId, Contact, CustodyRow, ItemKey, ITEMS_PER_PUBLISHER_MAX, IpPrefix, K, Overlay, PREFIX_PER_TABLE_MAX, Positions,
+    SHARD_DIGESTS_MAX,
+};
+
+use crate::adversary::Adversary;
+use crate::check::{Rule, Violations};
+use crate::link::Line;
+use crate::services::PlaceTable;
+use crate::world::{NodeIx, Op};
+
+/// Longest that an expired item may still be held: custody is swept every maintenance round, and rounds are a minute apart by
+/// default, ten in the longest scenario.
+const SWEEP_MAX: Duration = Duration::from_secs(1_200);
+
+/// What a crashed node finds on its disk.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    /// Its custody.
+    pub custody: Vec<(ItemKey, CustodyRow)>,
+    /// Its table, nearest first.
+    pub peers: Vec<Contact>,
+}
+
+/// What a shell would have on its disk, kept from the machine's own reports.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shadow {
+    pub(crate) custody: BTreeMap<ItemKey, CustodyRow>,
+    pub(crate) peers: BTreeMap<AgentId, Contact>,
+    /// Who ever answered this incarnation.
+    pub(crate) answered: BTreeSet<AgentId>,
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its key.
+    pub identity: Identity,
+    /// How others know it.
+    pub contact: Contact,
+    /// Its end of the links.
+    pub line: Line,
+    /// Its side of a partition.
+    pub side: bool,
+    /// Its misbehaviour.
+    pub adversary: Option<Box<dyn Adversary>>,
+    /// Its machine while it is up.
+    pub overlay: Option<Overlay>,
+    /// Messages it sent.
+    pub messages_sent: u64,
+    /// Bytes it sent.
+    pub bytes_sent: u64,
+    pub(crate) incarnation: u32,
+    pub(crate) wake: Option<Time>,
+    pub(crate) open: BTreeMap<CommandId, Op>,
+    pub(crate) saved: Option<Saved>,
+    pub(crate) shadow: Shadow,
+    pub(crate) up_since: Time,
+    up_before: Duration,
+}
+
+impl Node {
+    pub(crate) fn new(identity: Identity, contact: Contact, line: Line) -> Self {
+        Self {
+            identity,
+            contact,
+            line,
+            side: false,
+            adversary: None,
+            overlay: None,
+            messages_sent: 0,
+            bytes_sent: 0,
+            incarnation: 0,
+            wake: None,
+            open: BTreeMap::new(),
+            saved: None,
+            shadow: Shadow::default(),
+            up_since: Time::ZERO,
+            up_before: Duration::ZERO,
+        }
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.overlay.is_some()
+    }
+
+    /// Whether it keeps the rules.
+    #[must_use]
+    pub const fn is_honest(&self) -> bool {
+        self.adversary.is_none()
+    }
+
+    /// How long it has run, all incarnations together.
+    #[must_use]
+    pub fn uptime(&self, now: Time) -> Duration {
+        let running = if self.is_up() { now.saturating_since(self.up_since) } else { Duration::ZERO };
+        self.up_before + running
+    }
+
+    /// Approximate bytes of its state: table entries at their size in memory with one address each, and custody as it counts itself.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        let Some(overlay) = &self.overlay else { return 0 };
+        let stats = overlay.stats();
+        let entry = size_of::<comity_overlay::table::Entry>() + size_of::<std::net::SocketAddr>();
+        size_of::<Overlay>() + stats.peers * entry + stats.custody_bytes
+    }
+
+    /// Its machine, if it is still the same run of it.
+    pub(crate) fn current(&mut self, incarnation: u32) -> Option<&mut Overlay> {
+        self.overlay.as_mut().filter(|_| self.incarnation == incarnation)
+    }
+
+    /// Everything that ends with the process.
+    pub(crate) fn down(&mut self, now: Time) {
+        self.up_before += now.saturating_since(self.up_since);
+        self.incarnation += 1;
+        self.wake = None;
+        self.open.clear();
+        self.shadow = Shadow::default();
+    }
+
+    /// Checks the invariants of table, custody and persistence.
+    pub(crate) fn check(&self, ix: NodeIx, now: Time, shadow: bool, places: &mut PlaceTable, violations: &mut Violations) {
+        let Some(overlay) = &self.overlay else { return };
+        self.check_table(overlay, ix, now, shadow, places, violations);
+        self.check_custody(overlay, ix, now, violations);
+        if shadow {
+            let held: BTreeMap<_, _> = overlay.export_custody().collect();
+            if held != self.shadow.custody {
+                let detail = first_difference(&held, &self.shadow.custody);
+                violations.add(now, Some(ix), Rule::CustodyReported, detail);
+            }
+            let known: BTreeMap<_, _> = overlay.table().entries().map(|entry| (entry.contact.agent, entry.contact.clone())).collect();
+            if known != self.shadow.peers {
+                let detail = first_difference(&known, &self.shadow.peers);
+                violations.add(now, Some(ix), Rule::PeersReported, detail);
+            }
+        }
+    }
+
+    fn check_table(&self, overlay: &Overlay, ix: NodeIx, now: Time, shadow: bool, places: &mut PlaceTable, violations: &mut Violations) {
+        let table = overlay.table();
+        let mut add = |rule, detail: String| violations.add(now, Some(ix), rule, detail);
+        let (mut buckets, mut prefixes, mut seen) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        for entry in table.entries() {
+            let contact = &entry.contact;
+            let shared = usize::try_from(contact.overlay_id.common_prefix(&self.contact.overlay_id)).unwrap_or(usize::MAX);
+            *buckets.entry(shared.min(table.buckets() - 1)).or_insert(0_usize) += 1;
+            if let Some(prefix) = contact.prefix() {
+                *prefixes.entry(prefix).or_insert(0_usize) += 1;
+            }
+            if contact.agent == self.contact.agent {
+                add(Rule::SelfInTable, String::new());
+            }
+            if places.position(&contact.agent) != Some(contact.overlay_id) {
+                add(Rule::PlaceOfEntry, format!("{contact:?}"));
+            }
+            if !seen.insert(contact.agent) {
+                add(Rule::TableCaps, format!("{} is in the table twice", contact.agent));
+            }
+            if shadow && !self.shadow.answered.contains(&contact.agent) {
+                add(Rule::EntryAnswered, format!("{} never answered", contact.agent));
+            }
+        }
+        if let Some((bucket, count)) = buckets.into_iter().find(|(_, count)| *count > K) {
+            add(Rule::TableCaps, format!("{count} entries in bucket {bucket}"));
+        }
+        let crowded = |(_, count): &(IpPrefix, usize)| *count > PREFIX_PER_TABLE_MAX;
+        if let Some((prefix, count)) = prefixes.into_iter().find(crowded) {
+            add(Rule::TableCaps, format!("{count} entries of {prefix:?}"));
+        }
+    }
+
+    fn check_custody(&self, overlay: &Overlay, ix: NodeIx, now: Time, violations: &mut Violations) {
+        let custody = overlay.custody();
+        let mut add = |rule, detail: String| violations.add(now, Some(ix), rule, detail);
+        let mut publishers: BTreeMap<AgentId, usize> = BTreeMap::new();
+        for (key, held) in custody.iter() {
+            *publishers.entry(key.signer).or_default() += 1;
+            if held.item.expires + SWEEP_MAX < now {
+                add(Rule::ExpiredHeld, format!("{key:?} expired at {}", held.item.expires));
+            }
+            if held.item.key() != *key {
+                add(Rule::CustodyCaps, format!("{key:?} holds {:?}", held.item.key()));
+            }
+        }
+        let mine = self.contact.agent;
+        if let Some((agent, count)) =
+            publishers.into_iter().find(|(agent, count)| *agent != mine && *count > ITEMS_PER_PUBLISHER_MAX)
+        {
+            add(Rule::CustodyCaps, format!("{count} items of {agent}"));
+        }
+        if let Some((shard, count)) = custody.shards().find(|(_, count)| *count > SHARD_DIGESTS_MAX) {
+            add(Rule::CustodyCaps, format!("{count} digests in {shard:?}"));
+        }
+    }
+}
+
+fn first_difference<K: Ord + std::fmt::Debug, V: PartialEq>(machine: &BTreeMap<K, V>, reported: &BTreeMap<K, V>) -> String {
+    let unreported = machine.iter().find(|(key, value)| reported.get(*key) != Some(*value));
+    let gone = reported.keys().find(|key| !machine.contains_key(*key));
+    match (unreported, gone) {
+        (Some((key, _)), _) if reported.contains_key(key) => format!("{key:?} differs from what was reported"),
+        (Some((key, _)), _) => format!("{key:?} was not reported"),
+        (None, Some(key)) => format!("{key:?} is gone but was not reported removed"),
+        (None, None) => "no difference".to_owned(),
+    }
+}

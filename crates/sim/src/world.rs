@@ -1,0 +1,651 @@
+//! The event loop: nodes, messages in flight, wake-ups.
+//!
+//! Everything happens in the order of (time, sequence number), and all randomness comes from the seed, so that a run can be repeated
+//! event by event. Each node has one pending wake-up, from `Overlay::poll_timeout`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
+use comity_overlay::wire::{
+    decode_request, decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
+};
+use comity_overlay::{
+    Action, Command, Config, Contact, CustodyChange, Failure, ItemKey, Outcome, Overlay, PeerChange, ReplyToken, Request, RequestFrame,
+    RequestId, Response,
+};
+
+use crate::adversary::{Colluders, Verdict};
+use crate::check::{Rule, Violations};
+use crate::link::{Flight, LinkModel};
+use crate::node::{Node, Saved};
+use crate::random::{Random, derive, micros};
+use crate::services::SharedServices;
+
+/// Bytes of transport framing counted for each message (OVERLAY.md section 3).
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 64;
+/// Every node listens here.
+const PORT: u16 = 7_400;
+/// The first address prefix used; keeps 0.0.0.0/8 free.
+const FIRST_PREFIX: u32 = 1 << 16;
+const TRACE_CONTEXT: &str = "comity/sim/trace/v1";
+
+/// Index of a node.
+pub type NodeIx = usize;
+
+/// Names a command given to a node, over all nodes and restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Op(pub u64);
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Messages {
+    /// As values; their encoded length is computed.
+    Values,
+    /// Really encoded and decoded, and compared with what was sent.
+    Encoded,
+}
+
+/// A command that ended.
+#[derive(Clone, Debug)]
+pub struct Completed {
+    /// Which.
+    pub op: Op,
+    /// Whose.
+    pub node: NodeIx,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events taken from the queue.
+    pub events: u64,
+    /// Messages sent.
+    pub messages: u64,
+    /// Their bytes, [`MESSAGE_OVERHEAD_BYTES`] each included.
+    pub bytes: u64,
+    /// Messages lost by the links.
+    pub lost: u64,
+    /// Messages delivered twice.
+    pub duplicated: u64,
+    /// Messages held back.
+    pub reordered: u64,
+    /// Messages stopped by a partition.
+    pub cut: u64,
+    /// Messages to nodes that were down.
+    pub to_dead: u64,
+    /// Requests an adversary did not answer honestly.
+    pub misbehaved: u64,
+    /// Nodes that crashed.
+    pub crashes: u64,
+    /// Nodes that came back.
+    pub restarts: u64,
+    /// Nodes that left in order.
+    pub departures: u64,
+}
+
+/// What stays the same during a run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Decides everything.
+    pub seed: u64,
+    /// When it begins.
+    pub start: Time,
+    /// How messages travel.
+    pub messages: Messages,
+    /// What the network does to them.
+    pub link: LinkModel,
+    /// Nodes that share an IPv4 /24.
+    pub nodes_per_prefix: u32,
+    /// Keep what every node asked to have persisted and who answered it, and compare. Costs memory.
+    pub shadow: bool,
+}
+
+#[derive(Debug)]
+enum Event {
+    Request { to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, request: Request },
+    Response { to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, response: Response },
+    Failed { to: NodeIx, incarnation: u32, id: RequestId, failure: Failure },
+    Wake { node: NodeIx, incarnation: u32 },
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at: Time,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// A request being answered.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    token: ReplyToken,
+    from: NodeIx,
+    incarnation: u32,
+    id: RequestId,
+}
+
+/// The simulated network.
+#[derive(Debug)]
+pub struct World {
+    /// Verification and evaluation for all nodes.
+    pub services: SharedServices,
+    /// What was found wrong.
+    pub violations: Violations,
+    settings: Settings,
+    nodes: Vec<Node>,
+    now: Time,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    sequence: u64,
+    partitioned: bool,
+    colluders: Colluders,
+    random: Random,
+    trace: blake3::Hasher,
+    counters: Counters,
+    completed: VecDeque<Completed>,
+    renewals: VecDeque<(NodeIx, ItemKey)>,
+    next_op: u64,
+    next_token: u64,
+}
+
+impl World {
+    /// An empty network.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            services: SharedServices::default(),
+            violations: Violations::default(),
+            nodes: Vec::new(),
+            now: settings.start,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            partitioned: false,
+            colluders: Colluders::default(),
+            random: Random::new(settings.seed, "links"),
+            trace: blake3::Hasher::new_derive_key(TRACE_CONTEXT),
+            counters: Counters::default(),
+            completed: VecDeque::new(),
+            renewals: VecDeque::new(),
+            next_op: 0,
+            next_token: 0,
+            settings,
+        }
+    }
+
+    /// A new node with a random key and place, not running yet.
+    pub fn add_node(&mut self, random: &mut Random) -> NodeIx {
+        let ix = self.nodes.len();
+        let identity = Identity::from_secret_bytes(&random.bytes());
+        let place = OverlayId(random.bytes());
+        self.services.places.insert(identity.id(), place);
+        let contact = Contact::server(identity.id(), place, vec![self.addr(ix)]);
+        let line = self.settings.link.draw_line(random);
+        self.nodes.push(Node::new(identity, contact, line));
+        ix
+    }
+
+    fn addr(&self, ix: NodeIx) -> SocketAddr {
+        let per = self.settings.nodes_per_prefix.clamp(1, 250);
+        let ix = u32::try_from(ix).expect("a simulation has fewer than 2^24 nodes");
+        let bits = (FIRST_PREFIX + ix / per) << 8 | (ix % per + 1);
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(bits)), PORT)
+    }
+
+    /// Which node listens at a contact's address.
+    fn listener(&self, contact: &Contact) -> Option<NodeIx> {
+        let IpAddr::V4(ip) = contact.addrs.first()?.ip() else { return None };
+        let per = self.settings.nodes_per_prefix.clamp(1, 250);
+        let (prefix, host) = ((ip.to_bits() >> 8).checked_sub(FIRST_PREFIX)?, (ip.to_bits() & 0xff).checked_sub(1)?);
+        let ix = usize::try_from(prefix * per + host).ok()?;
+        (ix < self.nodes.len()).then_some(ix)
+    }
+
+    /// Starts a node's machine with nothing but its key.
+    pub fn start(&mut self, ix: NodeIx, config: Config) {
+        let seed = derive(self.settings.seed, "node", (ix as u64) << 32 | u64::from(self.nodes[ix].incarnation));
+        let overlay = Overlay::new(config, self.nodes[ix].contact.clone(), seed, self.now);
+        let node = &mut self.nodes[ix];
+        node.overlay = Some(overlay);
+        node.up_since = self.now;
+        self.drain(ix, None);
+    }
+
+    /// Puts contacts into a running node's table as if they had answered.
+    pub fn preload(&mut self, ix: NodeIx, contacts: Vec<Contact>) {
+        let (now, shadow) = (self.now, self.settings.shadow);
+        let node = &mut self.nodes[ix];
+        let Some(overlay) = &mut node.overlay else { return };
+        overlay.preload_peers(now, contacts);
+        if shadow {
+            let entries = overlay.table().entries().map(|entry| (entry.contact.agent, entry.contact.clone()));
+            node.shadow.peers = entries.collect();
+            node.shadow.answered = node.shadow.peers.keys().copied().collect();
+        }
+    }
+
+    /// Power is lost. What the node asked to have persisted survives.
+    pub fn crash(&mut self, ix: NodeIx) {
+        let now = self.now;
+        let node = &mut self.nodes[ix];
+        let Some(overlay) = node.overlay.take() else { return };
+        node.saved = Some(Saved { custody: overlay.export_custody().collect(), peers: overlay.export_peers() });
+        node.down(now);
+        self.counters.crashes += 1;
+        self.note(1, ix, ix, 0, 0);
+    }
+
+    /// A crashed node comes back with what it had persisted. It has to join again.
+    pub fn restart(&mut self, ix: NodeIx, config: Config) {
+        self.start(ix, config);
+        let Some(saved) = self.nodes[ix].saved.clone() else { return };
+        let (now, node) = (self.now, &mut self.nodes[ix]);
+        let Some(overlay) = &mut node.overlay else { return };
+        node.shadow.custody = saved.custody.iter().cloned().collect();
+        overlay.import_custody(now, &mut self.services, saved.custody);
+        overlay.import_peers(saved.peers);
+        self.counters.restarts += 1;
+        self.note(2, ix, ix, 0, 0);
+        self.drain(ix, None);
+    }
+
+    /// Gives a running node the contacts it remembers from before its crash once more.
+    pub fn remember(&mut self, ix: NodeIx) {
+        let node = &mut self.nodes[ix];
+        if let (Some(overlay), Some(saved)) = (&mut node.overlay, &node.saved) {
+            overlay.import_peers(saved.peers.clone());
+        }
+    }
+
+    /// A node that has left is switched off for good.
+    pub fn depart(&mut self, ix: NodeIx) {
+        let now = self.now;
+        if self.nodes[ix].overlay.take().is_some() {
+            self.nodes[ix].down(now);
+            self.counters.departures += 1;
+            self.note(3, ix, ix, 0, 0);
+        }
+    }
+
+    /// Gives a running node a command. `None`: it is down.
+    pub fn command(&mut self, ix: NodeIx, command: Command) -> Option<Op> {
+        let now = self.now;
+        let node = &mut self.nodes[ix];
+        let id = node.overlay.as_mut()?.command(now, &mut self.services, command);
+        self.next_op += 1;
+        let op = Op(self.next_op);
+        if node.open.insert(id, op).is_some() {
+            self.violations.add(now, Some(ix), Rule::CommandNamedTwice, format!("{id:?}"));
+        }
+        self.drain(ix, None);
+        Some(op)
+    }
+
+    /// Whether the two sides of the network are cut from each other.
+    pub fn set_partitioned(&mut self, partitioned: bool) {
+        self.partitioned = partitioned;
+        self.note(4, usize::from(partitioned), 0, 0, 0);
+    }
+
+    /// Whether the two sides are cut from each other now.
+    #[must_use]
+    pub const fn is_partitioned(&self) -> bool {
+        self.partitioned
+    }
+
+    /// Changes what the network does to messages from now on.
+    pub fn set_link(&mut self, link: LinkModel) {
+        self.settings.link = link;
+    }
+
+    /// Who the adversaries are.
+    pub fn set_colluders(&mut self, colluders: Colluders) {
+        self.colluders = colluders;
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// One node.
+    pub fn node_mut(&mut self, ix: NodeIx) -> &mut Node {
+        &mut self.nodes[ix]
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Hash over everything that happened so far, in order.
+    #[must_use]
+    pub fn trace_hash(&self) -> Hash {
+        Hash(*self.trace.finalize().as_bytes())
+    }
+
+    /// Runs all nodes' invariants.
+    pub fn check_nodes(&mut self) {
+        for (ix, node) in self.nodes.iter().enumerate() {
+            node.check(ix, self.now, self.settings.shadow, &mut self.services.places, &mut self.violations);
+        }
+    }
+
+    /// The next command that ended.
+    pub fn take_completed(&mut self) -> Option<Completed> {
+        self.completed.pop_front()
+    }
+
+    /// The next item whose publisher is asked for a successor.
+    pub fn take_renewal(&mut self) -> Option<(NodeIx, ItemKey)> {
+        self.renewals.pop_front()
+    }
+
+    /// When something happens next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        self.queue.peek().map(|Reverse(scheduled)| scheduled.at)
+    }
+
+    /// Lets time pass without anything happening; not beyond the next event.
+    pub fn advance_to(&mut self, time: Time) {
+        let limit = self.next_due().map_or(time, |due| due.min(time));
+        self.now = self.now.max(limit);
+    }
+
+    /// Lets the next thing happen.
+    pub fn step(&mut self) {
+        let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() else { return };
+        self.now = self.now.max(at);
+        self.counters.events += 1;
+        match event {
+            Event::Wake { node, incarnation } => self.wake(node, incarnation, at),
+            Event::Request { to, from, incarnation, id, request } => self.deliver_request(to, from, incarnation, id, request),
+            Event::Response { to, from, incarnation, id, response } => self.deliver_response(to, from, incarnation, id, response),
+            Event::Failed { to, incarnation, id, failure } => {
+                let now = self.now;
+                if let Some(overlay) = self.nodes[to].current(incarnation) {
+                    overlay.failed(now, id, failure);
+                    self.note(7, to, to, id.0, 0);
+                    self.drain(to, None);
+                }
+            }
+        }
+    }
+
+    fn wake(&mut self, ix: NodeIx, incarnation: u32, at: Time) {
+        let now = self.now;
+        let node = &mut self.nodes[ix];
+        if node.wake != Some(at) || node.incarnation != incarnation {
+            return;
+        }
+        node.wake = None;
+        if let Some(overlay) = &mut node.overlay {
+            overlay.timeout(now);
+            self.note(8, ix, ix, 0, 0);
+            self.drain(ix, None);
+        }
+    }
+
+    fn deliver_request(&mut self, to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, request: Request) {
+        let now = self.now;
+        let asker_contact = self.nodes[from].contact.clone();
+        let node = &mut self.nodes[to];
+        let Some(overlay) = &mut node.overlay else {
+            self.counters.to_dead += 1;
+            return;
+        };
+        if let Some(adversary) = &mut node.adversary {
+            match adversary.on_request(&self.colluders, &asker_contact, &request) {
+                Verdict::Pass => {}
+                Verdict::Drop => {
+                    self.counters.misbehaved += 1;
+                    return;
+                }
+                Verdict::Answer(response) => {
+                    self.counters.misbehaved += 1;
+                    return self.send_response(to, from, incarnation, id, response);
+                }
+            }
+        }
+        self.next_token += 1;
+        let asker = Asker { token: ReplyToken(self.next_token), from, incarnation, id };
+        overlay.request(now, &mut self.services, &asker_contact, asker.token, request);
+        self.note(5, to, from, id.0, 0);
+        self.drain(to, Some(asker));
+    }
+
+    fn deliver_response(&mut self, to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, response: Response) {
+        let (now, agent) = (self.now, self.nodes[from].contact.agent);
+        let shadow = self.settings.shadow;
+        let node = &mut self.nodes[to];
+        if shadow && !matches!(response, Response::Error(_)) && node.incarnation == incarnation {
+            node.shadow.answered.insert(agent);
+        }
+        let Some(overlay) = node.current(incarnation) else { return };
+        overlay.response(now, &mut self.services, &agent, id, response);
+        self.note(6, to, from, id.0, 0);
+        self.drain(to, None);
+    }
+
+    /// Carries out everything a node wants done, and schedules its wake-up.
+    fn drain(&mut self, ix: NodeIx, asker: Option<Asker>) {
+        let mut replies = 0;
+        while let Some(action) = self.nodes[ix].overlay.as_mut().and_then(Overlay::poll_action) {
+            match action {
+                Action::Send { to, id, request } => self.send_request(ix, &to, id, request),
+                Action::Reply { token, response } => match asker.filter(|asker| asker.token == token) {
+                    Some(Asker { from, incarnation, id, .. }) => {
+                        replies += 1;
+                        let node = &mut self.nodes[ix];
+                        let response = match &mut node.adversary {
+                            Some(adversary) => adversary.on_response(&self.colluders, response),
+                            None => response,
+                        };
+                        self.send_response(ix, from, incarnation, id, response);
+                    }
+                    None => self.violations.add(self.now, Some(ix), Rule::ReplyToNobody, format!("{token:?}")),
+                },
+                Action::Done { command, outcome } => match self.nodes[ix].open.remove(&command) {
+                    Some(op) => {
+                        self.note(9, ix, outcome_tag(&outcome), op.0, 0);
+                        self.completed.push_back(Completed { op, node: ix, outcome });
+                    }
+                    None => self.violations.add(self.now, Some(ix), Rule::DoneTwice, format!("{command:?}: {outcome:?}")),
+                },
+                Action::Custody(change) if self.settings.shadow => match change {
+                    CustodyChange::Put { key, row } => drop(self.nodes[ix].shadow.custody.insert(key, row)),
+                    CustodyChange::Remove { key } => drop(self.nodes[ix].shadow.custody.remove(&key)),
+                },
+                Action::Peers(change) if self.settings.shadow => match change {
+                    PeerChange::Added(contact) => drop(self.nodes[ix].shadow.peers.insert(contact.agent, contact)),
+                    PeerChange::Removed(agent) => drop(self.nodes[ix].shadow.peers.remove(&agent)),
+                },
+                Action::Custody(_) | Action::Peers(_) => {}
+                Action::Renew(key) => self.renewals.push_back((ix, key)),
+            }
+        }
+        if asker.is_some() && replies != 1 {
+            self.violations.add(self.now, Some(ix), Rule::OneReply, format!("{replies} replies to one request"));
+        }
+        self.schedule_wake(ix);
+    }
+
+    fn schedule_wake(&mut self, ix: NodeIx) {
+        let now = self.now;
+        let node = &mut self.nodes[ix];
+        let Some((due, _)) = node.overlay.as_ref().and_then(Overlay::poll_timeout) else { return };
+        let due = due.max(now);
+        if node.wake.is_none_or(|set| due < set) {
+            node.wake = Some(due);
+            let incarnation = node.incarnation;
+            self.push(due, Event::Wake { node: ix, incarnation });
+        }
+    }
+
+    fn push(&mut self, at: Time, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Scheduled { at, sequence: self.sequence, event }));
+    }
+
+    fn send_request(&mut self, from: NodeIx, contact: &Contact, id: RequestId, request: Request) {
+        let me = &self.nodes[from].contact;
+        let (incarnation, bytes) = (self.nodes[from].incarnation, encoded_request_len(&request, me.addrs.len()));
+        let request = match self.settings.messages {
+            Messages::Values => request,
+            Messages::Encoded => {
+                let frame = RequestFrame { server: me.server, addrs: me.addrs.clone(), request };
+                let encoded = encode_request(&frame);
+                match decode_request(&encoded) {
+                    Ok(decoded) if decoded == frame && encoded.len() == bytes => decoded.request,
+                    result => {
+                        let detail = format!("{} bytes, {bytes} announced: {frame:?} became {result:?}", encoded.len());
+                        return self.violations.add(self.now, Some(from), Rule::Codec, detail);
+                    }
+                }
+            }
+        };
+        self.account(from, bytes);
+        let Some(to) = self.listener(contact).filter(|to| self.nodes[*to].contact.agent == contact.agent) else {
+            let at = self.now + self.settings.link.access_median;
+            return self.push(at, Event::Failed { to: from, incarnation, id, failure: Failure::WrongIdentity });
+        };
+        let make = |request| Event::Request { to, from, incarnation, id, request };
+        match self.fly(from, to) {
+            None => {}
+            Some((at, None)) => self.push(at, make(request)),
+            Some((at, Some(again))) => {
+                self.push(at, make(request.clone()));
+                self.push(again, make(request));
+            }
+        }
+    }
+
+    fn send_response(&mut self, from: NodeIx, to: NodeIx, incarnation: u32, id: RequestId, response: Response) {
+        let bytes = encoded_response_len(&response);
+        let response = match self.settings.messages {
+            Messages::Values => response,
+            Messages::Encoded => {
+                let encoded = encode_response(&response);
+                match decode_response(&encoded, &mut self.services.places) {
+                    Ok(decoded) if decoded == response && encoded.len() == bytes => decoded,
+                    result => {
+                        let detail = format!("{} bytes, {bytes} announced: {response:?} became {result:?}", encoded.len());
+                        return self.violations.add(self.now, Some(from), Rule::Codec, detail);
+                    }
+                }
+            }
+        };
+        self.account(from, bytes);
+        let make = |response| Event::Response { to, from, incarnation, id, response };
+        match self.fly(from, to) {
+            None => {}
+            Some((at, None)) => self.push(at, make(response)),
+            Some((at, Some(again))) => {
+                self.push(at, make(response.clone()));
+                self.push(again, make(response));
+            }
+        }
+    }
+
+    fn account(&mut self, from: NodeIx, bytes: usize) {
+        let bytes = bytes as u64 + MESSAGE_OVERHEAD_BYTES;
+        self.counters.messages += 1;
+        self.counters.bytes += bytes;
+        let node = &mut self.nodes[from];
+        node.messages_sent += 1;
+        node.bytes_sent += bytes;
+        self.note(10, from, 0, 0, bytes);
+    }
+
+    /// When a message arrives, and when its copy does. `None`: never.
+    fn fly(&mut self, from: NodeIx, to: NodeIx) -> Option<(Time, Option<Time>)> {
+        if self.partitioned && self.nodes[from].side != self.nodes[to].side {
+            self.counters.cut += 1;
+            return None;
+        }
+        match self.settings.link.fly(&mut self.random, &self.nodes[from].line, &self.nodes[to].line) {
+            Flight::Lost => {
+                self.counters.lost += 1;
+                None
+            }
+            Flight::Arrives { after, reordered, copy } => {
+                self.counters.reordered += u64::from(reordered);
+                self.counters.duplicated += u64::from(copy.is_some());
+                Some((self.now + after, copy.map(|copy| self.now + copy)))
+            }
+        }
+    }
+
+    /// Adds an event to the trace.
+    fn note(&mut self, tag: u8, a: usize, b: usize, c: u64, d: u64) {
+        let mut record = [0; 41];
+        record[0] = tag;
+        let numbers = [self.now.as_micros(), a as u64, b as u64, c, d];
+        for (slot, number) in record[1..].chunks_exact_mut(8).zip(numbers) {
+            slot.copy_from_slice(&number.to_be_bytes());
+        }
+        self.trace.update(&record);
+    }
+
+    /// Commands that have not ended, by node.
+    #[must_use]
+    pub fn open_ops(&self) -> BTreeMap<Op, NodeIx> {
+        self.nodes.iter().enumerate().flat_map(|(ix, node)| node.open.values().map(move |op| (*op, ix))).collect()
+    }
+
+    /// Time all nodes together were up, in microseconds.
+    #[must_use]
+    pub fn node_micros(&self) -> u64 {
+        self.nodes.iter().map(|node| micros(node.uptime(self.now))).sum()
+    }
+
+    /// The node of an agent, a linear search: for reports.
+    #[must_use]
+    pub fn find(&self, agent: &AgentId) -> Option<NodeIx> {
+        self.nodes.iter().position(|node| node.contact.agent == *agent)
+    }
+}
+
+const fn outcome_tag(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Joined(_) => 1,
+        Outcome::Published(_) => 2,
+        Outcome::Retired(_) => 3,
+        Outcome::Peers(_) => 4,
+        Outcome::Answers(_) => 5,
+        Outcome::Closest(_) => 6,
+        Outcome::Left => 7,
+        Outcome::Failed(_) => 8,
+    }
+}

@@ -1,0 +1,40 @@
+//! Networks in which nothing goes wrong but the ordinary loss of messages, and what they may cost.
+
+use std::time::Duration;
+
+use comity_sim::Scenario;
+
+use crate::pass;
+
+#[test]
+fn three_hundred_nodes_that_joined_find_everything() {
+    let mut scenario = Scenario::healthy(300, 1);
+    scenario.workload.publishers = 20;
+    let report = pass(&scenario);
+    let before = report.phase("before").unwrap();
+    assert!((before.recall() - 1.0).abs() < f64::EPSILON);
+    assert!(before.gold >= 100, "a hundred questions have answers: {}", before.gold);
+    assert!((before.finds.success() - 1.0).abs() < f64::EPSILON);
+    assert!(before.finds.hops_mean() <= 3.5, "{report}");
+    assert_eq!(report.joins.ended(), 300);
+}
+
+#[test]
+fn two_thousand_nodes_stay_within_the_budgets() {
+    let mut scenario = Scenario::healthy(2_000, 2);
+    scenario.workload.publishers = 10;
+    scenario.workload.capabilities_each = 1;
+    scenario.askers = 10;
+    scenario.measure.queries = 40;
+    scenario.measure.finds = 40;
+    scenario.measure.lookups = 10;
+    let report = pass(&scenario);
+    let before = report.phase("before").unwrap();
+    assert!(before.finds.hops_mean() <= 3.5, "{report}");
+    assert!((before.finds.success() - 1.0).abs() < f64::EPSILON, "{report}");
+    assert!((before.recall() - 1.0).abs() < f64::EPSILON, "{report}");
+    assert!(report.stored_on_true_20() >= 0.98, "{report}");
+    assert!(before.nearest_found() >= 0.98, "{report}");
+    assert!(before.finds.latency(50) <= Duration::from_millis(500), "{report}");
+    assert!(before.queries.bytes_mean() <= 120_000.0, "{report}");
+}
