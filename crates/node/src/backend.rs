@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use comity_api::types::{
-    AgentForms, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo,
-    FindRequest, FindResponse, Group, GroupLabel, Groups, MAX_PINGS, Peer, PeerCounts, Peers, Ping, PingRequest,
-    PingResponse, Publication, ResolveRequest, ResolveResponse, Role, ServeRequest, ServeResponse, ServedCapability,
-    SessionState, ShowResponse, SpecialistState, Status,
+    AgentForms, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_PING_TIMEOUT_MS,
+    Done, ErrorCode, ErrorInfo, FindRequest, FindResponse, Group, GroupLabel, Groups, MAX_PINGS,
+    Peer, PeerCounts, Peers, Ping, PingRequest, PingResponse, Publication, ResolveRequest,
+    ResolveResponse, Role, ServeRequest, ServeResponse, ServedCapability, SessionState,
+    ShowResponse, SpecialistState, Status,
 };
 use comity_capability::keys::{self, GroupKey};
 use comity_core::Position;
@@ -30,7 +31,9 @@ impl Backend for Node {
         let snapshot = inner.directory.inspect().await.ok_or_else(shutting_down)?;
         let links = *inner.transport.counts().borrow();
         let served = inner.registry.all();
-        let sum = |count: fn(&crate::registry::Served) -> u64| served.iter().map(|served| count(served)).sum();
+        let sum = |count: fn(&crate::registry::Served) -> u64| {
+            served.iter().map(|served| count(served)).sum()
+        };
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -38,9 +41,14 @@ impl Backend for Node {
             network: info.network.clone(),
             mint_bits: info.mint_bits,
             pid: std::process::id(),
-            home: inner.home.as_ref().map(|home| home.root().display().to_string()).unwrap_or_default(),
+            home: inner
+                .home
+                .as_ref()
+                .map(|home| home.root().display().to_string())
+                .unwrap_or_default(),
             started_at_ms: info.started.as_millis(),
-            uptime_ms: u64::try_from(inner.clock.now().saturating_since(info.started).as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(inner.clock.now().saturating_since(info.started).as_millis())
+                .unwrap_or(u64::MAX),
             listen: inner.transport.local_addrs(),
             reachable_at: info.addrs.clone(),
             ticket: info.ticket.clone(),
@@ -86,7 +94,8 @@ impl Backend for Node {
             .map(|served| {
                 let public = is_public(&served.capability);
                 let publication = Publication {
-                    groups: u32::try_from(keys::group_keys(&served.capability).len()).unwrap_or(u32::MAX),
+                    groups: u32::try_from(keys::group_keys(&served.capability).len())
+                        .unwrap_or(u32::MAX),
                     custodians: u32::try_from(holders).unwrap_or(u32::MAX),
                     published_at_ms: published.issued.map(|time| time.as_millis()),
                     expires_at_ms: published.expires.map(|time| time.as_millis()),
@@ -107,7 +116,9 @@ impl Backend for Node {
 
     async fn unserve(&self, name: String) -> Result<Done, ErrorInfo> {
         if self.unserve_request(&name).await? {
-            return Ok(Done { message: format!("{name} is not served any more; custodians drop it") });
+            return Ok(Done {
+                message: format!("{name} is not served any more; custodians drop it"),
+            });
         }
         Err(ErrorInfo::new(ErrorCode::NotFound, format!("this node does not serve `{name}`"))
             .hint("`comity status` lists what it serves"))
@@ -133,22 +144,42 @@ impl Backend for Node {
         let mut pings = Vec::new();
         for number in 1..=request.count.clamp(1, MAX_PINGS) {
             let started = Instant::now();
-            let answer = tokio::time::timeout(timeout, self.probe(resolved.agent, &resolved.addrs)).await;
+            let answer =
+                tokio::time::timeout(timeout, self.probe(resolved.agent, &resolved.addrs)).await;
             let elapsed_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             let (rtt_us, error) = match answer {
                 Ok(Ok(_)) if number == 1 && !linked && resolved.agent != self.id() => {
                     // The first one made the connection: that is told apart, and the round trip measured again.
                     connect_us = Some(elapsed_us);
-                    let again = tokio::time::timeout(timeout, self.probe(resolved.agent, &resolved.addrs)).await;
-                    (again.ok().and_then(Result::ok).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)), None)
+                    let again =
+                        tokio::time::timeout(timeout, self.probe(resolved.agent, &resolved.addrs))
+                            .await;
+                    (
+                        again
+                            .ok()
+                            .and_then(Result::ok)
+                            .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                        None,
+                    )
                 }
                 Ok(Ok(rtt)) => (Some(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)), None),
                 Ok(Err(error)) => (None, Some(call_error(&error))),
-                Err(_) => (None, Some(ErrorInfo::new(ErrorCode::Timeout, format!("no answer within {timeout:?}")))),
+                Err(_) => (
+                    None,
+                    Some(ErrorInfo::new(
+                        ErrorCode::Timeout,
+                        format!("no answer within {timeout:?}"),
+                    )),
+                ),
             };
             pings.push(Ping { number, rtt_us, error });
         }
-        Ok(PingResponse { agent: self.name_of(&resolved.agent), path: "direct".to_owned(), connect_us, pings })
+        Ok(PingResponse {
+            agent: self.name_of(&resolved.agent),
+            path: "direct".to_owned(),
+            connect_us,
+            pings,
+        })
     }
 
     async fn peers(&self) -> Result<Peers, ErrorInfo> {
@@ -169,7 +200,9 @@ impl Backend for Node {
                     session: if linked { SessionState::Connected } else { SessionState::Parked },
                     role: if contact.server { Role::Server } else { Role::Client },
                     bucket: Some(contact.overlay_id.common_prefix(&mine)),
-                    rtt_us: measured.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                    rtt_us: measured
+                        .rtt
+                        .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
                     seen_at_ms: measured.seen.map(|time| time.as_millis()),
                     path: linked.then(|| "direct".to_owned()),
                 }
@@ -180,8 +213,11 @@ impl Backend for Node {
 
     async fn groups(&self) -> Result<Groups, ErrorInfo> {
         let snapshot = self.inner.directory.inspect().await.ok_or_else(shutting_down)?;
-        let mut groups: std::collections::BTreeMap<GroupKey, Group> = std::collections::BTreeMap::new();
-        for served in self.inner.registry.all().iter().filter(|served| is_public(&served.capability)) {
+        let mut groups: std::collections::BTreeMap<GroupKey, Group> =
+            std::collections::BTreeMap::new();
+        for served in
+            self.inner.registry.all().iter().filter(|served| is_public(&served.capability))
+        {
             for key in keys::group_keys(&served.capability) {
                 let group = groups.entry(key.key).or_insert_with(|| Group {
                     group: label(&key),
@@ -215,7 +251,12 @@ impl Backend for Node {
         let timeout = request.timeout_ms.map_or(RESOLVE_TIMEOUT, Duration::from_millis);
         let resolved = tokio::time::timeout(timeout, self.resolve_text(&request.text))
             .await
-            .map_err(|_| ErrorInfo::new(ErrorCode::Timeout, format!("{} was not resolved within {timeout:?}", request.text)))??;
+            .map_err(|_| {
+                ErrorInfo::new(
+                    ErrorCode::Timeout,
+                    format!("{} was not resolved within {timeout:?}", request.text),
+                )
+            })??;
         Ok(ResolveResponse {
             agent: AgentForms::of(&resolved.agent, &Position::of(&resolved.agent)),
             addrs: resolved.addrs,

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use comity_api::{JoinAddress, Ticket};
 use comity_core::{Hash, Identity, Position};
-use comity_overlay::{Config, Contact, Overlay};
+use comity_overlay::{Config, Contact, Exempt, Overlay};
 use rand::Rng as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,10 @@ use crate::signals::Signals;
 use crate::storage::Storage;
 use crate::transport::{Limits, Transport, TransportConfig};
 use crate::{NodeInfo, key_file};
+
+/// How often the overlay looks after itself. Items that too few custodians hold are offered again then, so this is also
+/// how soon a network that just got its second node has two copies.
+const MAINTENANCE_EVERY: Duration = Duration::from_secs(5);
 
 /// Settings of a node; [`Builder::spawn`] starts it.
 #[derive(Debug)]
@@ -60,7 +65,11 @@ impl Default for Builder {
             runtime: NetworkRuntime::default(),
             limits: Limits::default(),
             rpc_limits: RpcLimits::default(),
-            overlay: Config::default(),
+            overlay: Config {
+                exempt: local_networks(),
+                maintenance_every: MAINTENANCE_EVERY,
+                ..Config::default()
+            },
         }
     }
 }
@@ -189,8 +198,11 @@ impl Builder {
 
         let mut threads = Threads::start(self.runtime).map_err(SpawnError::Thread)?;
         let network = threads.network().clone();
-        let config =
-            TransportConfig { identity: Arc::clone(&identity), listen: self.listen, limits: self.limits };
+        let config = TransportConfig {
+            identity: Arc::clone(&identity),
+            listen: self.listen,
+            limits: self.limits,
+        };
         let (transport, incoming) = network
             .spawn(async move { Transport::bind(config).await })
             .await
@@ -202,7 +214,8 @@ impl Builder {
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
         let mut overlay = Overlay::new(self.overlay, contact, seed, clock.now());
-        let remembered = directory::load_peers(&storage, &positions).await.map_err(SpawnError::Storage)?;
+        let remembered =
+            directory::load_peers(&storage, &positions).await.map_err(SpawnError::Storage)?;
         overlay.import_peers(remembered);
         let rows = directory::load_custody(&storage).map_err(SpawnError::Storage)?;
         let mut services = comity_overlay::directory::Directory::new(self.mint_bits);
@@ -249,7 +262,8 @@ impl Builder {
             limits: self.rpc_limits,
             clock: rpc::Clock::new(move || rpc_clock.now()),
         };
-        let rpc = Rpc::start(transport.clone(), incoming.calls, rpc_config).map_err(SpawnError::Thread)?;
+        let rpc = Rpc::start(transport.clone(), incoming.calls, rpc_config)
+            .map_err(SpawnError::Thread)?;
 
         let started = clock.now();
         let info = NodeInfo {
@@ -286,9 +300,24 @@ impl Builder {
     }
 }
 
+/// Networks that are never routed on the internet (RFC 1918, RFC 4193, RFC 4291): a whole private network may share one
+/// prefix, and nobody outside can pretend to be reachable there.
+fn local_networks() -> Vec<Exempt> {
+    let v4 = [([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16)];
+    let v4 = v4.map(|(network, bits)| Exempt { network: IpAddr::from(network), bits });
+    let v6 = [(0xfc00, 7), (0xfe80, 10)];
+    let v6 = v6
+        .map(|(first, bits)| Exempt { network: IpAddr::from([first, 0, 0, 0, 0, 0, 0, 0]), bits });
+    v4.into_iter().chain(v6).collect()
+}
+
 type Opened = (Keys, Storage, Option<Home>, Option<HomeLock>);
 
-fn open_home(home: Option<PathBuf>, keys: Option<Keys>, mint_bits: u32) -> Result<Opened, SpawnError> {
+fn open_home(
+    home: Option<PathBuf>,
+    keys: Option<Keys>,
+    mint_bits: u32,
+) -> Result<Opened, SpawnError> {
     let Some(root) = home else {
         let storage = Storage::in_memory().map_err(SpawnError::Storage)?;
         let keys = keys.unwrap_or_else(|| Keys {
@@ -337,12 +366,12 @@ fn outgoing_ip(unspecified: IpAddr) -> IpAddr {
     // Documentation prefixes (RFC 5737, RFC 3849): routed like any outside address, owned by nobody.
     let (outside, loopback): (SocketAddr, IpAddr) = match unspecified {
         IpAddr::V4(_) => (([192, 0, 2, 1], 9).into(), Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(_) => (
-            ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(),
-            std::net::Ipv6Addr::LOCALHOST.into(),
-        ),
+        IpAddr::V6(_) => {
+            (([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(), std::net::Ipv6Addr::LOCALHOST.into())
+        }
     };
     let socket = UdpSocket::bind((unspecified, 0));
-    let chosen = socket.and_then(|socket| socket.connect(outside).and_then(|()| socket.local_addr()));
+    let chosen =
+        socket.and_then(|socket| socket.connect(outside).and_then(|()| socket.local_addr()));
     chosen.map_or(loopback, |addr| addr.ip())
 }

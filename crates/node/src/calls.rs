@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use comity_api::types::{
     Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, Chunk, DEFAULT_CALL_TIMEOUT_MS,
-    DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Proof, QueryInput,
+    DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Proof,
+    QueryInput,
 };
 use comity_capability::query::Query;
 use comity_capability::record::{Capability, Visibility};
@@ -35,6 +36,10 @@ use crate::search::SearchError;
 const EVENTS_LEN: usize = 32;
 /// Share of a call's time that finding the peer may take.
 const SEARCH_SHARE: u32 = 2;
+/// Silence after which a called peer is pinged, again and again.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A peer that does not answer a ping for this long is given up.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Least time left to an attempt while others could follow.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 
@@ -84,7 +89,11 @@ impl Node {
     ///
     /// # Errors
     /// [`ErrorInfo`]: what failed, with which peer, and what to do.
-    pub async fn call(&self, target: impl Into<QueryInput>, input: Value) -> Result<CallAnswer, ErrorInfo> {
+    pub async fn call(
+        &self,
+        target: impl Into<QueryInput>,
+        input: Value,
+    ) -> Result<CallAnswer, ErrorInfo> {
         self.call_with(CallRequest::new(target, input)).await
     }
 
@@ -119,7 +128,10 @@ impl Node {
 
     /// Calls and reports as it goes: attempts, items as they arrive (not to be relied on before the receipt), the verified
     /// receipt, the end. Dropping the stream cancels the call at the far end.
-    pub fn call_events(&self, request: CallRequest) -> impl Stream<Item = CallEvent> + Send + use<> {
+    pub fn call_events(
+        &self,
+        request: CallRequest,
+    ) -> impl Stream<Item = CallEvent> + Send + use<> {
         let (events, receiver) = mpsc::channel(EVENTS_LEN);
         let node = self.clone();
         let task = tokio::spawn(async move {
@@ -140,27 +152,49 @@ impl Node {
         })
     }
 
-    async fn run_call(&self, request: CallRequest, events: &mpsc::Sender<CallEvent>) -> Result<CallSummary, ErrorInfo> {
+    async fn run_call(
+        &self,
+        request: CallRequest,
+        events: &mpsc::Sender<CallEvent>,
+    ) -> Result<CallSummary, ErrorInfo> {
         let started = Instant::now();
-        let timeout = request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
+        let timeout =
+            request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
         let timeout = Duration::from_millis(timeout);
-        let attempts_max = request.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
-        let callees = tokio::time::timeout(timeout, self.callees(&request.target, timeout / SEARCH_SHARE))
-            .await
-            .map_err(|_| ErrorInfo::new(ErrorCode::Timeout, format!("nobody to call was found within {timeout:?}")))??;
+        let attempts_max =
+            request.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
+        let callees =
+            tokio::time::timeout(timeout, self.callees(&request.target, timeout / SEARCH_SHARE))
+                .await
+                .map_err(|_| {
+                    ErrorInfo::new(
+                        ErrorCode::Timeout,
+                        format!("nobody to call was found within {timeout:?}"),
+                    )
+                })??;
 
         let mut failures: Vec<ErrorInfo> = Vec::new();
         let others = callees.len().min(usize::try_from(attempts_max).unwrap_or(usize::MAX));
         for (index, callee) in callees.into_iter().take(others).enumerate() {
             let left = timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
-                failures.push(ErrorInfo::new(ErrorCode::Timeout, format!("no time was left of {timeout:?}")));
+                failures.push(ErrorInfo::new(
+                    ErrorCode::Timeout,
+                    format!("no time was left of {timeout:?}"),
+                ));
                 break;
             }
             let is_last = index + 1 == others;
             let share = if is_last { left } else { (left / 2).max(ATTEMPT_MIN).min(left) };
             let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-            let mut attempt = Running { node: self, events, callee: &callee, number, started: Instant::now(), shown: false };
+            let mut attempt = Running {
+                node: self,
+                events,
+                callee: &callee,
+                number,
+                started: Instant::now(),
+                shown: false,
+            };
             attempt.report(AttemptOutcome::Started).await;
             match attempt.run(&request.input, share).await {
                 Ok(done) => {
@@ -193,13 +227,19 @@ impl Node {
     }
 
     /// Whom to call, the best first.
-    async fn callees(&self, target: &QueryInput, timeout: Duration) -> Result<Vec<Callee>, ErrorInfo> {
+    async fn callees(
+        &self,
+        target: &QueryInput,
+        timeout: Duration,
+    ) -> Result<Vec<Callee>, ErrorInfo> {
         let query = match target {
             QueryInput::Text(text) => match self.direct(text).await? {
                 Some(callee) => return Ok(vec![callee]),
                 None => parse_target(text)?,
             },
-            QueryInput::Json(object) => Query::from_json(&Value::Object(object.clone())).map_err(bad_query)?,
+            QueryInput::Json(object) => {
+                Query::from_json(&Value::Object(object.clone())).map_err(bad_query)?
+            }
         };
         let found = self.search(&query, 0, timeout).await.map_err(ErrorInfo::from)?;
         let mut callees: Vec<Callee> = Vec::new();
@@ -212,9 +252,12 @@ impl Node {
             let near: Vec<String> = found
                 .near
                 .iter()
-                .flat_map(|hit| hit.evaluation.failed().map(|failed| format!("{}: {failed}", hit.digest.name)))
+                .flat_map(|hit| {
+                    hit.evaluation.failed().map(|failed| format!("{}: {failed}", hit.digest.name))
+                })
                 .collect();
-            let error = ErrorInfo::new(ErrorCode::NoMatch, format!("no reachable agent offers {query}"));
+            let error =
+                ErrorInfo::new(ErrorCode::NoMatch, format!("no reachable agent offers {query}"));
             return Err(if near.is_empty() {
                 error.hint("`comity find` shows what there is")
             } else {
@@ -242,8 +285,13 @@ impl Node {
             .record_of(resolved.agent, &resolved.addrs, None)
             .await
             .map_err(|failure| failure.into_info(&self.name_of(&resolved.agent)))?;
-        let capability = record.capabilities.iter().find(|known| known.name == name).ok_or_else(|| no_capability(text))?;
-        let addrs = if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
+        let capability = record
+            .capabilities
+            .iter()
+            .find(|known| known.name == name)
+            .ok_or_else(|| no_capability(text))?;
+        let addrs =
+            if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
         Ok(Some(Callee { agent: resolved.agent, addrs, capability: Arc::new(capability.clone()) }))
     }
 
@@ -300,12 +348,14 @@ impl Running<'_> {
             return self.run_here(input, deadline).await;
         }
         let capability = &self.callee.capability;
-        let body = canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
-        let mut request = rpc::CallRequest::new(capability.name.clone(), body.into()).deadline(deadline);
+        let body =
+            canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
+        let mut request =
+            rpc::CallRequest::new(capability.name.clone(), body.into()).deadline(deadline);
         request.idempotent = capability.idempotent;
         request.interface = Some(capability.interface.digest());
         let node = &self.node.inner;
-        let result = self.exchange(request).await;
+        let result = self.watched(request).await;
         match &result {
             Ok(_) => node.signals.answered(&self.callee.agent, node.clock.now()),
             Err(_) => node.signals.failed(&self.callee.agent),
@@ -313,11 +363,37 @@ impl Running<'_> {
         result.map_err(|error| {
             // Whether a broken call was executed is unknown; another peer may do it only if twice is once.
             let try_others = match &error {
-                rpc::CallError::Interrupted { .. } | rpc::CallError::TimedOut { .. } => self.callee.capability.idempotent,
+                rpc::CallError::Interrupted { .. } | rpc::CallError::TimedOut { .. } => {
+                    self.callee.capability.idempotent
+                }
                 _ => true,
             };
             Failed { error: call_error(&error), try_others }
         })
+    }
+
+    /// Calls, and looks after the peer while it keeps silent: a live link to a dead peer looks like a slow specialist, but
+    /// only the specialist's node answers a ping.
+    async fn watched(&mut self, request: rpc::CallRequest) -> Result<Done, rpc::CallError> {
+        let (peer, addrs) = (self.callee.agent, self.callee.addrs.clone());
+        let rpc = self.node.inner.rpc.clone();
+        let watch = async move {
+            loop {
+                tokio::time::sleep(PATIENCE).await;
+                match tokio::time::timeout(PING_TIMEOUT, rpc.ping(peer, &addrs)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return error,
+                    Err(_) => {
+                        return rpc::CallError::TimedOut { peer, waited: PATIENCE + PING_TIMEOUT };
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            result = self.exchange(request) => result,
+            error = watch => Err(error),
+        }
     }
 
     async fn exchange(&mut self, request: rpc::CallRequest) -> Result<Done, rpc::CallError> {
@@ -349,7 +425,10 @@ impl Running<'_> {
         let validator = Validator::new(&schema).map_err(|error| Failed {
             error: ErrorInfo::new(
                 ErrorCode::CallFailed,
-                format!("{} declares an unusable interface: {error}", self.node.target_text(self.callee)),
+                format!(
+                    "{} declares an unusable interface: {error}",
+                    self.node.target_text(self.callee)
+                ),
             ),
             try_others: true,
         })?;
@@ -358,8 +437,11 @@ impl Running<'_> {
 
     fn bad_input(&self, problem: String) -> Failed {
         let target = self.node.target_text(self.callee);
-        let error = ErrorInfo::new(ErrorCode::BadInput, format!("the input does not fit what {target} takes: {problem}"))
-            .hint(format!("`comity show {target}` prints its input schema"));
+        let error = ErrorInfo::new(
+            ErrorCode::BadInput,
+            format!("the input does not fit what {target} takes: {problem}"),
+        )
+        .hint(format!("`comity show {target}` prints its input schema"));
         Failed { error, try_others: true }
     }
 
@@ -372,12 +454,14 @@ impl Running<'_> {
             .registry
             .get(&self.callee.capability.name)
             .ok_or_else(|| failed(no_capability(&self.callee.capability.name)))?;
-        let request = canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
+        let request =
+            canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
         let started = inner.clock.now();
         let cancel = CancellationToken::new();
         let _cancel_when_dropped = cancel.clone().drop_guard();
-        let specialist_failed =
-            |error: &dyn std::error::Error| failed(ErrorInfo::new(ErrorCode::SpecialistFailed, error.to_string()));
+        let specialist_failed = |error: &dyn std::error::Error| {
+            failed(ErrorInfo::new(ErrorCode::SpecialistFailed, error.to_string()))
+        };
         let answer = invoke(&served, me, input.clone(), Some(deadline), cancel)
             .await
             .map_err(|error| specialist_failed(&error))?;
@@ -396,7 +480,14 @@ impl Running<'_> {
             items += 1;
         }
         let response = Hash(*body.finalize().as_bytes());
-        let receipt = own_receipt(me, &served.offer, Hash::of(&request), response, started, inner.clock.now());
+        let receipt = own_receipt(
+            me,
+            &served.offer,
+            Hash::of(&request),
+            response,
+            started,
+            inner.clock.now(),
+        );
         let signed = sign_batch(&inner.local_signer.0, inner.clock.now(), vec![receipt])
             .map_err(|error| specialist_failed(&error))?;
         let receipt = signed.into_iter().next().ok_or_else(|| {
@@ -406,7 +497,14 @@ impl Running<'_> {
     }
 }
 
-fn own_receipt(me: AgentId, offer: &rpc::Offer, request: Hash, response: Hash, started: Time, finished: Time) -> Receipt {
+fn own_receipt(
+    me: AgentId,
+    offer: &rpc::Offer,
+    request: Hash,
+    response: Hash,
+    started: Time,
+    finished: Time,
+) -> Receipt {
     let mut session = [0; 32];
     rand::rng().fill_bytes(&mut session);
     Receipt {
@@ -434,7 +532,9 @@ fn own_receipt(me: AgentId, offer: &rpc::Offer, request: Hash, response: Hash, s
 /// A capability's name asks for it by name; everything else is a query.
 fn parse_target(text: &str) -> Result<Query, ErrorInfo> {
     let is_name = !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte));
+        && text.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte)
+        });
     let text = if is_name { format!("named {text}") } else { text.to_owned() };
     Query::parse_text(&text).map_err(bad_query)
 }
@@ -473,12 +573,14 @@ pub(crate) fn call_error(error: &rpc::CallError) -> ErrorInfo {
         rpc::CallError::Connect(connect) => match connect {
             ConnectError::WrongKey { .. } => ErrorCode::WrongPeer,
             ConnectError::RefusedByPeer { .. } => ErrorCode::Refused,
-            ConnectError::TooManyLinks { .. } | ConnectError::TooManyDials { .. } => ErrorCode::Busy,
+            ConnectError::TooManyLinks { .. } | ConnectError::TooManyDials { .. } => {
+                ErrorCode::Busy
+            }
             ConnectError::Closed => ErrorCode::ShuttingDown,
             ConnectError::Myself => ErrorCode::BadRequest,
-            ConnectError::NoAddress { .. } | ConnectError::Unreachable { .. } | ConnectError::Handshake { .. } => {
-                ErrorCode::Unreachable
-            }
+            ConnectError::NoAddress { .. }
+            | ConnectError::Unreachable { .. }
+            | ConnectError::Handshake { .. } => ErrorCode::Unreachable,
         },
         rpc::CallError::Failed { code, .. } => match code {
             rpc::ErrorCode::NotFound => ErrorCode::NotFound,
@@ -488,12 +590,18 @@ pub(crate) fn call_error(error: &rpc::CallError) -> ErrorInfo {
             rpc::ErrorCode::Timeout => ErrorCode::Timeout,
             rpc::ErrorCode::Busy => ErrorCode::Busy,
             rpc::ErrorCode::TooLarge => ErrorCode::TooLarge,
-            rpc::ErrorCode::Internal | rpc::ErrorCode::TooEarly | rpc::ErrorCode::Other(_) => ErrorCode::CallFailed,
+            rpc::ErrorCode::Internal | rpc::ErrorCode::TooEarly | rpc::ErrorCode::Other(_) => {
+                ErrorCode::CallFailed
+            }
         },
         rpc::CallError::TimedOut { .. } => ErrorCode::Timeout,
         rpc::CallError::Interrupted { .. } => ErrorCode::CallFailed,
-        rpc::CallError::RequestTooLarge { .. } | rpc::CallError::AnswerTooLarge { .. } => ErrorCode::TooLarge,
-        rpc::CallError::Protocol { .. } | rpc::CallError::Untrusted { .. } => ErrorCode::NotVerified,
+        rpc::CallError::RequestTooLarge { .. } | rpc::CallError::AnswerTooLarge { .. } => {
+            ErrorCode::TooLarge
+        }
+        rpc::CallError::Protocol { .. } | rpc::CallError::Untrusted { .. } => {
+            ErrorCode::NotVerified
+        }
     };
     ErrorInfo::new(code, describe(error))
 }
@@ -513,10 +621,14 @@ impl crate::search::RecordFailure {
     pub(crate) fn into_info(self, agent: &comity_api::types::AgentName) -> ErrorInfo {
         match self {
             Self::Call(error) => call_error(&error),
-            Self::Invalid(reason) => {
-                ErrorInfo::new(ErrorCode::NotVerified, format!("the record of {} is refused: {reason}", agent.address))
-            }
-            Self::Absent => ErrorInfo::new(ErrorCode::NotFound, format!("{} has published nothing", agent.address)),
+            Self::Invalid(reason) => ErrorInfo::new(
+                ErrorCode::NotVerified,
+                format!("the record of {} is refused: {reason}", agent.address),
+            ),
+            Self::Absent => ErrorInfo::new(
+                ErrorCode::NotFound,
+                format!("{} has published nothing", agent.address),
+            ),
         }
     }
 }

@@ -81,7 +81,11 @@ pub async fn run(config: DaemonConfig) -> Result<(), DaemonError> {
     info!(agent = %node.id(), addrs = ?node.info().addrs, "the node is up");
 
     let stop = CancellationToken::new();
-    let api = node.inner.threads.network().spawn(server::serve(socket, Arc::new(node.clone()), stop.clone()));
+    let api = node.inner.threads.network().spawn(server::serve(
+        socket,
+        Arc::new(node.clone()),
+        stop.clone(),
+    ));
     let background = tokio::spawn(settle(node.clone(), config.join));
     tokio::select! {
         () = node.inner.stop_requested.notified() => info!("stopping: asked through the API"),

@@ -21,7 +21,9 @@ pub enum SpawnError {
     #[error(transparent)]
     Key(KeyFileError),
     /// The key is not minted for the network.
-    #[error("the key has {found} mint bits and this network asks for {wanted}: make one with `comity id new --mint-bits {wanted}` in another --home")]
+    #[error(
+        "the key has {found} mint bits and this network asks for {wanted}: make one with `comity id new --mint-bits {wanted}` in another --home"
+    )]
     Mint {
         /// What the network asks for.
         wanted: u32,

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comity_api::types::{
-    Attribute, Class, Condition, CustodianAsked, DEFAULT_LIMIT, Declaration, Explain, FindRequest, FindResponse,
-    Freshness, GroupLabel, MAX_LIMIT, Match, NearMiss, Phase, PlanKey, Probe, QueryInput, RecordSource, RecordView,
-    ScorePart, SearchSummary, Share, ShowResponse, Verdict, Visibility as ApiVisibility,
-};
 use comity_api::types::{AgentForms, ErrorCode, ErrorInfo};
+use comity_api::types::{
+    Attribute, Class, Condition, CustodianAsked, DEFAULT_LIMIT, Declaration, Explain, FindRequest,
+    FindResponse, Freshness, GroupLabel, MAX_LIMIT, Match, NearMiss, Phase, PlanKey, Probe,
+    QueryInput, RecordSource, RecordView, ScorePart, SearchSummary, Share, ShowResponse, Verdict,
+    Visibility as ApiVisibility,
+};
 use comity_capability::keys::{GroupKey, Labelled};
 use comity_capability::matching::{self, Part};
 use comity_capability::query::Query;
@@ -48,7 +49,10 @@ impl Node {
             draft.k = limit.clamp(1, MAX_LIMIT.min(comity_capability::query::K_MAX));
             query = draft.finish().map_err(bad_query)?;
         }
-        let probe = request.probe.unwrap_or_else(|| query.probe().max(PROBES)).min(comity_capability::query::PROBE_MAX);
+        let probe = request
+            .probe
+            .unwrap_or_else(|| query.probe().max(PROBES))
+            .min(comity_capability::query::PROBE_MAX);
         let timeout = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(TIMEOUT_MAX);
         let found =
             self.search(&query, usize::try_from(probe).unwrap_or(usize::MAX), timeout).await?;
@@ -56,7 +60,8 @@ impl Node {
     }
 
     fn response(&self, query: &Query, found: &Found, explain: bool) -> FindResponse {
-        let labels: BTreeMap<GroupKey, &Labelled> = found.plan.iter().map(|key| (key.key, key)).collect();
+        let labels: BTreeMap<GroupKey, &Labelled> =
+            found.plan.iter().map(|key| (key.key, key)).collect();
         let weights = Weights::of(query.rank());
         let limit = usize::try_from(query.k()).unwrap_or(DEFAULT_LIMIT as usize);
         FindResponse {
@@ -88,17 +93,30 @@ impl Node {
             .filter(|custodian| matches!(custodian.said, CustodianSaid::Answered { .. }))
             .map(|custodian| custodian.agent)
             .collect::<std::collections::BTreeSet<_>>();
-        let title = hit.capability.as_ref().map_or(&hit.digest.title, |capability| &capability.title);
+        let title =
+            hit.capability.as_ref().map_or(&hit.digest.title, |capability| &capability.title);
         let score = hit.score;
         Match {
             target: format!("{}/{}", agent.address, hit.digest.name),
             agent,
             capability: hit.digest.name.clone(),
             title: title.clone(),
-            description: hit.capability.as_ref().map(|capability| capability.text.clone()).unwrap_or_default(),
+            description: hit
+                .capability
+                .as_ref()
+                .map(|capability| capability.text.clone())
+                .unwrap_or_default(),
             conditions: hit.evaluation.outcomes.iter().map(condition).collect(),
-            found_by: hit.keys.iter().filter_map(|key| labels.get(key)).map(|key| label(key)).collect(),
-            custodians: Share { n: count(hit.returned_by.len()), of: count(asked.union(&hit.returned_by).count()) },
+            found_by: hit
+                .keys
+                .iter()
+                .filter_map(|key| labels.get(key))
+                .map(|key| label(key))
+                .collect(),
+            custodians: Share {
+                n: count(hit.returned_by.len()),
+                of: count(asked.union(&hit.returned_by).count()),
+            },
             freshness: Freshness {
                 seq: hit.digest.seq,
                 issued_at_ms: hit.digest.issued.as_millis(),
@@ -107,7 +125,9 @@ impl Node {
                 record_verified: hit.verified(),
             },
             probe: hit.probe.as_ref().map(|probe| match probe {
-                Ok(rtt) => Probe::Alive { rtt_us: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX) },
+                Ok(rtt) => {
+                    Probe::Alive { rtt_us: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX) }
+                }
                 Err(reason) => Probe::Unreachable { reason: reason.clone() },
             }),
             relevance: score.map_or(0.0, |score| score.relevance),
@@ -124,47 +144,63 @@ impl Node {
             .evaluation
             .outcomes
             .iter()
-            .filter(|outcome| outcome.part == Part::Required && matches!(outcome.verdict, matching::Verdict::Met { .. }))
+            .filter(|outcome| {
+                outcome.part == Part::Required
+                    && matches!(outcome.verdict, matching::Verdict::Met { .. })
+            })
             .count();
         NearMiss {
             target: format!("{}/{}", agent.address, hit.digest.name),
             agent,
             capability: hit.digest.name.clone(),
-            title: hit.digest.title.clone(),
+            title: hit
+                .capability
+                .as_ref()
+                .map_or(&hit.digest.title, |capability| &capability.title)
+                .clone(),
             met: count(met),
             failed: hit.evaluation.failed().map(condition).collect(),
         }
     }
 
     fn explain(&self, found: &Found, labels: &BTreeMap<GroupKey, &Labelled>) -> Explain {
-        let reports: BTreeMap<GroupKey, &KeyReport> = found.reports.iter().map(|report| (report.key, report)).collect();
+        let reports: BTreeMap<GroupKey, &KeyReport> =
+            found.reports.iter().map(|report| (report.key, report)).collect();
         let plan = found
             .plan
             .iter()
             .map(|key| {
                 let report = reports.get(&key.key);
-                let answered = report.into_iter().flat_map(|report| &report.custodians).filter_map(|custodian| {
-                    match &custodian.said {
+                let answered = report.into_iter().flat_map(|report| &report.custodians).filter_map(
+                    |custodian| match &custodian.said {
                         CustodianSaid::Answered { held, matches, .. } => Some((*held, *matches)),
                         CustodianSaid::NotHeld
                         | CustodianSaid::Split { .. }
                         | CustodianSaid::Refused(_)
                         | CustodianSaid::Silent(_) => None,
-                    }
-                });
+                    },
+                );
                 let (held, matches) = answered.fold((None, 0), |(most, best), (held, matches)| {
                     (most.max(Some(u64::from(held))), best.max(u32::from(matches)))
                 });
-                PlanKey { group: label(key), asked: report.is_some(), group_size: held, returned: matches }
+                PlanKey {
+                    group: label(key),
+                    asked: report.is_some(),
+                    group_size: held,
+                    returned: matches,
+                }
             })
             .collect();
         let custodians = found
             .reports
             .iter()
-            .flat_map(|report| report.custodians.iter().map(move |custodian| (report.key, custodian)))
+            .flat_map(|report| {
+                report.custodians.iter().map(move |custodian| (report.key, custodian))
+            })
             .map(|(key, custodian)| {
                 let (returned, problem) = said(&custodian.said);
-                let label = labels.get(&key).map_or_else(|| key.to_string(), |key| key.label.clone());
+                let label =
+                    labels.get(&key).map_or_else(|| key.to_string(), |key| key.label.clone());
                 CustodianAsked {
                     agent: self.name_of(&custodian.agent),
                     label: format!("{label}, placement {}", custodian.placement + 1),
@@ -216,14 +252,24 @@ impl Node {
         let own = agent == self.id();
         let record = match self.record_of(agent, &addrs, None).await {
             Ok(record) => record,
-            Err(failure @ (RecordFailure::Call(_) | RecordFailure::Invalid(_) | RecordFailure::Absent)) => {
+            Err(
+                failure @ (RecordFailure::Call(_)
+                | RecordFailure::Invalid(_)
+                | RecordFailure::Absent),
+            ) => {
                 return Err(failure.into_info(&self.name_of(&agent)));
             }
         };
         let sealed = record.seal_hash();
-        let declared = if own { self.own_declarations() } else { record.capabilities.iter().map(declaration).collect() };
-        let capabilities: Vec<Declaration> =
-            declared.into_iter().filter(|declared| wanted.is_none_or(|name| declared.name == name)).collect();
+        let declared = if own {
+            self.own_declarations()
+        } else {
+            record.capabilities.iter().map(declaration).collect()
+        };
+        let capabilities: Vec<Declaration> = declared
+            .into_iter()
+            .filter(|declared| wanted.is_none_or(|name| declared.name == name))
+            .collect();
         if let Some(name) = wanted
             && capabilities.is_empty()
         {
@@ -277,7 +323,10 @@ pub(crate) fn declaration(capability: &Capability) -> Declaration {
         classes: capability
             .classes
             .iter()
-            .map(|id| Class { id: id.to_string(), caption: taxonomy::by_id(id).map(|class| class.caption.to_owned()) })
+            .map(|id| Class {
+                id: id.to_string(),
+                caption: taxonomy::by_id(id).map(|class| class.caption.to_owned()),
+            })
             .collect(),
         tags: capability.tags.iter().cloned().collect(),
         attributes: capability
@@ -297,7 +346,8 @@ pub(crate) fn declaration(capability: &Capability) -> Declaration {
         },
         idempotent: capability.idempotent,
         streaming: capability.streaming,
-        data_version: (!capability.data_version.is_empty()).then(|| capability.data_version.clone()),
+        data_version: (!capability.data_version.is_empty())
+            .then(|| capability.data_version.clone()),
     }
 }
 
@@ -327,11 +377,14 @@ fn condition(outcome: &matching::Outcome) -> Condition {
 fn said(said: &CustodianSaid) -> (Option<u32>, Option<String>) {
     match said {
         CustodianSaid::Answered { matches, bad: 0, .. } => (Some(u32::from(*matches)), None),
-        CustodianSaid::Answered { matches, bad, .. } => {
-            (Some(u32::from(*matches)), Some(format!("{bad} digests it returned do not verify or do not match")))
-        }
+        CustodianSaid::Answered { matches, bad, .. } => (
+            Some(u32::from(*matches)),
+            Some(format!("{bad} digests it returned do not verify or do not match")),
+        ),
         CustodianSaid::NotHeld => (None, Some("does not keep this group".to_owned())),
-        CustodianSaid::Split { depth } => (None, Some(format!("the group is split to depth {depth}"))),
+        CustodianSaid::Split { depth } => {
+            (None, Some(format!("the group is split to depth {depth}")))
+        }
         CustodianSaid::Refused(code) => (None, Some(code.to_string())),
         CustodianSaid::Silent(failure) => (None, Some(failure.to_string())),
     }
@@ -339,13 +392,18 @@ fn said(said: &CustodianSaid) -> (Option<u32>, Option<String>) {
 
 fn summary(found: &Found) -> SearchSummary {
     let all = || found.reports.iter().flat_map(|report| &report.custodians);
-    let answered = all().filter(|custodian| matches!(custodian.said, CustodianSaid::Answered { .. }));
-    let (rejected, truncated) = all().fold((0, false), |(rejected, truncated), custodian| match &custodian.said {
-        CustodianSaid::Answered { bad, truncated: cut, .. } => (rejected + u32::from(*bad), truncated || *cut),
-        CustodianSaid::NotHeld | CustodianSaid::Split { .. } | CustodianSaid::Refused(_) | CustodianSaid::Silent(_) => {
-            (rejected, truncated)
-        }
-    });
+    let answered =
+        all().filter(|custodian| matches!(custodian.said, CustodianSaid::Answered { .. }));
+    let (rejected, truncated) =
+        all().fold((0, false), |(rejected, truncated), custodian| match &custodian.said {
+            CustodianSaid::Answered { bad, truncated: cut, .. } => {
+                (rejected + u32::from(*bad), truncated || *cut)
+            }
+            CustodianSaid::NotHeld
+            | CustodianSaid::Split { .. }
+            | CustodianSaid::Refused(_)
+            | CustodianSaid::Silent(_) => (rejected, truncated),
+        });
     SearchSummary {
         custodians_asked: count(all().count()),
         custodians_answered: count(answered.count()),
@@ -365,11 +423,17 @@ fn score_parts(score: &Score, weights: &Weights) -> Vec<ScorePart> {
         ("freshness", score.freshness, weights.freshness),
         ("price", score.price, -weights.price),
     ];
-    raw.into_iter().map(|(name, value, weight)| ScorePart { name: name.to_owned(), value, weight }).collect()
+    raw.into_iter()
+        .map(|(name, value, weight)| ScorePart { name: name.to_owned(), value, weight })
+        .collect()
 }
 
 pub(crate) fn label(key: &Labelled) -> GroupLabel {
-    GroupLabel { key: key.key.to_string(), family: family_name(key.family).to_owned(), label: key.label.clone() }
+    GroupLabel {
+        key: key.key.to_string(),
+        family: family_name(key.family).to_owned(),
+        label: key.label.clone(),
+    }
 }
 
 fn count(n: usize) -> u32 {

@@ -41,7 +41,10 @@ impl CallHandler for Handler {
         };
         Box::pin(async move {
             let request = call.json().map_err(|error| {
-                CallFailure::new(ErrorCode::InvalidInput, format!("the request has no JSON form: {error}"))
+                CallFailure::new(
+                    ErrorCode::InvalidInput,
+                    format!("the request has no JSON form: {error}"),
+                )
             })?;
             let answer =
                 invoke(&served, call.caller, request, Some(call.deadline), call.cancel).await;
@@ -49,7 +52,9 @@ impl CallHandler for Handler {
                 Answer::One(value) => item(&value).map(Reply::One),
                 Answer::Stream(parts) => Ok(Reply::Stream(
                     parts
-                        .map(|part| part.map_err(|error| failure(&error)).and_then(|value| item(&value)))
+                        .map(|part| {
+                            part.map_err(|error| failure(&error)).and_then(|value| item(&value))
+                        })
                         .boxed(),
                 )),
             }

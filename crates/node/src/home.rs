@@ -23,7 +23,9 @@ pub struct Home {
 #[non_exhaustive]
 pub enum HomeError {
     /// The directory cannot be created.
-    #[error("cannot create the home directory {path}: check that its parent exists and that you may write there")]
+    #[error(
+        "cannot create the home directory {path}: check that its parent exists and that you may write there"
+    )]
     Create {
         /// The directory.
         path: PathBuf,
@@ -31,7 +33,9 @@ pub enum HomeError {
         source: io::Error,
     },
     /// Another daemon holds the home's lock.
-    #[error("another node is running in {path} (process {pid}): use `comity down --home {path}` to stop it, or --home DIR for a second node")]
+    #[error(
+        "another node is running in {path} (process {pid}): use `comity down --home {path}` to stop it, or --home DIR for a second node"
+    )]
     InUse {
         /// The home directory.
         path: PathBuf,
@@ -47,7 +51,9 @@ pub enum HomeError {
         source: io::Error,
     },
     /// The API socket's path would not fit into a socket address.
-    #[error("the path {path} is {len} bytes long and a Unix socket takes at most {SOCKET_PATH_LEN_MAX}: choose a shorter --home")]
+    #[error(
+        "the path {path} is {len} bytes long and a Unix socket takes at most {SOCKET_PATH_LEN_MAX}: choose a shorter --home"
+    )]
     SocketPathTooLong {
         /// The socket's path.
         path: PathBuf,

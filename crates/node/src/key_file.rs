@@ -34,13 +34,17 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// A key is already there.
-    #[error("{path} already holds a key and is never overwritten: choose another --home, or move the old key away yourself")]
+    #[error(
+        "{path} already holds a key and is never overwritten: choose another --home, or move the old key away yourself"
+    )]
     Exists {
         /// The key file.
         path: PathBuf,
     },
     /// The file can be read by others than its owner.
-    #[error("{path} has mode {mode:04o}, so others can read this secret key: run `chmod 600 {path}`")]
+    #[error(
+        "{path} has mode {mode:04o}, so others can read this secret key: run `chmod 600 {path}`"
+    )]
     Permissions {
         /// The key file.
         path: PathBuf,
@@ -48,7 +52,9 @@ pub enum KeyFileError {
         mode: u32,
     },
     /// The file holds something else, or a damaged key.
-    #[error("{path} is not a comity key file ({reason}): restore it from a backup, or make a new identity in another --home")]
+    #[error(
+        "{path} is not a comity key file ({reason}): restore it from a backup, or make a new identity in another --home"
+    )]
     Malformed {
         /// The key file.
         path: PathBuf,
@@ -176,7 +182,9 @@ fn parse(content: &str) -> Result<Keys, &'static str> {
 }
 
 fn unchecked(word: &str) -> Result<Zeroizing<[u8; 32]>, &'static str> {
-    let bytes = HEXLOWER.decode(word.as_bytes()).map_err(|_| "it holds something that is not hexadecimal")?;
+    let bytes = HEXLOWER
+        .decode(word.as_bytes())
+        .map_err(|_| "it holds something that is not hexadecimal")?;
     let bytes = Zeroizing::new(bytes);
     let (value, check) = bytes.split_at_checked(32).ok_or("it is too short")?;
     if check != &Hash::of(value).as_bytes()[..CHECK_LEN] {
@@ -190,7 +198,10 @@ mod tests {
     use super::*;
 
     fn keys(seed: u8) -> Keys {
-        Keys::new(Identity::from_secret_bytes(&[seed; 32]), &Identity::from_secret_bytes(&[seed + 1; 32]).id())
+        Keys::new(
+            Identity::from_secret_bytes(&[seed; 32]),
+            &Identity::from_secret_bytes(&[seed + 1; 32]).id(),
+        )
     }
 
     fn set_mode(path: &Path, mode: u32) {
@@ -232,12 +243,17 @@ mod tests {
         assert!(matches!(load(&path), Err(KeyFileError::Missing { .. })));
         let good = render(&keys(1)).to_string();
         let damaged = good.replacen(&good[30..31], if &good[30..31] == "0" { "1" } else { "0" }, 1);
-        for content in ["", "hello", MAGIC, &good[..60], &format!("{good} more"), &damaged, &"x".repeat(1000)] {
+        for content in
+            ["", "hello", MAGIC, &good[..60], &format!("{good} more"), &damaged, &"x".repeat(1000)]
+        {
             fs::write(&path, content).unwrap();
             set_mode(&path, 0o600);
             let error = load(&path).unwrap_err();
             assert!(matches!(error, KeyFileError::Malformed { .. }), "{content:?}: {error}");
-            assert!(!error.to_string().contains(good.split(' ').nth(1).unwrap()), "no secret in errors");
+            assert!(
+                !error.to_string().contains(good.split(' ').nth(1).unwrap()),
+                "no secret in errors"
+            );
         }
     }
 }

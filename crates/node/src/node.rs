@@ -153,7 +153,8 @@ impl Node {
         self.set_joining(JoinProgress::Joining(Vec::new()));
         let mut failed = Vec::new();
         let mut seeds = Vec::new();
-        let dials = addresses.iter().map(|address| async move { (address, self.dial(address).await) });
+        let dials =
+            addresses.iter().map(|address| async move { (address, self.dial(address).await) });
         for (address, dialled) in futures_util::future::join_all(dials).await {
             match dialled {
                 Ok(contact) => seeds.push(contact),
@@ -199,7 +200,10 @@ impl Node {
             return Err("this is the node itself".to_owned());
         }
         let Some(overlay_id) = self.inner.positions.get(&agent) else {
-            return Err(format!("its key is not minted with {} bits, as this network asks", self.inner.info.mint_bits));
+            return Err(format!(
+                "its key is not minted with {} bits, as this network asks",
+                self.inner.info.mint_bits
+            ));
         };
         match self.inner.rpc.ping(agent, address.addrs()).await {
             Ok(_) => Ok(Contact::server(agent, overlay_id, address.addrs().to_vec())),
@@ -297,7 +301,8 @@ impl Node {
     pub(crate) fn name_of(&self, agent: &AgentId) -> AgentName {
         // A key that this network does not accept is only ever named to say so.
         let place = self.inner.positions.get(agent);
-        let text = |form: fn(&OverlayId) -> String| place.as_ref().map_or_else(|| "-".to_owned(), form);
+        let text =
+            |form: fn(&OverlayId) -> String| place.as_ref().map_or_else(|| "-".to_owned(), form);
         AgentName {
             agent: *agent,
             address: text(|id| id.address().to_string()),

@@ -36,7 +36,9 @@ pub enum PublishError {
     #[error("the declaration cannot be published")]
     Record(#[source] RecordError),
     /// The sequence number could not be stored, so nothing was published.
-    #[error("the declaration was not published because this node could not store its sequence number")]
+    #[error(
+        "the declaration was not published because this node could not store its sequence number"
+    )]
     Storage(#[source] StorageError),
     /// The directory refused.
     #[error("the declaration was not published")]
@@ -155,7 +157,10 @@ impl Publisher {
         let now = self.clock.now();
         let tombstone =
             Tombstone::new(seq, now, now + RECORD_LIFE, None).map_err(PublishError::Record)?;
-        let tombstones = vec![Publication::unlabelled(pack(ItemKind::Tombstone, &tombstone.seal(&self.identity)))];
+        let tombstones = vec![Publication::unlabelled(pack(
+            ItemKind::Tombstone,
+            &tombstone.seal(&self.identity),
+        ))];
         match self.directory.run(Command::Retire { tombstones }).await {
             Outcome::Retired(_) => Ok(()),
             Outcome::Failed(error) => Err(PublishError::Directory(error)),
@@ -176,7 +181,11 @@ impl Publisher {
     }
 
     /// The record of all public capabilities, their digests, the beat and the peer record.
-    fn sign(&self, seq: u64, now: Time) -> Result<(Arc<[u8]>, Vec<Publication>, bool), RecordError> {
+    fn sign(
+        &self,
+        seq: u64,
+        now: Time,
+    ) -> Result<(Arc<[u8]>, Vec<Publication>, bool), RecordError> {
         let addrs = self.read().addrs.clone();
         let mut record = Record::new(seq, now, now + RECORD_LIFE, self.next);
         record.endpoints.clone_from(&addrs);

@@ -72,7 +72,10 @@ impl Node {
         self.resolve_reference(&reference).await
     }
 
-    pub(crate) async fn resolve_reference(&self, reference: &Reference) -> Result<Resolved, ErrorInfo> {
+    pub(crate) async fn resolve_reference(
+        &self,
+        reference: &Reference,
+    ) -> Result<Resolved, ErrorInfo> {
         match reference {
             Reference::Key(agent, addrs) if !addrs.is_empty() || *agent == self.id() => {
                 Ok(Resolved { agent: *agent, addrs: addrs.clone() })
@@ -137,7 +140,11 @@ impl Node {
         Ok(resolved)
     }
 
-    async fn by_prefix(&self, prefix: OverlayId, bits: u16) -> Result<BTreeMap<AgentId, Vec<SocketAddr>>, ErrorInfo> {
+    async fn by_prefix(
+        &self,
+        prefix: OverlayId,
+        bits: u16,
+    ) -> Result<BTreeMap<AgentId, Vec<SocketAddr>>, ErrorInfo> {
         let mut found = self.find_peer(PeerQuery::Prefix { prefix, bits }).await?;
         let me = self.info();
         if me.overlay_id.common_prefix(&prefix) >= u32::from(bits) {
@@ -146,10 +153,15 @@ impl Node {
         Ok(found)
     }
 
-    async fn find_peer(&self, query: PeerQuery) -> Result<BTreeMap<AgentId, Vec<SocketAddr>>, ErrorInfo> {
+    async fn find_peer(
+        &self,
+        query: PeerQuery,
+    ) -> Result<BTreeMap<AgentId, Vec<SocketAddr>>, ErrorInfo> {
         let report = match self.inner.directory.run(Command::FindPeer(query)).await {
             Outcome::Peers(report) => report,
-            Outcome::Failed(error) => return Err(ErrorInfo::new(ErrorCode::Busy, error.to_string())),
+            Outcome::Failed(error) => {
+                return Err(ErrorInfo::new(ErrorCode::Busy, error.to_string()));
+            }
             other => {
                 let text = format!("the directory answered a lookup with {other:?}");
                 return Err(ErrorInfo::new(ErrorCode::Internal, text));

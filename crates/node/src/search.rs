@@ -15,7 +15,8 @@ use comity_capability::rank::{self, Candidate, Context, Declared, Score, Signals
 use comity_capability::record::{Beat, Capability, Digest, Record};
 use comity_core::{AgentId, Canonical, Hash, Time};
 use comity_overlay::{
-    Command, CommandError, Content, Cost, FoundDigest, KeyReport, Outcome, QUERY_KEYS_MAX, QueryStep,
+    Command, CommandError, Content, Cost, FoundDigest, KeyReport, Outcome, QUERY_KEYS_MAX,
+    QueryStep,
 };
 use futures_util::StreamExt;
 use rand::Rng as _;
@@ -79,7 +80,9 @@ pub(crate) struct Found {
 /// Why a search could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SearchError {
-    #[error("the query names nothing the directory can look up: name a class, a pair, a word or a capability, such as `under finance`")]
+    #[error(
+        "the query names nothing the directory can look up: name a class, a pair, a word or a capability, such as `under finance`"
+    )]
     Unselective,
     #[error("the directory could not carry out the search: {0}")]
     Directory(CommandError),
@@ -185,19 +188,16 @@ impl Node {
         let wanted = RECORDS_MAX.max(probe);
         let (fetch, rest): (Vec<_>, Vec<_>) =
             passing.into_iter().enumerate().partition(|(place, _)| *place < wanted);
-        let fetched = futures_util::stream::iter(fetch)
-            .map(|(place, hit)| async move { (place, self.fetch(query, hit, place < probe).await) });
+        let fetched = futures_util::stream::iter(fetch).map(|(place, hit)| async move {
+            (place, self.fetch(query, hit, place < probe).await)
+        });
         let mut hits: Vec<(usize, Hit)> = fetched.buffer_unordered(FETCHES_AT_ONCE).collect().await;
         hits.extend(rest);
         hits.sort_by_key(|(place, _)| *place);
         let near = futures_util::stream::iter(near)
             .map(|hit| async move {
-                // Only what the digest left open needs the record.
-                if hit.evaluation.outcomes.iter().any(matching::Outcome::is_open) {
-                    self.fetch(query, hit, false).await
-                } else {
-                    hit
-                }
+                // Only what the digest left out needs the record.
+                if hit.digest.truncated() { self.fetch(query, hit, false).await } else { hit }
             })
             .buffered(FETCHES_AT_ONCE)
             .collect()
@@ -217,7 +217,8 @@ impl Node {
         };
         match tokio::time::timeout(FETCH_TIMEOUT, work).await {
             Ok(Ok((record, rtt))) => {
-                let declared = record.capabilities.iter().find(|known| known.name == hit.digest.name);
+                let declared =
+                    record.capabilities.iter().find(|known| known.name == hit.digest.name);
                 if let Some(capability) = declared {
                     hit.evaluation = matching::evaluate_capability(query, capability);
                     hit.capability = Some(Arc::new(capability.clone()));
@@ -260,7 +261,9 @@ impl Node {
     ) -> Result<Arc<Record>, RecordFailure> {
         if let Some(record) = hash.and_then(|hash| self.inner.records.get(&hash)) {
             // Remembered declarations say nothing about who is alive.
-            if peer != self.id() && !self.inner.transport.is_linked(&peer, crate::transport::Protocol::Rpc) {
+            if peer != self.id()
+                && !self.inner.transport.is_linked(&peer, crate::transport::Protocol::Rpc)
+            {
                 self.probe(peer, addrs).await?;
             }
             return Ok(record);
@@ -341,10 +344,8 @@ impl Node {
         Signals {
             rtt_ms: measured.rtt.map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
             calls,
-            own_receipts: (measured.answered > 0).then(|| Tally {
-                good: count(measured.answered),
-                total: count(measured.answered),
-            }),
+            own_receipts: (measured.answered > 0)
+                .then(|| Tally { good: count(measured.answered), total: count(measured.answered) }),
             peer_receipts: None,
             last_seen: measured.seen.max(beat_at),
             probe: hit.probe.as_ref().map(Result::is_ok),

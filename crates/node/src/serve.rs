@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use comity_api::types::{
-    Column, ErrorCode, ErrorInfo, Finding, FindingLevel, Overrides, Published, ServeMode, ServeRequest, ServeResponse,
-    Source, TableSummary, Visibility,
+    Column, ErrorCode, ErrorInfo, Finding, FindingLevel, Overrides, Published, ServeMode,
+    ServeRequest, ServeResponse, Source, TableSummary, Visibility,
 };
 use comity_capability::keys;
 use comity_capability::record::Capability;
 use comity_overlay::ItemKind;
-use comity_specialist::manifest::{self, Command, ExecSection, HttpSection, Level, Manifest, OpenError};
+use comity_specialist::manifest::{
+    self, Command, ExecSection, HttpSection, Level, Manifest, OpenError,
+};
 use tracing::{info, warn};
 
 use crate::calls::is_public;
@@ -27,11 +29,19 @@ impl Node {
     ///
     /// # Errors
     /// `bad_manifest` with the findings as details when something has to be mended first.
-    pub(crate) async fn serve_request(&self, request: ServeRequest) -> Result<ServeResponse, ErrorInfo> {
+    pub(crate) async fn serve_request(
+        &self,
+        request: ServeRequest,
+    ) -> Result<ServeResponse, ErrorInfo> {
         let mode = request.mode;
         let manifest = assemble(request).await?;
-        let mut response =
-            ServeResponse { mode, findings: Vec::new(), declaration: None, table: None, published: None };
+        let mut response = ServeResponse {
+            mode,
+            findings: Vec::new(),
+            declaration: None,
+            table: None,
+            published: None,
+        };
         if mode == ServeMode::Check {
             response.findings = manifest::check(&manifest).iter().map(finding).collect();
             return Ok(response);
@@ -96,10 +106,14 @@ impl Node {
                             self.inner.registry.insert(ready);
                             info!(capability = %name, "serving again");
                         }
-                        Err(error) => warn!(capability = %name, %error, "a stored declaration is not valid any more"),
+                        Err(error) => {
+                            warn!(capability = %name, %error, "a stored declaration is not valid any more")
+                        }
                     }
                 }
-                Err(error) => warn!(capability = %name, %error, "a capability of the last run cannot be served"),
+                Err(error) => {
+                    warn!(capability = %name, %error, "a capability of the last run cannot be served")
+                }
             }
         }
     }
@@ -107,7 +121,11 @@ impl Node {
     /// Opens on the blocking pool: a table may take a while to import.
     async fn open(&self, manifest: &Manifest) -> Result<manifest::Served, OpenError> {
         let manifest = manifest.clone();
-        let cache = self.inner.home.as_ref().map_or_else(|| std::env::temp_dir().join("comity-tables"), |home| home.tables());
+        let cache = self
+            .inner
+            .home
+            .as_ref()
+            .map_or_else(|| std::env::temp_dir().join("comity-tables"), |home| home.tables());
         let opened = tokio::task::spawn_blocking(move || manifest::open(&manifest, &cache)).await;
         opened.unwrap_or_else(|panic| {
             let finding = manifest::Finding {
@@ -126,14 +144,18 @@ impl Node {
         if others < SERVED_MAX {
             return Ok(());
         }
-        let text = format!("this agent serves {others} capabilities and a record holds {SERVED_MAX}");
-        Err(ErrorInfo::new(ErrorCode::TooLarge, text).hint("`comity unserve NAME` one, or run a second agent with another --home"))
+        let text =
+            format!("this agent serves {others} capabilities and a record holds {SERVED_MAX}");
+        Err(ErrorInfo::new(ErrorCode::TooLarge, text)
+            .hint("`comity unserve NAME` one, or run a second agent with another --home"))
     }
 
     async fn remember(&self, name: &str, manifest: &Manifest) -> Result<(), ErrorInfo> {
-        let value = serde_json::to_vec(manifest)
-            .map_err(|error| ErrorInfo::new(ErrorCode::Internal, format!("the manifest cannot be stored: {error}")))?;
-        let change = Change::Put { table: Table::Capabilities, key: name.as_bytes().to_vec(), value };
+        let value = serde_json::to_vec(manifest).map_err(|error| {
+            ErrorInfo::new(ErrorCode::Internal, format!("the manifest cannot be stored: {error}"))
+        })?;
+        let change =
+            Change::Put { table: Table::Capabilities, key: name.as_bytes().to_vec(), value };
         self.inner.storage.commit(vec![change]).await.map_err(storage_error)
     }
 
@@ -144,7 +166,11 @@ impl Node {
         Published {
             target: format!("{}/{}", self.name_of(&self.id()).address, capability.name),
             record: published.record.map(|hash| hash.to_string()).unwrap_or_default(),
-            groups: if public { keys::group_keys(capability).iter().map(label).collect() } else { Vec::new() },
+            groups: if public {
+                keys::group_keys(capability).iter().map(label).collect()
+            } else {
+                Vec::new()
+            },
             custodians: if public { u32::try_from(custodians).unwrap_or(u32::MAX) } else { 0 },
         }
     }
@@ -163,7 +189,8 @@ async fn assemble(request: ServeRequest) -> Result<Manifest, ErrorInfo> {
             .map_err(|error| ErrorInfo::new(ErrorCode::BadManifest, describe(&error)))?;
     }
     if let Some(object) = manifest {
-        let given = Manifest::from_json(&object.to_string()).map_err(|problem| ErrorInfo::new(ErrorCode::BadManifest, problem))?;
+        let given = Manifest::from_json(&object.to_string())
+            .map_err(|problem| ErrorInfo::new(ErrorCode::BadManifest, problem))?;
         base = base.merged(given);
     }
     let mut flags = flags(overrides);
@@ -244,7 +271,8 @@ fn require_absolute(path: &Path) -> Result<(), ErrorInfo> {
     if path.is_absolute() {
         return Ok(());
     }
-    Err(ErrorInfo::new(ErrorCode::BadRequest, format!("the path {} is relative", path.display())).hint("give an absolute path"))
+    Err(ErrorInfo::new(ErrorCode::BadRequest, format!("the path {} is relative", path.display()))
+        .hint("give an absolute path"))
 }
 
 fn finding(finding: &manifest::Finding) -> Finding {
@@ -270,7 +298,9 @@ fn open_error(error: &OpenError) -> ErrorInfo {
                 Err(_) => info,
             }
         }
-        OpenError::Table(_) | OpenError::Exec(_) | OpenError::Http(_) | OpenError::Schema(_) => info,
+        OpenError::Table(_) | OpenError::Exec(_) | OpenError::Http(_) | OpenError::Schema(_) => {
+            info
+        }
     }
 }
 
@@ -294,10 +324,19 @@ fn source_text(manifest: &Manifest) -> String {
     }
 }
 
-fn table_summary(summary: &comity_specialist::table::TableSummary, manifest: &Manifest) -> TableSummary {
-    let path = manifest.table.as_ref().map_or_else(|| summary.file.clone(), |table| table.file.display().to_string());
+fn table_summary(
+    summary: &comity_specialist::table::TableSummary,
+    manifest: &Manifest,
+) -> TableSummary {
+    let path = manifest
+        .table
+        .as_ref()
+        .map_or_else(|| summary.file.clone(), |table| table.file.display().to_string());
     TableSummary {
-        format: Path::new(&path).extension().map(|ext| ext.to_string_lossy().into_owned()).unwrap_or_default(),
+        format: Path::new(&path)
+            .extension()
+            .map(|ext| ext.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         path,
         rows: summary.rows,
         bytes: summary.bytes,

@@ -39,9 +39,8 @@ impl Signals {
     /// A probe of `peer` came back.
     pub(crate) fn reached(&self, peer: &AgentId, rtt: Duration, now: Time) {
         self.update(peer, |measured| {
-            let smoothed = measured.rtt.map_or(rtt, |old| {
-                old.mul_f64(1.0 - RTT_GAIN) + rtt.mul_f64(RTT_GAIN)
-            });
+            let smoothed =
+                measured.rtt.map_or(rtt, |old| old.mul_f64(1.0 - RTT_GAIN) + rtt.mul_f64(RTT_GAIN));
             measured.rtt = Some(smoothed);
             measured.seen = Some(now);
         });

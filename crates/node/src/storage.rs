@@ -10,9 +10,7 @@ use std::{
     thread,
 };
 
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -44,7 +42,8 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 5] = [Self::Peers, Self::Custody, Self::Capabilities, Self::State, Self::Pins];
+    const ALL: [Self; 5] =
+        [Self::Peers, Self::Custody, Self::Capabilities, Self::State, Self::Pins];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
@@ -69,7 +68,9 @@ pub(crate) enum Change {
 #[non_exhaustive]
 pub enum StorageError {
     /// The database cannot be opened.
-    #[error("cannot open the database {path}: {reason}; if the file is damaged, move it away and the node starts with an empty one under the same identity")]
+    #[error(
+        "cannot open the database {path}: {reason}; if the file is damaged, move it away and the node starts with an empty one under the same identity"
+    )]
     Open {
         /// The database file.
         path: PathBuf,
@@ -77,7 +78,9 @@ pub enum StorageError {
         reason: String,
     },
     /// The database was written by a program with another layout.
-    #[error("the database {path} has layout {found} and this program writes {LAYOUT_VERSION}: run the version of comity that wrote it, or use a new --home")]
+    #[error(
+        "the database {path} has layout {found} and this program writes {LAYOUT_VERSION}: run the version of comity that wrote it, or use a new --home"
+    )]
     Layout {
         /// The database file.
         path: PathBuf,
@@ -85,7 +88,9 @@ pub enum StorageError {
         found: u64,
     },
     /// The disk is full.
-    #[error("the disk that holds {path} is full: nothing stored before is lost, and storing works again once there is room")]
+    #[error(
+        "the disk that holds {path} is full: nothing stored before is lost, and storing works again once there is room"
+    )]
     Full {
         /// The database file.
         path: PathBuf,
@@ -159,7 +164,9 @@ impl Storage {
             .create_with_backend(backend)
             .map_err(|error| failed(error.to_string()))?;
         Self::start(path, database, |_| {
-            Err(redb::DatabaseError::Storage(redb::StorageError::Io(io::ErrorKind::StorageFull.into())))
+            Err(redb::DatabaseError::Storage(redb::StorageError::Io(
+                io::ErrorKind::StorageFull.into(),
+            )))
         })
     }
 
@@ -176,7 +183,10 @@ impl Storage {
         thread::Builder::new()
             .name("comity-storage".to_owned())
             .spawn(move || run_writer(&writer, inbox))
-            .map_err(|error| StorageError::Open { path: path.to_owned(), reason: error.to_string() })?;
+            .map_err(|error| StorageError::Open {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
         Ok(Self { shared, jobs })
     }
 
@@ -199,7 +209,8 @@ impl Storage {
         self.shared.read(|database| {
             let transaction = database.begin_read().map_err(redb::Error::from)?;
             let table = transaction.open_table(table.definition())?;
-            let mut entries = Vec::with_capacity(len_max.min(usize::try_from(table.len()?).unwrap_or(0)));
+            let mut entries =
+                Vec::with_capacity(len_max.min(usize::try_from(table.len()?).unwrap_or(0)));
             for entry in table.iter()?.take(len_max) {
                 let (key, value) = entry?;
                 entries.push((key.value().to_vec(), value.value().to_vec()));
@@ -219,9 +230,14 @@ impl Storage {
 }
 
 impl Shared {
-    fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StorageError> {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StorageError> {
         let database = self.database.read().map_err(|_| StorageError::Closed)?;
-        let database = database.as_ref().ok_or_else(|| self.failed(&"it is being reopened after a disk error"))?;
+        let database = database
+            .as_ref()
+            .ok_or_else(|| self.failed(&"it is being reopened after a disk error"))?;
         read(database).map_err(|error| self.classify(&error))
     }
 
@@ -242,7 +258,9 @@ impl Shared {
         drop(slot.take());
         match (self.open)(&self.path) {
             Ok(database) => *slot = Some(database),
-            Err(error) => warn!(path = %self.path.display(), %error, "the database cannot be reopened yet"),
+            Err(error) => {
+                warn!(path = %self.path.display(), %error, "the database cannot be reopened yet")
+            }
         }
     }
 
@@ -256,7 +274,9 @@ impl Shared {
         for change in jobs.iter().flat_map(|job| &job.changes) {
             match change {
                 Change::Put { table, key, value } => {
-                    transaction.open_table(table.definition())?.insert(key.as_slice(), value.as_slice())?;
+                    transaction
+                        .open_table(table.definition())?
+                        .insert(key.as_slice(), value.as_slice())?;
                 }
                 Change::Delete { table, key } => {
                     transaction.open_table(table.definition())?.remove(key.as_slice())?;
@@ -294,8 +314,13 @@ fn prepare(path: &Path, database: &Database) -> Result<(), StorageError> {
         }
         transaction.commit().map_err(redb::Error::from)
     };
-    create().map_err(|error| StorageError::Open { path: path.to_owned(), reason: error.to_string() })?;
-    if found == LAYOUT_VERSION { Ok(()) } else { Err(StorageError::Layout { path: path.to_owned(), found }) }
+    create()
+        .map_err(|error| StorageError::Open { path: path.to_owned(), reason: error.to_string() })?;
+    if found == LAYOUT_VERSION {
+        Ok(())
+    } else {
+        Err(StorageError::Layout { path: path.to_owned(), found })
+    }
 }
 
 fn run_writer(shared: &Shared, mut inbox: mpsc::Receiver<Job>) {
@@ -344,7 +369,10 @@ mod tests {
         let path = directory.path().join("node.redb");
         let storage = Storage::open(&path).unwrap();
         storage.commit(vec![put("a", "1"), put("b", "2")]).await.unwrap();
-        storage.commit(vec![Change::Delete { table: Table::State, key: b"a".into() }]).await.unwrap();
+        storage
+            .commit(vec![Change::Delete { table: Table::State, key: b"a".into() }])
+            .await
+            .unwrap();
         // A copy of the file as it is now is what a killed process leaves behind.
         let copy = directory.path().join("copy.redb");
         std::fs::copy(&path, &copy).unwrap();
@@ -417,8 +445,11 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_named_and_does_not_panic() {
         let full = Arc::new(AtomicBool::new(false));
-        let storage =
-            Storage::with_backend(FullDisk { inner: InMemoryBackend::new(), full: Arc::clone(&full) }).unwrap();
+        let storage = Storage::with_backend(FullDisk {
+            inner: InMemoryBackend::new(),
+            full: Arc::clone(&full),
+        })
+        .unwrap();
         storage.commit(vec![put("a", "1")]).await.unwrap();
         full.store(true, Ordering::SeqCst);
         let error = storage.commit(vec![put("b", "2")]).await.unwrap_err();

@@ -109,7 +109,7 @@ impl Story {
             self.say(&format!(
                 "    - {}: {}",
                 nick(processes, &miss.agent.agent.to_string()),
-                clean(&miss.title)
+                clean(&miss.capability)
             ));
             for condition in &miss.failed {
                 self.condition(condition);
@@ -151,7 +151,7 @@ impl Story {
             self.say("   none; the nearest misses:");
         }
         for miss in &found.near_misses {
-            self.say(&format!("    - {}", clean(&miss.title)));
+            self.say(&format!("    - {}", clean(&miss.capability)));
             for condition in &miss.failed {
                 self.condition(condition);
             }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use comity_core::AgentId;
 use comity_overlay::wire;
 use comity_overlay::{
-    Action, Command, CommandError, CommandId, Contact, CustodyChange, Failure, ItemKey,
-    Outcome, Overlay, PeerChange, ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
+    Action, Command, CommandError, CommandId, Contact, CustodyChange, Failure, ItemKey, Outcome,
+    Overlay, PeerChange, ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -20,8 +20,8 @@ use tracing::{debug, warn};
 use super::persist;
 use super::positions::PositionCache;
 use crate::clock::Clock;
-use crate::transport::ReplyHandle;
 use crate::storage::{Change, Storage};
+use crate::transport::ReplyHandle;
 
 /// Commands and questions that wait for the actor.
 pub(crate) const INBOX_LEN: usize = 256;
@@ -112,8 +112,18 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) async fn run(parts: Parts) {
-        let Parts { overlay, services, clock, positions, carrier, storage, inbox, incoming, renew, cancel } =
-            parts;
+        let Parts {
+            overlay,
+            services,
+            clock,
+            positions,
+            carrier,
+            storage,
+            inbox,
+            incoming,
+            renew,
+            cancel,
+        } = parts;
         let actor = Self {
             overlay,
             services,
@@ -211,16 +221,15 @@ impl Actor {
 
     fn handle_incoming(&mut self, incoming: Incoming) {
         let Incoming { peer, request, early, reply } = incoming;
-        let RequestFrame { server, addrs, request } =
-            match wire::decode_request(&request) {
-                Ok(frame) => frame,
-                Err(error) => {
-                    debug!(peer = %peer.short(), %error, "an overlay request does not parse");
-                    let answer = Response::Error(wire::ErrorCode::Invalid);
-                    reply.send(wire::encode_response(&answer).into());
-                    return;
-                }
-            };
+        let RequestFrame { server, addrs, request } = match wire::decode_request(&request) {
+            Ok(frame) => frame,
+            Err(error) => {
+                debug!(peer = %peer.short(), %error, "an overlay request does not parse");
+                let answer = Response::Error(wire::ErrorCode::Invalid);
+                reply.send(wire::encode_response(&answer).into());
+                return;
+            }
+        };
         if early && matches!(request, Request::Store { .. } | Request::Leaving) {
             // Dropping the reply declines: the peer sends it again once the handshake is complete.
             debug!(peer = %peer.short(), "a request that changes custody came in early data");
@@ -276,11 +285,7 @@ impl Actor {
         self.commit_then_answer(changes, answers);
     }
 
-    fn commit_then_answer(
-        &mut self,
-        changes: Vec<Change>,
-        answers: Vec<(ReplyHandle, Response)>,
-    ) {
+    fn commit_then_answer(&mut self, changes: Vec<Change>, answers: Vec<(ReplyHandle, Response)>) {
         if changes.is_empty() {
             send_answers(answers);
             return;

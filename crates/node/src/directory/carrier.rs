@@ -45,7 +45,9 @@ impl Carrier for TransportCarrier {
 /// publisher's quota.)
 fn is_repeatable(request: &Request) -> bool {
     match request {
-        Request::Ping | Request::FindNode { .. } | Request::Query(_) | Request::FindPeer { .. } => true,
+        Request::Ping | Request::FindNode { .. } | Request::Query(_) | Request::FindPeer { .. } => {
+            true
+        }
         Request::Store { .. } | Request::Leaving => false,
     }
 }
@@ -71,7 +73,10 @@ fn failure(error: &ExchangeError) -> Failure {
 }
 
 /// Hands the transport's incoming overlay requests to the directory's thread until either side ends.
-pub(crate) async fn deliver(mut from: mpsc::Receiver<IncomingExchange>, to: mpsc::Sender<Incoming>) {
+pub(crate) async fn deliver(
+    mut from: mpsc::Receiver<IncomingExchange>,
+    to: mpsc::Sender<Incoming>,
+) {
     while let Some(exchange) = from.recv().await {
         let IncomingExchange { peer, bytes, early, reply, remote: _ } = exchange;
         // A full inbox declines: dropping the reply says so to the peer.

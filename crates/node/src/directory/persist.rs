@@ -164,7 +164,9 @@ mod tests {
     fn keys_come_back_as_they_were() {
         let signer = comity_core::Identity::from_secret_bytes(&[3; 32]).id();
         let kinds = [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer];
-        for (kind, subject) in kinds.into_iter().zip([Some(Subject(7)), None, Some(Subject(u64::MAX)), None]) {
+        for (kind, subject) in
+            kinds.into_iter().zip([Some(Subject(7)), None, Some(Subject(u64::MAX)), None])
+        {
             let key = ItemKey { signer, kind, subject };
             assert_eq!(decode_key(&custody_key(&key)), Some(key));
         }

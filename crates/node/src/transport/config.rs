@@ -124,8 +124,6 @@ pub(super) const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 pub(super) const LINK_WINDOW_BYTES: u32 = 4 << 20;
 /// Unacknowledged bytes this node keeps for one peer.
 pub(super) const SEND_WINDOW_BYTES: u64 = 4 << 20;
-/// Packets a peer may receive before it must acknowledge. Ten instead of two saved a tenth of a small call's latency.
-pub(super) const ACK_EVERY_PACKETS: u32 = 10;
 
 impl Limits {
     /// Parked promptly, yet without a busy timer.
