@@ -185,7 +185,7 @@ impl Node {
                 break;
             }
             let is_last = index + 1 == others;
-            let share = if is_last { left } else { (left / 2).max(ATTEMPT_MIN).min(left) };
+            let share = whole_millis(if is_last { left } else { (left / 2).max(ATTEMPT_MIN).min(left) });
             let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
             let mut attempt = Running {
                 node: self,
@@ -366,7 +366,12 @@ impl Running<'_> {
                 rpc::CallError::Interrupted { .. } | rpc::CallError::TimedOut { .. } => {
                     self.callee.capability.idempotent
                 }
-                _ => true,
+                rpc::CallError::Connect(_)
+                | rpc::CallError::Failed { .. }
+                | rpc::CallError::RequestTooLarge { .. }
+                | rpc::CallError::AnswerTooLarge { .. }
+                | rpc::CallError::Protocol { .. }
+                | rpc::CallError::Untrusted { .. } => true,
             };
             Failed { error: call_error(&error), try_others }
         })
@@ -546,6 +551,11 @@ pub(crate) fn bad_query(error: comity_capability::query::QueryError) -> ErrorInf
 fn no_capability(target: &str) -> ErrorInfo {
     ErrorInfo::new(ErrorCode::NotFound, format!("there is no capability {target}"))
         .hint("`comity show ADDRESS` lists what an agent offers publicly; what is not public only its own agent may call")
+}
+
+/// A deadline as it is told to people.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
 fn micros(duration: Duration) -> u64 {

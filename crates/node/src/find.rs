@@ -1,6 +1,6 @@
 //! `find` and `show` as users see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comity_api::types::{AgentForms, ErrorCode, ErrorInfo};
@@ -92,7 +92,7 @@ impl Node {
             .flat_map(|report| &report.custodians)
             .filter(|custodian| matches!(custodian.said, CustodianSaid::Answered { .. }))
             .map(|custodian| custodian.agent)
-            .collect::<std::collections::BTreeSet<_>>();
+            .collect::<BTreeSet<_>>();
         let title =
             hit.capability.as_ref().map_or(&hit.digest.title, |capability| &capability.title);
         let score = hit.score;
@@ -390,23 +390,22 @@ fn said(said: &CustodianSaid) -> (Option<u32>, Option<String>) {
     }
 }
 
+/// Custodians are counted once, however many keys they were asked for.
 fn summary(found: &Found) -> SearchSummary {
-    let all = || found.reports.iter().flat_map(|report| &report.custodians);
-    let answered =
-        all().filter(|custodian| matches!(custodian.said, CustodianSaid::Answered { .. }));
-    let (rejected, truncated) =
-        all().fold((0, false), |(rejected, truncated), custodian| match &custodian.said {
-            CustodianSaid::Answered { bad, truncated: cut, .. } => {
-                (rejected + u32::from(*bad), truncated || *cut)
-            }
-            CustodianSaid::NotHeld
-            | CustodianSaid::Split { .. }
-            | CustodianSaid::Refused(_)
-            | CustodianSaid::Silent(_) => (rejected, truncated),
-        });
+    let mut asked = BTreeSet::new();
+    let mut answered = BTreeSet::new();
+    let (mut rejected, mut truncated) = (0, false);
+    for custodian in found.reports.iter().flat_map(|report| &report.custodians) {
+        asked.insert(custodian.agent);
+        if let CustodianSaid::Answered { bad, truncated: cut, .. } = &custodian.said {
+            answered.insert(custodian.agent);
+            rejected += u32::from(*bad);
+            truncated |= *cut;
+        }
+    }
     SearchSummary {
-        custodians_asked: count(all().count()),
-        custodians_answered: count(answered.count()),
+        custodians_asked: count(asked.len()),
+        custodians_answered: count(answered.len()),
         candidates: found.candidates,
         rejected,
         truncated,

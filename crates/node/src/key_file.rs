@@ -95,9 +95,11 @@ impl Keys {
 /// # Errors
 /// When the file is missing, readable by group or others, or not a key file; see [`KeyFileError`].
 pub fn load(path: &Path) -> Result<Keys, KeyFileError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => KeyFileError::Missing { path: path.to_owned() },
-        _ => KeyFileError::Io { action: "read", path: path.to_owned(), source },
+    let failed = |source: io::Error| {
+        if source.kind() == io::ErrorKind::NotFound {
+            return KeyFileError::Missing { path: path.to_owned() };
+        }
+        KeyFileError::Io { action: "read", path: path.to_owned(), source }
     };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -113,9 +115,12 @@ pub fn load(path: &Path) -> Result<Keys, KeyFileError> {
         return Err(malformed("it is too long"));
     }
     let mut content = Zeroizing::new(String::new());
-    file.take(FILE_LEN_MAX).read_to_string(&mut content).map_err(|source| match source.kind() {
-        io::ErrorKind::InvalidData => malformed("it is not text"),
-        _ => failed(source),
+    file.take(FILE_LEN_MAX).read_to_string(&mut content).map_err(|source| {
+        if source.kind() == io::ErrorKind::InvalidData {
+            malformed("it is not text")
+        } else {
+            failed(source)
+        }
     })?;
     parse(&content).map_err(malformed)
 }

@@ -9,7 +9,7 @@ use comity_api::types::{AgentName, ErrorCode, ErrorInfo, JoinFailure, JoinState}
 use comity_api::{JoinAddress, Ticket};
 use comity_capability::record::{Capability, RecordError};
 use comity_core::{AgentId, OverlayId, Time};
-use comity_overlay::{Command, Contact, Outcome};
+use comity_overlay::Contact;
 use comity_specialist::Specialist;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -165,19 +165,18 @@ impl Node {
             self.set_joining(JoinProgress::Failed(failed.clone()));
             return Err(JoinError { failed });
         }
-        match self.inner.directory.run(Command::Join { seeds }).await {
-            Outcome::Joined(report) => {
+        match self.inner.directory.join(seeds).await {
+            Ok(report) => {
                 info!(peers = report.peers, size = report.size_estimate, "joined the network");
                 self.set_joining(JoinProgress::Joined);
                 self.publish_or_warn().await;
                 Ok(())
             }
-            outcome => {
-                let reason = match outcome {
-                    Outcome::Failed(error) => error.to_string(),
-                    other => format!("the directory answered {other:?}"),
-                };
-                failed.push(JoinFailure { address: "every address".to_owned(), reason });
+            Err(error) => {
+                failed.push(JoinFailure {
+                    address: "every address".to_owned(),
+                    reason: error.to_string(),
+                });
                 self.set_joining(JoinProgress::Failed(failed.clone()));
                 Err(JoinError { failed })
             }
@@ -186,8 +185,8 @@ impl Node {
 
     /// Enters the network through peers remembered from earlier runs. Returns whether any of them answered.
     pub async fn rejoin(&self) -> bool {
-        let outcome = self.inner.directory.run(Command::Join { seeds: Vec::new() }).await;
-        let joined = matches!(&outcome, Outcome::Joined(report) if report.peers > 0);
+        let joined =
+            self.inner.directory.join(Vec::new()).await.is_ok_and(|report| report.peers > 0);
         self.set_joining(if joined { JoinProgress::Joined } else { JoinProgress::Alone });
         self.publish_or_warn().await;
         joined
@@ -264,7 +263,7 @@ impl Node {
             if let Err(error) = self.inner.publisher.retire().await {
                 warn!(error = %describe(&error), "custodians were not told that this agent goes");
             }
-            self.inner.directory.run(Command::Leave).await;
+            self.inner.directory.leave().await;
         };
         if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
             warn!("peers did not take leave in time");

@@ -9,7 +9,7 @@ use comity_capability::record::{
 };
 use comity_core::{Hash, Identity, Time};
 use comity_overlay::directory::pack;
-use comity_overlay::{Command, CommandError, ItemKey, ItemKind, ItemReport, Outcome, Publication};
+use comity_overlay::{CommandError, ItemKey, ItemKind, ItemReport, Publication};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc};
 use tracing::{debug, warn};
@@ -118,12 +118,7 @@ impl Publisher {
         let (sealed, items, listed) = self.sign(seq, now).map_err(PublishError::Record)?;
         // Peers may ask for the record as soon as a digest names it.
         self.write().sealed = Some(Arc::clone(&sealed));
-        let outcome = self.directory.run(Command::Publish { items }).await;
-        let report = match outcome {
-            Outcome::Published(report) => report,
-            Outcome::Failed(error) => return Err(PublishError::Directory(error)),
-            other => return Err(unexpected(&other)),
-        };
+        let report = self.directory.publish(items).await.map_err(PublishError::Directory)?;
         for item in &report.items {
             if let Some(reject) = item.rejected {
                 warn!(kind = ?item.key.kind, %reject, "a custodian refused an item of this agent");
@@ -161,11 +156,8 @@ impl Publisher {
             ItemKind::Tombstone,
             &tombstone.seal(&self.identity),
         ))];
-        match self.directory.run(Command::Retire { tombstones }).await {
-            Outcome::Retired(_) => Ok(()),
-            Outcome::Failed(error) => Err(PublishError::Directory(error)),
-            other => Err(unexpected(&other)),
-        }
+        self.directory.retire(tombstones).await.map_err(PublishError::Directory)?;
+        Ok(())
     }
 
     /// Publishes again whenever the overlay says that an own item nears its end.
@@ -235,9 +227,4 @@ impl Publisher {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Current> {
         self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn unexpected(outcome: &Outcome) -> PublishError {
-    debug!(?outcome, "the directory answered a publication with something else");
-    PublishError::Directory(CommandError::Invalid("the directory gave an unexpected answer"))
 }

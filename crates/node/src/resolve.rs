@@ -7,7 +7,7 @@ use std::str::FromStr;
 use comity_api::types::{ErrorCode, ErrorInfo};
 use comity_api::{JoinAddress, Ticket};
 use comity_core::{Address, AgentId, CheckedHandle, Handle, OverlayId};
-use comity_overlay::{Command, Content, Outcome, PeerQuery};
+use comity_overlay::{Content, PeerQuery};
 
 use crate::node::Node;
 use crate::storage::{Change, Table};
@@ -157,16 +157,8 @@ impl Node {
         &self,
         query: PeerQuery,
     ) -> Result<BTreeMap<AgentId, Vec<SocketAddr>>, ErrorInfo> {
-        let report = match self.inner.directory.run(Command::FindPeer(query)).await {
-            Outcome::Peers(report) => report,
-            Outcome::Failed(error) => {
-                return Err(ErrorInfo::new(ErrorCode::Busy, error.to_string()));
-            }
-            other => {
-                let text = format!("the directory answered a lookup with {other:?}");
-                return Err(ErrorInfo::new(ErrorCode::Internal, text));
-            }
-        };
+        let found = self.inner.directory.find_peer(query).await;
+        let report = found.map_err(|error| ErrorInfo::new(ErrorCode::Busy, error.to_string()))?;
         let contacts = report.contacts.into_iter();
         let published = report.records.into_iter().filter_map(|item| match item.content {
             Content::Peer(contact) => Some(contact),

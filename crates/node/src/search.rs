@@ -15,8 +15,7 @@ use comity_capability::rank::{self, Candidate, Context, Declared, Score, Signals
 use comity_capability::record::{Beat, Capability, Digest, Record};
 use comity_core::{AgentId, Canonical, Hash, Time};
 use comity_overlay::{
-    Command, CommandError, Content, Cost, FoundDigest, KeyReport, Outcome, QUERY_KEYS_MAX,
-    QueryStep,
+    CommandError, Content, Cost, FoundDigest, KeyReport, QUERY_KEYS_MAX, QueryStep,
 };
 use futures_util::StreamExt;
 use rand::Rng as _;
@@ -158,24 +157,19 @@ impl Node {
             })
             .filter(|step| !step.keys.is_empty())
             .collect();
-        let command = Command::Query(comity_overlay::Query {
+        let wanted = comity_overlay::Query {
             steps,
             query: query.encode(),
             want,
             limit: DIGESTS_PER_CUSTODIAN,
             exclude: Vec::new(),
-        });
+        };
+        let report = self.inner.directory.query(wanted).await.map_err(SearchError::Directory)?;
+        found.cost = report.cost;
+        found.reports = report.keys;
         let mut hits: BTreeMap<(AgentId, String), Hit> = BTreeMap::new();
-        match self.inner.directory.run(command).await {
-            Outcome::Answers(report) => {
-                found.cost = report.cost;
-                found.reports = report.keys;
-                for digest in report.matches.into_iter().chain(report.near) {
-                    collect(query, &mut hits, digest);
-                }
-            }
-            Outcome::Failed(error) => return Err(SearchError::Directory(error)),
-            other => debug!(?other, "the directory answered a query with something else"),
+        for digest in report.matches.into_iter().chain(report.near) {
+            collect(query, &mut hits, digest);
         }
         Ok(hits.into_values().collect())
     }

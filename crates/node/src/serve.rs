@@ -64,9 +64,17 @@ impl Node {
                 .map_err(|error| ErrorInfo::new(ErrorCode::BadManifest, describe(&error)))?;
             let _turn = self.inner.serving.lock().await;
             self.check_room(&capability)?;
-            self.remember(&capability.name, &manifest).await?;
-            let published = self.serve_locked(ready).await?;
+            // On disk first: what is published is served again after a crash.
+            let previous = self.remember(&capability.name, &manifest).await?;
+            let published = match self.serve_locked(ready).await {
+                Ok(published) => published,
+                Err(error) => {
+                    self.put_back(&capability.name, previous).await;
+                    return Err(error.into());
+                }
+            };
             info!(capability = %capability.name, "serving");
+            response.findings.extend(refusals(&published));
             response.published = Some(self.published(&capability, &published));
         }
         Ok(response)
@@ -150,13 +158,32 @@ impl Node {
             .hint("`comity unserve NAME` one, or run a second agent with another --home"))
     }
 
-    async fn remember(&self, name: &str, manifest: &Manifest) -> Result<(), ErrorInfo> {
+    /// Stores `manifest` and returns the one stored before it.
+    async fn remember(
+        &self,
+        name: &str,
+        manifest: &Manifest,
+    ) -> Result<Option<Vec<u8>>, ErrorInfo> {
         let value = serde_json::to_vec(manifest).map_err(|error| {
             ErrorInfo::new(ErrorCode::Internal, format!("the manifest cannot be stored: {error}"))
         })?;
-        let change =
-            Change::Put { table: Table::Capabilities, key: name.as_bytes().to_vec(), value };
-        self.inner.storage.commit(vec![change]).await.map_err(storage_error)
+        let key = name.as_bytes().to_vec();
+        let previous = self.inner.storage.read(Table::Capabilities, &key).map_err(storage_error)?;
+        let change = Change::Put { table: Table::Capabilities, key, value };
+        self.inner.storage.commit(vec![change]).await.map_err(storage_error)?;
+        Ok(previous)
+    }
+
+    /// Undoes [`Node::remember`] for a capability that could not be served after all.
+    async fn put_back(&self, name: &str, previous: Option<Vec<u8>>) {
+        let (table, key) = (Table::Capabilities, name.as_bytes().to_vec());
+        let change = match previous {
+            Some(value) => Change::Put { table, key, value },
+            None => Change::Delete { table, key },
+        };
+        if let Err(error) = self.inner.storage.commit(vec![change]).await {
+            warn!(capability = %name, %error, "what was stored before it could not be put back");
+        }
     }
 
     fn published(&self, capability: &Capability, published: &crate::Published) -> Published {
@@ -286,6 +313,25 @@ fn finding(finding: &manifest::Finding) -> Finding {
         message: finding.message.clone(),
         fix: finding.fix.clone(),
     }
+}
+
+/// What custodians said against the digests of a publication, each reason once.
+fn refusals(published: &crate::Published) -> Vec<Finding> {
+    let digests = published.items.iter().filter(|item| item.key.kind == ItemKind::Digest);
+    let mut reasons: Vec<String> =
+        digests.filter_map(|item| item.rejected).map(|reject| reject.to_string()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    reasons
+        .into_iter()
+        .map(|reason| Finding {
+            level: FindingLevel::Warning,
+            field: "published".to_owned(),
+            message: format!("a custodian refused to keep it: {reason}"),
+            fix: "others find it only through the custodians that keep it; mend the cause and serve it again"
+                .to_owned(),
+        })
+        .collect()
 }
 
 fn open_error(error: &OpenError) -> ErrorInfo {

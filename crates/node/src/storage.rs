@@ -246,10 +246,8 @@ impl Shared {
     }
 
     fn classify(&self, error: &redb::Error) -> StorageError {
-        match error {
-            redb::Error::Io(io) if is_full(io) => StorageError::Full { path: self.path.clone() },
-            other => self.failed(other),
-        }
+        let full = if let redb::Error::Io(error) = error { is_full(error) } else { false };
+        if full { StorageError::Full { path: self.path.clone() } } else { self.failed(error) }
     }
 
     /// After an I/O error redb refuses its handle for good; a new one starts from the last commit.

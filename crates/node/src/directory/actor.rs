@@ -9,8 +9,9 @@ use bytes::Bytes;
 use comity_core::AgentId;
 use comity_overlay::wire;
 use comity_overlay::{
-    Action, Command, CommandError, CommandId, Contact, CustodyChange, Failure, ItemKey, Outcome,
-    Overlay, PeerChange, ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
+    Action, Command, CommandError, CommandId, Contact, CustodyChange, Failure, ItemKey, JoinReport,
+    Outcome, Overlay, PeerChange, PeerQuery, PeerReport, Publication, PublishReport, QueryReport,
+    ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -343,8 +344,52 @@ impl Directory {
         Self { asks }
     }
 
+    /// Enters the network through `seeds`, or through remembered peers.
+    pub(crate) async fn join(&self, seeds: Vec<Contact>) -> Result<JoinReport, CommandError> {
+        let outcome = self.run(Command::Join { seeds }).await;
+        if let Outcome::Joined(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
+    }
+
+    /// Stores own items and keeps them stored.
+    pub(crate) async fn publish(
+        &self,
+        items: Vec<Publication>,
+    ) -> Result<PublishReport, CommandError> {
+        let outcome = self.run(Command::Publish { items }).await;
+        if let Outcome::Published(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
+    }
+
+    /// Withdraws own digests.
+    pub(crate) async fn retire(
+        &self,
+        tombstones: Vec<Publication>,
+    ) -> Result<PublishReport, CommandError> {
+        let outcome = self.run(Command::Retire { tombstones }).await;
+        if let Outcome::Retired(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
+    }
+
+    /// Finds peer records.
+    pub(crate) async fn find_peer(&self, query: PeerQuery) -> Result<PeerReport, CommandError> {
+        let outcome = self.run(Command::FindPeer(query)).await;
+        if let Outcome::Peers(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
+    }
+
+    /// Finds digests.
+    pub(crate) async fn query(
+        &self,
+        query: comity_overlay::Query,
+    ) -> Result<QueryReport, CommandError> {
+        let outcome = self.run(Command::Query(query)).await;
+        if let Outcome::Answers(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
+    }
+
+    /// Tells the neighbours that this node goes.
+    pub(crate) async fn leave(&self) {
+        self.run(Command::Leave).await;
+    }
+
     /// Runs `command` to its end. A directory that is shutting down answers with a failure.
-    pub(crate) async fn run(&self, command: Command) -> Outcome {
+    async fn run(&self, command: Command) -> Outcome {
         let (done, outcome) = oneshot::channel();
         let ended = || Outcome::Failed(CommandError::Invalid("the node is shutting down"));
         if self.asks.send(Ask::Command(command, done)).await.is_err() {
@@ -358,5 +403,19 @@ impl Directory {
         let (answer, snapshot) = oneshot::channel();
         self.asks.send(Ask::Inspect(answer)).await.ok()?;
         snapshot.await.ok()
+    }
+}
+
+/// Why a command did not end as it should.
+fn refusal(outcome: Outcome) -> CommandError {
+    match outcome {
+        Outcome::Failed(error) => error,
+        Outcome::Joined(_)
+        | Outcome::Published(_)
+        | Outcome::Retired(_)
+        | Outcome::Peers(_)
+        | Outcome::Answers(_)
+        | Outcome::Closest(_)
+        | Outcome::Left => CommandError::Invalid("the overlay ended another command in its place"),
     }
 }
