@@ -11,7 +11,9 @@ use comity_api::{JoinAddress, ProofFile, Ticket};
 use comity_capability::attribute::Value;
 use comity_capability::profile;
 use comity_capability::query::Query;
-use comity_capability::record::{Beat, Digest, Interface, Load, PeerRecord, Record, Status, Tombstone};
+use comity_capability::record::{
+    Beat, Digest, Interface, Load, PeerRecord, Record, Status, Tombstone,
+};
 use comity_core::canonical::{Version, encode_minicbor, from_json, hash_json};
 use comity_core::receipt::{Receipt, ShortText, sign_batch};
 use comity_core::text::Form;
@@ -31,9 +33,13 @@ fn main() -> Outcome {
     api()?;
     specialists()?;
     // Inputs that are decisions rather than data: any bytes decide something, and long ones reach deep states.
-    for (target, len, count) in
-        [("core_envelope", 96, 6), ("core_receipt", 96, 6), ("cap_matching", 900, 10), ("overlay_machine", 2400, 12), ("api_proof", 200, 4)]
-    {
+    for (target, len, count) in [
+        ("core_envelope", 96, 6),
+        ("core_receipt", 96, 6),
+        ("cap_matching", 900, 10),
+        ("overlay_machine", 2400, 12),
+        ("api_proof", 200, 4),
+    ] {
         for n in 0..count {
             write(target, &format!("noise-{n}"), &noise(target, n, len))?;
         }
@@ -50,14 +56,35 @@ fn write(target: &str, name: &str, bytes: &[u8]) -> Outcome {
 
 /// Bytes without meaning, the same for the same arguments.
 fn noise(target: &str, n: u64, len: usize) -> Vec<u8> {
-    let block = |at: u64| Hash::derive("comity/fuzz/noise/v1", &[target.as_bytes(), &n.to_be_bytes(), &at.to_be_bytes()]).0;
+    let block = |at: u64| {
+        Hash::derive(
+            "comity/fuzz/noise/v1",
+            &[target.as_bytes(), &n.to_be_bytes(), &at.to_be_bytes()],
+        )
+        .0
+    };
     (0..).flat_map(block).take(len).collect()
 }
 
 fn core() -> Outcome {
     let texts = [
-        "null", "true", "0", "-1", "1.0", "-0.0", "1.5", "1e-7", "1e300", "18446744073709551615", "-9223372036854775808", "9007199254740993",
-        r#""\u0041\ud83d\ude00""#, "[]", "{}", r#"{"b":1,"aa":[1,2.5,{"a":null}],"a":"x"}"#, "[[[[[[[[1]]]]]]]]",
+        "null",
+        "true",
+        "0",
+        "-1",
+        "1.0",
+        "-0.0",
+        "1.5",
+        "1e-7",
+        "1e300",
+        "18446744073709551615",
+        "-9223372036854775808",
+        "9007199254740993",
+        r#""\u0041\ud83d\ude00""#,
+        "[]",
+        "{}",
+        r#"{"b":1,"aa":[1,2.5,{"a":null}],"a":"x"}"#,
+        "[[[[[[[[1]]]]]]]]",
     ];
     for (n, text) in texts.iter().enumerate() {
         write("core_json", &format!("text-{n}"), text.as_bytes())?;
@@ -66,7 +93,11 @@ fn core() -> Outcome {
     let id = identity(0).id();
     write("core_text", "key", id.as_bytes())?;
     for form in Form::ALL {
-        write("core_text", &format!("form-{}", form.name().replace(' ', "-")), id.to_text(form).as_bytes())?;
+        write(
+            "core_text",
+            &format!("form-{}", form.name().replace(' ', "-")),
+            id.to_text(form).as_bytes(),
+        )?;
     }
     let place = Position::of(&id);
     write("core_text", "address", place.address().to_string().as_bytes())?;
@@ -80,12 +111,26 @@ fn values() -> Outcome {
     let with = |selector: usize, rest: &[u8]| [&[selector as u8], rest].concat();
     for (selector, spec) in profile::keys().iter().enumerate() {
         // The first three words that the key takes; the rest differ by little.
-        let taken = plausible::WORDS.iter().filter(|word| profile::normalise(spec.key, &json!(word)).is_ok());
+        let taken = plausible::WORDS
+            .iter()
+            .filter(|word| profile::normalise(spec.key, &json!(word)).is_ok());
         for (n, word) in taken.skip(selector % 7).take(2).enumerate() {
-            write("cap_value", &format!("{}-{n}", spec.key.replace(':', "-")), &with(selector, word.as_bytes()))?;
+            write(
+                "cap_value",
+                &format!("{}-{n}", spec.key.replace(':', "-")),
+                &with(selector, word.as_bytes()),
+            )?;
         }
     }
-    for (n, json) in [json!(["b", "a"]), json!({ "from": "2021", "to": "2024" }), json!({ "lat": 1.5, "lon": 2 }), json!(0.5)].iter().enumerate() {
+    for (n, json) in [
+        json!(["b", "a"]),
+        json!({ "from": "2021", "to": "2024" }),
+        json!({ "lat": 1.5, "lon": 2 }),
+        json!(0.5),
+    ]
+    .iter()
+    .enumerate()
+    {
         write("cap_value", &format!("json-{n}"), &with(n * 5, json.to_string().as_bytes()))?;
         if let Ok(value) = Value::infer(json) {
             write("cap_value", &format!("wire-{n}"), &with(0, &encode_minicbor(&value)))?;
@@ -96,7 +141,9 @@ fn values() -> Outcome {
 
 fn records() -> Outcome {
     let expires = NOW + Duration::from_secs(3600);
-    let put = |selector: u8, name: &str, payload: Vec<u8>| write("cap_records", name, &[vec![selector], payload].concat());
+    let put = |selector: u8, name: &str, payload: Vec<u8>| {
+        write("cap_records", name, &[vec![selector], payload].concat())
+    };
     let mut record = Record::new(7, NOW, expires, Hash([1; 32]));
     record.name = "Rates".to_owned();
     record.endpoints = vec!["192.0.2.1:4433".parse()?, "[2001:db8::1]:4433".parse()?];
@@ -104,7 +151,10 @@ fn records() -> Outcome {
         let bytes = noise("cap_records", n, 700);
         let mut capability = plausible::capability(&mut Unstructured::new(&bytes))?;
         capability.name = format!("capability-{n}");
-        capability.interface = Interface::new(&json!({ "type": "object", "properties": { "pair": { "type": "string" } } }), &json!({}))?;
+        capability.interface = Interface::new(
+            &json!({ "type": "object", "properties": { "pair": { "type": "string" } } }),
+            &json!({}),
+        )?;
         put(5, &format!("capability-{n}"), Canonical::encode(&capability))?;
         record.capabilities.push(capability);
         let digest = Digest::summarise(&record, n as u16, Hash([2; 32]))?;
@@ -114,7 +164,11 @@ fn records() -> Outcome {
     put(0, "record", Canonical::encode(&record))?;
     put(6, "record-digests", Canonical::encode(&record))?;
     put(2, "beat", Canonical::encode(&Beat::new(7, NOW, expires, Status::Warm, Load::Idle)))?;
-    put(3, "tombstone", Canonical::encode(&Tombstone::new(7, NOW, expires, Some("fx".to_owned()))?))?;
+    put(
+        3,
+        "tombstone",
+        Canonical::encode(&Tombstone::new(7, NOW, expires, Some("fx".to_owned()))?),
+    )?;
     put(3, "tombstone-all", Canonical::encode(&Tombstone::new(7, NOW, expires, None)?))?;
     put(4, "peer", Canonical::encode(&PeerRecord::new(7, NOW, expires, &record.endpoints, true)))?;
     put(7, "sealed", noise("sealed", 0, 60))
@@ -159,26 +213,43 @@ fn overlay() -> Outcome {
     for n in 0..16 {
         let bytes = noise("overlay_wire", n, 600);
         let mut source = Unstructured::new(&bytes);
-        let frame = RequestFrame { server: n % 2 == 0, addrs: fake::contact(n as usize).addrs, request: fake::request(&mut source, 5)? };
+        let frame = RequestFrame {
+            server: n % 2 == 0,
+            addrs: fake::contact(n as usize).addrs,
+            request: fake::request(&mut source, 5)?,
+        };
         write("overlay_wire", &format!("request-{n}"), &encode_request(&frame))?;
-        write("overlay_wire", &format!("response-{n}"), &encode_response(&fake::response(&mut source, 5)?))?;
+        write(
+            "overlay_wire",
+            &format!("response-{n}"),
+            &encode_response(&fake::response(&mut source, 5)?),
+        )?;
     }
     Ok(())
 }
 
 fn api() -> Outcome {
     let id = identity(0).id();
-    let addrs = ["192.0.2.1:4433", "[2001:db8::1]:4433", "127.0.0.1:1"].map(|addr| addr.parse().expect("an address"));
+    let addrs = ["192.0.2.1:4433", "[2001:db8::1]:4433", "127.0.0.1:1"]
+        .map(|addr| addr.parse().expect("an address"));
     for count in 0..=3 {
         let ticket = Ticket::new(id, addrs.into_iter().take(count));
         write("api_text", &format!("ticket-{count}"), ticket.to_string().as_bytes())?;
     }
     write("api_text", "qr", Ticket::new(id, addrs).to_qr_text().as_bytes())?;
     write("api_text", "join", JoinAddress::new(id, addrs[1])?.to_string().as_bytes())?;
-    let streams = ["data: a\n\n", "event: chunk\r\ndata: {\"a\":1}\rdata\ndata:  b\n\n: comment\nid: 1\n\n", "\u{feff}data: x\n\ndata: y"];
+    let streams = [
+        "data: a\n\n",
+        "event: chunk\r\ndata: {\"a\":1}\rdata\ndata:  b\n\n: comment\nid: 1\n\n",
+        "\u{feff}data: x\n\ndata: y",
+    ];
     for (n, stream) in streams.iter().enumerate() {
         // A limit, two cuts, the stream.
-        write("api_sse", &format!("stream-{n}"), &[&[200, 1, 5, 1, 9, 0], stream.as_bytes()].concat())?;
+        write(
+            "api_sse",
+            &format!("stream-{n}"),
+            &[&[200, 1, 5, 1, 9, 0], stream.as_bytes()].concat(),
+        )?;
     }
     let (request, response) = (json!({ "pair": "EUR/USD" }), json!({ "rows": [1.5] }));
     let receipt = Receipt {
@@ -206,7 +277,11 @@ fn api() -> Outcome {
     write("core_receipt", "genuine", &[&[0, 0, 0, 0], signed[0].encode().as_slice()].concat())?;
     let proof = ProofFile::new(request, Output::Value(response), Proof::from(&signed[0]));
     write("api_proof", "genuine", &serde_json::to_vec(&proof)?)?;
-    write("api_proof", "call", br#"{"target":"fx-history","input":{"pair":"EUR/USD"},"timeout_ms":5}"#)?;
+    write(
+        "api_proof",
+        "call",
+        br#"{"target":"fx-history","input":{"pair":"EUR/USD"},"timeout_ms":5}"#,
+    )?;
     write("api_proof", "event", br#"{"event":"chunk","data":{"index":0,"value":[1]}}"#)
 }
 
@@ -221,15 +296,37 @@ fn specialists() -> Outcome {
         write("specialist_manifest", &format!("manifest-{n}"), text.as_bytes())?;
     }
     let schemas = [
-        (json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/b" } }, "required": ["a"], "$defs": { "b": { "type": "integer", "minimum": 1 } } }), json!({ "a": 0 })),
-        (json!({ "anyOf": [{ "pattern": "^[a-z]+$" }, { "enum": [1, null] }], "not": { "const": 2 } }), json!("a1")),
-        (json!({ "type": "array", "items": { "$ref": "#" }, "uniqueItems": true, "maxItems": 3, "contains": {} }), json!([[], [[]]])),
-        (json!({ "allOf": [{ "$ref": "#/allOf/1" }, { "if": { "type": "string" }, "then": false, "else": { "multipleOf": 0.1 } }] }), json!(0.3)),
-        (json!({ "patternProperties": { "^x": true }, "additionalProperties": false, "propertyNames": { "maxLength": 3 }, "unevaluatedProperties": false }), json!({ "xy": 1 })),
-        (json!({ "$schema": "http://json-schema.org/draft-07/schema#", "dependencies": { "a": ["b"] }, "format": "date" }), json!({ "a": 1 })),
+        (
+            json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/b" } }, "required": ["a"], "$defs": { "b": { "type": "integer", "minimum": 1 } } }),
+            json!({ "a": 0 }),
+        ),
+        (
+            json!({ "anyOf": [{ "pattern": "^[a-z]+$" }, { "enum": [1, null] }], "not": { "const": 2 } }),
+            json!("a1"),
+        ),
+        (
+            json!({ "type": "array", "items": { "$ref": "#" }, "uniqueItems": true, "maxItems": 3, "contains": {} }),
+            json!([[], [[]]]),
+        ),
+        (
+            json!({ "allOf": [{ "$ref": "#/allOf/1" }, { "if": { "type": "string" }, "then": false, "else": { "multipleOf": 0.1 } }] }),
+            json!(0.3),
+        ),
+        (
+            json!({ "patternProperties": { "^x": true }, "additionalProperties": false, "propertyNames": { "maxLength": 3 }, "unevaluatedProperties": false }),
+            json!({ "xy": 1 }),
+        ),
+        (
+            json!({ "$schema": "http://json-schema.org/draft-07/schema#", "dependencies": { "a": ["b"] }, "format": "date" }),
+            json!({ "a": 1 }),
+        ),
     ];
     for (n, (schema, value)) in schemas.iter().enumerate() {
-        write("specialist_schema", &format!("schema-{n}"), format!("{schema}\n{value}").as_bytes())?;
+        write(
+            "specialist_schema",
+            &format!("schema-{n}"),
+            format!("{schema}\n{value}").as_bytes(),
+        )?;
     }
     let requests: [Json; 9] = [
         json!({}),

@@ -22,7 +22,9 @@ fuzz_target!(|data: &[u8]| {
 /// A genuine proof, its text changed on the way.
 fn changed(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let (request, response) = (plausible::value(u)?, plausible::value(u)?);
-    let (Ok(asked), Ok(answered)) = (hash_json(&request), hash_json(&response)) else { return Ok(()) };
+    let (Ok(asked), Ok(answered)) = (hash_json(&request), hash_json(&response)) else {
+        return Ok(());
+    };
     let receipt = Receipt {
         version: Version,
         session: Hash([3; 32]),
@@ -51,7 +53,12 @@ fn changed(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let Ok(proof) = serde_json::from_slice::<ProofFile>(&received) else { return Ok(()) };
     if proof.verify().is_ok() {
         // Equal up to what canonical encoding calls equal (1.0 is 1), to one item written as a list, and to letter case of hex.
-        let hashes = |proof: &ProofFile| (hash_json(&proof.request), proof.response.items().iter().map(hash_json).collect::<Vec<_>>());
+        let hashes = |proof: &ProofFile| {
+            (
+                hash_json(&proof.request),
+                proof.response.items().iter().map(hash_json).collect::<Vec<_>>(),
+            )
+        };
         assert_eq!(hashes(&proof), hashes(&genuine), "forged: {proof:?}");
         assert_eq!(proof.proof.receipt, genuine.proof.receipt);
         assert!(proof.proof.receipt_cbor.eq_ignore_ascii_case(&genuine.proof.receipt_cbor));
@@ -61,7 +68,10 @@ fn changed(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
 
 fn check(proof: &ProofFile) {
     let text = serde_json::to_string(proof).expect("JSON");
-    assert_eq!(&serde_json::from_str::<ProofFile>(&text).expect("what was written can be read"), proof);
+    assert_eq!(
+        &serde_json::from_str::<ProofFile>(&text).expect("what was written can be read"),
+        proof
+    );
     if let Err(error) = proof.verify() {
         assert!(!error.to_string().is_empty());
     }

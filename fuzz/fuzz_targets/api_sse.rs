@@ -27,22 +27,34 @@ fuzz_target!(|input: Input<'_>| {
     assert_eq!(read(limit, pieces.into_iter()), whole, "in pieces");
     let (events, result) = whole;
     for event in &events {
-        assert!(event.data.len() <= limit && event.name.len() <= limit.max("message".len()) && !event.name.is_empty());
+        assert!(
+            event.data.len() <= limit
+                && event.name.len() <= limit.max("message".len())
+                && !event.name.is_empty()
+        );
     }
     if result.is_ok() {
         // Written as the standard says, the events read back.
         let written: String = events
             .iter()
             .map(|SseEvent { name, data }| {
-                let lines: String = data.split('\n').map(|line| format!("data: {line}\n")).collect();
+                let lines: String =
+                    data.split('\n').map(|line| format!("data: {line}\n")).collect();
                 format!("event: {name}\n{lines}\n")
             })
             .collect();
-        assert_eq!(read(usize::MAX, std::iter::once(written.as_bytes())), (events, Ok(())), "{written:?}");
+        assert_eq!(
+            read(usize::MAX, std::iter::once(written.as_bytes())),
+            (events, Ok(())),
+            "{written:?}"
+        );
     }
 });
 
-fn read<'a>(limit: usize, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<SseEvent>, Result<(), SseError>) {
+fn read<'a>(
+    limit: usize,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<SseEvent>, Result<(), SseError>) {
     let mut reader = SseReader::new(limit);
     let mut events = Vec::new();
     for piece in pieces {

@@ -16,7 +16,11 @@ fuzz_target!(|data: &[u8]| {
         Ok(address) => {
             assert!(!address.addrs().is_empty());
             let printed = address.to_string();
-            assert_eq!(printed.parse::<JoinAddress>().as_ref(), Ok(&address), "{printed:?} printed from {text:?}");
+            assert_eq!(
+                printed.parse::<JoinAddress>().as_ref(),
+                Ok(&address),
+                "{printed:?} printed from {text:?}"
+            );
         }
         // What is wrong is quoted, and not at full length.
         Err(error) => assert!((1..=1024).contains(&error.to_string().len()), "{error}"),
@@ -28,7 +32,12 @@ fn of_ticket(ticket: &Ticket) {
     assert!(printed.len() <= MAX_TICKET_CHARS && ticket.addrs().len() <= MAX_TICKET_ADDRS);
     assert_eq!(printed.parse::<Ticket>().as_ref(), Ok(ticket));
     assert_eq!(ticket.to_qr_text().parse::<Ticket>().as_ref(), Ok(ticket));
-    assert_eq!(serde_json::from_value::<Ticket>(serde_json::to_value(ticket).expect("a text")).as_ref().ok(), Some(ticket));
+    assert_eq!(
+        serde_json::from_value::<Ticket>(serde_json::to_value(ticket).expect("a text"))
+            .as_ref()
+            .ok(),
+        Some(ticket)
+    );
     // One character changed is noticed, whichever it is.
     let at = printed.len() - 1 - ticket.addrs().len();
     let swapped = if printed.as_bytes()[at] == b'a' { "b" } else { "a" };

@@ -32,13 +32,20 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         for (ordinal, digest) in &digests {
             properties::of_match(&query, digest, &record.capabilities[usize::from(*ordinal)]);
         }
-        let limits = ShardLimits { results: u.int_in_range(0..=4)?, near_misses: u.int_in_range(0..=4)?, cost: u.int_in_range(0..=400)? };
-        let shard: Vec<(AgentId, &Digest)> = (0..).zip(&digests).map(|(n, (_, digest))| (identity(n).id(), digest)).collect();
+        let limits = ShardLimits {
+            results: u.int_in_range(0..=4)?,
+            near_misses: u.int_in_range(0..=4)?,
+            cost: u.int_in_range(0..=400)?,
+        };
+        let shard: Vec<(AgentId, &Digest)> =
+            (0..).zip(&digests).map(|(n, (_, digest))| (identity(n).id(), digest)).collect();
         of_shard(&query, &shard, limits);
     }
     // Whatever remains is a query and a digest straight from the network.
     let (query, digest) = u.peek_bytes(u.len()).unwrap_or_default().split_at(u.len() / 2);
-    if let (Ok(query), Ok(digest)) = (<Query as Canonical>::decode(query), <Digest as Canonical>::decode(digest)) {
+    if let (Ok(query), Ok(digest)) =
+        (<Query as Canonical>::decode(query), <Digest as Canonical>::decode(digest))
+    {
         properties::of_evaluation(&query, &matching::evaluate(&query, &digest));
     }
     Ok(())
@@ -46,8 +53,16 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
 
 fn of_shard(query: &Query, shard: &[(AgentId, &Digest)], limits: ShardLimits) {
     let answer = evaluate_shard(query, shard.iter().copied(), limits);
-    assert_eq!(answer, evaluate_shard(query, shard.iter().copied(), limits), "equal arguments, equal answers");
-    assert!(answer.cost <= limits.cost && answer.found.len() <= limits.results && answer.near_misses.len() <= limits.near_misses);
+    assert_eq!(
+        answer,
+        evaluate_shard(query, shard.iter().copied(), limits),
+        "equal arguments, equal answers"
+    );
+    assert!(
+        answer.cost <= limits.cost
+            && answer.found.len() <= limits.results
+            && answer.near_misses.len() <= limits.near_misses
+    );
     assert_eq!(answer.exhausted, answer.evaluated < shard.len());
     for found in &answer.found {
         let evaluation = matching::evaluate(query, shard[found.index].1);
@@ -58,6 +73,10 @@ fn of_shard(query: &Query, shard: &[(AgentId, &Digest)], limits: ShardLimits) {
         let evaluation = matching::evaluate(query, shard[miss.index].1);
         assert!(evaluation.failed().eq(&miss.failed) && !miss.failed.is_empty());
     }
-    let passing = shard.iter().take(answer.evaluated).filter(|(_, digest)| !matching::evaluate(query, digest).refused()).count();
+    let passing = shard
+        .iter()
+        .take(answer.evaluated)
+        .filter(|(_, digest)| !matching::evaluate(query, digest).refused())
+        .count();
     assert_eq!(answer.matching, passing);
 }

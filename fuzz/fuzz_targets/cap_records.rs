@@ -4,7 +4,8 @@
 
 use arbitrary::Arbitrary;
 use comity_capability::record::{
-    Beat, Capability, Digest, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_RECORD, MAX_TOMBSTONE, PeerRecord, Record, RecordError, Sequenced, Tombstone,
+    Beat, Capability, Digest, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_RECORD, MAX_TOMBSTONE,
+    PeerRecord, Record, RecordError, Sequenced, Tombstone,
 };
 use comity_core::envelope::{Kind, open, seal};
 use comity_core::{Canonical, Hash};
@@ -14,19 +15,33 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let Some((selector, rest)) = data.split_first() else { return };
     match selector % 8 {
-        0 => of_object::<Record>(rest, Kind::Record, MAX_RECORD, |bytes| Record::open(bytes, NOW).map(|opened| opened.payload)),
-        1 => of_object::<Digest>(rest, Kind::Digest, MAX_DIGEST, |bytes| Digest::open(bytes, NOW).map(|opened| opened.payload)),
-        2 => of_object::<Beat>(rest, Kind::Beat, MAX_BEAT, |bytes| Beat::open(bytes, NOW).map(|opened| opened.payload)),
-        3 => of_object::<Tombstone>(rest, Kind::Tombstone, MAX_TOMBSTONE, |bytes| Tombstone::open(bytes, NOW).map(|opened| opened.payload)),
-        4 => of_object::<PeerRecord>(rest, Kind::Peer, MAX_PEER, |bytes| PeerRecord::open(bytes, NOW).map(|opened| opened.payload)),
+        0 => of_object::<Record>(rest, Kind::Record, MAX_RECORD, |bytes| {
+            Record::open(bytes, NOW).map(|opened| opened.payload)
+        }),
+        1 => of_object::<Digest>(rest, Kind::Digest, MAX_DIGEST, |bytes| {
+            Digest::open(bytes, NOW).map(|opened| opened.payload)
+        }),
+        2 => of_object::<Beat>(rest, Kind::Beat, MAX_BEAT, |bytes| {
+            Beat::open(bytes, NOW).map(|opened| opened.payload)
+        }),
+        3 => of_object::<Tombstone>(rest, Kind::Tombstone, MAX_TOMBSTONE, |bytes| {
+            Tombstone::open(bytes, NOW).map(|opened| opened.payload)
+        }),
+        4 => of_object::<PeerRecord>(rest, Kind::Peer, MAX_PEER, |bytes| {
+            PeerRecord::open(bytes, NOW).map(|opened| opened.payload)
+        }),
         5 => of_capability(rest),
         6 => of_record(rest),
         _ => of_sealed(rest),
     }
 });
 
-fn of_object<T>(payload: &[u8], kind: Kind, max: usize, open: impl Fn(&[u8]) -> Result<T, RecordError>)
-where
+fn of_object<T>(
+    payload: &[u8],
+    kind: Kind,
+    max: usize,
+    open: impl Fn(&[u8]) -> Result<T, RecordError>,
+) where
     T: Canonical + Sequenced + PartialEq + std::fmt::Debug,
 {
     let Ok(object) = T::decode(payload) else { return };
@@ -69,7 +84,9 @@ fn of_sealed(data: &[u8]) {
     let mut source = arbitrary::Unstructured::new(data);
     let Ok(edits) = Vec::<Edit>::arbitrary(&mut source) else { return };
     let expires = NOW + std::time::Duration::from_secs(3600);
-    let tombstone = |seq| Tombstone::new(seq, NOW, expires, Some("fx-history".to_owned())).expect("a valid name");
+    let tombstone = |seq| {
+        Tombstone::new(seq, NOW, expires, Some("fx-history".to_owned())).expect("a valid name")
+    };
     let (genuine, donor) = (tombstone(1).seal(identity(0)), tombstone(2).seal(identity(1)));
     let received = edited(&genuine, &donor, &edits);
     let opened = Tombstone::open(&received, NOW);

@@ -10,8 +10,19 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value as Json;
 
 const KINDS: [ValueKind; 13] = [
-    ValueKind::Bool, ValueKind::Int, ValueKind::Dec, ValueKind::Enum, ValueKind::Set, ValueKind::Text, ValueKind::Time,
-    ValueKind::Interval, ValueKind::Duration, ValueKind::Geo, ValueKind::Money, ValueKind::Semver, ValueKind::Bytes32,
+    ValueKind::Bool,
+    ValueKind::Int,
+    ValueKind::Dec,
+    ValueKind::Enum,
+    ValueKind::Set,
+    ValueKind::Text,
+    ValueKind::Time,
+    ValueKind::Interval,
+    ValueKind::Duration,
+    ValueKind::Geo,
+    ValueKind::Money,
+    ValueKind::Semver,
+    ValueKind::Bytes32,
 ];
 
 fuzz_target!(|data: &[u8]| {
@@ -34,7 +45,12 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(value) = profile::normalise(spec.key, &raw) {
             assert_eq!(value.kind(), spec.kind);
             of_value(&value);
-            assert_eq!(profile::normalise(spec.key, &value.to_json()).as_ref(), Ok(&value), "{} of {raw}", spec.key);
+            assert_eq!(
+                profile::normalise(spec.key, &value.to_json()).as_ref(),
+                Ok(&value),
+                "{} of {raw}",
+                spec.key
+            );
         }
     }
     if let Some(text) = std::str::from_utf8(rest).ok()
@@ -50,7 +66,11 @@ fn of_value(value: &Value) {
     assert_eq!(Value::from_json(value.kind(), &json).as_ref(), Ok(value), "JSON: {json}");
     if value.kind() != ValueKind::Set {
         let text = value.to_string();
-        assert_eq!(Value::from_json(value.kind(), &Json::from(text.as_str())).as_ref(), Ok(value), "text: {text}");
+        assert_eq!(
+            Value::from_json(value.kind(), &Json::from(text.as_str())).as_ref(),
+            Ok(value),
+            "text: {text}"
+        );
     }
     assert_eq!(value.compare(value), Some(Ordering::Equal));
     assert!(value.same(value) && value.includes(value));

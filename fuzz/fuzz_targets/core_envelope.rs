@@ -3,8 +3,8 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use comity_core::envelope::{EnvelopeError, Kind, MAX_OVERHEAD, open, open_unverified, seal};
 use comity_core::Hash;
+use comity_core::envelope::{EnvelopeError, Kind, MAX_OVERHEAD, open, open_unverified, seal};
 use comity_fuzz::{Edit, Raw, edited, identity};
 use libfuzzer_sys::fuzz_target;
 
@@ -25,27 +25,42 @@ fuzz_target!(|input: Input| {
     let sealed = seal(kind, &Raw(input.payload.clone()), signer);
     assert!(sealed.len() <= input.payload.len() + MAX_OVERHEAD);
     let opened = open::<Raw>(kind, &sealed, sealed.len()).expect("what was sealed opens");
-    assert_eq!((opened.signer, &opened.payload.0, opened.hash), (signer.id(), &input.payload, Hash::of(&sealed)));
-    assert!(matches!(open::<Raw>(kind, &sealed, sealed.len() - 1), Err(EnvelopeError::TooLong { .. })));
+    assert_eq!(
+        (opened.signer, &opened.payload.0, opened.hash),
+        (signer.id(), &input.payload, Hash::of(&sealed))
+    );
+    assert!(matches!(
+        open::<Raw>(kind, &sealed, sealed.len() - 1),
+        Err(EnvelopeError::TooLong { .. })
+    ));
 
     let donor = seal(kind, &Raw(input.other_payload), signer);
     let received = edited(&sealed, &donor, &input.edits);
     let genuine = received == sealed || received == donor;
     match open::<Raw>(opened_as, &received, usize::MAX) {
-        Ok(_) => assert!(genuine && opened_as == kind, "forged: a {kind} opened as a {opened_as}: {received:02x?}"),
+        Ok(_) => assert!(
+            genuine && opened_as == kind,
+            "forged: a {kind} opened as a {opened_as}: {received:02x?}"
+        ),
         Err(error) => {
             assert!(!genuine || opened_as != kind, "{error}");
             if genuine {
-                assert!(matches!(error, EnvelopeError::Signature { .. }), "another kind is a wrong signature: {error}");
+                assert!(
+                    matches!(error, EnvelopeError::Signature { .. }),
+                    "another kind is a wrong signature: {error}"
+                );
             }
         }
     }
     // Without a look at the signature, what passes is still spelled in the one canonical way.
     if let Ok(unverified) = open_unverified::<Raw>(opened_as, &received, usize::MAX) {
-        assert_eq!(received.len(), sealed.len() - head(input.payload.len()) - input.payload.len() + {
-            let length = unverified.unverified_payload.0.len();
-            head(length) + length
-        });
+        assert_eq!(
+            received.len(),
+            sealed.len() - head(input.payload.len()) - input.payload.len() + {
+                let length = unverified.unverified_payload.0.len();
+                head(length) + length
+            }
+        );
         assert_eq!(unverified.hash, Hash::of(&received));
     }
 });

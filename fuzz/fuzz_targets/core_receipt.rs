@@ -4,7 +4,9 @@
 
 use arbitrary::Arbitrary;
 use comity_core::canonical::Version;
-use comity_core::receipt::{MAX_SIGNED_RECEIPT_LEN, Receipt, RootCache, ShortText, SignedReceipt, sign_batch};
+use comity_core::receipt::{
+    MAX_SIGNED_RECEIPT_LEN, Receipt, RootCache, ShortText, SignedReceipt, sign_batch,
+};
 use comity_core::{Canonical, Hash, Sha256Digest};
 use comity_fuzz::{Edit, NOW, edited, identity};
 use libfuzzer_sys::fuzz_target;
@@ -14,7 +16,15 @@ enum Input<'a> {
     /// Bytes from nowhere.
     Bytes(&'a [u8]),
     /// A genuine receipt, changed on the way.
-    Changed { batch: u8, which: u8, foreign: bool, status: u64, evidence: Option<[u8; 32]>, version: Option<&'a str>, edits: Vec<Edit> },
+    Changed {
+        batch: u8,
+        which: u8,
+        foreign: bool,
+        status: u64,
+        evidence: Option<[u8; 32]>,
+        version: Option<&'a str>,
+        edits: Vec<Edit>,
+    },
 }
 
 fuzz_target!(|input: Input| {
@@ -43,7 +53,8 @@ fuzz_target!(|input: Input| {
                 name: ShortText::try_from("fx-history").expect("a short text"),
             };
             let count = u64::from(batch % 9) + 1;
-            let signed = sign_batch(callee, NOW, (0..count).map(receipt).collect()).expect("a small batch of our own");
+            let signed = sign_batch(callee, NOW, (0..count).map(receipt).collect())
+                .expect("a small batch of our own");
             let genuine: Vec<Vec<u8>> = signed.iter().map(Canonical::encode).collect();
             let at = usize::from(which) % genuine.len();
             assert!(genuine[at].len() <= MAX_SIGNED_RECEIPT_LEN);

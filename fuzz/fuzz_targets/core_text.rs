@@ -24,7 +24,11 @@ fuzz_target!(|data: &[u8]| {
     for form in Form::ALL {
         if let Ok(key) = form.decode(text) {
             assert_eq!(form.decode(&form.encode(&key)), Ok(key), "{}", form.name());
-            assert_eq!(Form::detect(text), Some(form), "what a form decodes is recognised as that form: {text:?}");
+            assert_eq!(
+                Form::detect(text),
+                Some(form),
+                "what a form decodes is recognised as that form: {text:?}"
+            );
         }
     }
 });
@@ -36,8 +40,15 @@ where
     match text.parse::<T>() {
         Ok(value) => {
             let printed = value.to_string();
-            assert_eq!(printed.parse::<T>().ok().as_ref(), Some(&value), "{printed:?} printed from {text:?}");
-            assert_eq!(serde_like::read::<T>(&Value::from(printed.as_str())).as_ref(), Some(&value));
+            assert_eq!(
+                printed.parse::<T>().ok().as_ref(),
+                Some(&value),
+                "{printed:?} printed from {text:?}"
+            );
+            assert_eq!(
+                serde_like::read::<T>(&Value::from(printed.as_str())).as_ref(),
+                Some(&value)
+            );
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
@@ -59,7 +70,9 @@ fn from_key(bytes: &[u8; 32]) {
         assert_eq!(agent.to_text(form).parse::<AgentId>().ok(), Some(agent));
     }
     let id = OverlayId(*bytes);
-    assert!(id.address().matches(&id) && id.handle().matches(&id) && id.checked_handle().matches(&id));
+    assert!(
+        id.address().matches(&id) && id.handle().matches(&id) && id.checked_handle().matches(&id)
+    );
 }
 
 /// Reading through serde, as files and the local API do.

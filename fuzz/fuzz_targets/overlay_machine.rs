@@ -8,12 +8,15 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, Time};
-use comity_fuzz::fake::{self, Fake, LABELS, PEERS, contact};
 use comity_fuzz::NOW;
-use comity_overlay::wire::{MESSAGE_BYTES_MAX, decode_request, decode_response, encode_request, encode_response};
+use comity_fuzz::fake::{self, Fake, LABELS, PEERS, contact};
+use comity_overlay::wire::{
+    MESSAGE_BYTES_MAX, decode_request, decode_response, encode_request, encode_response,
+};
 use comity_overlay::{
-    Action, COMMANDS_MAX, Command, CommandId, Config, CustodyChange, CustodyRow, Failure, ITEMS_PER_PUBLISHER_MAX, ItemKey, LOOKUPS_MAX,
-    Overlay, PUBLISHED_MAX, PeerChange, PeerQuery, Publication, Query, QueryStep, REQUESTS_IN_FLIGHT_MAX, ReplyToken, RequestFrame, RequestId,
+    Action, COMMANDS_MAX, Command, CommandId, Config, CustodyChange, CustodyRow, Failure,
+    ITEMS_PER_PUBLISHER_MAX, ItemKey, LOOKUPS_MAX, Overlay, PUBLISHED_MAX, PeerChange, PeerQuery,
+    Publication, Query, QueryStep, REQUESTS_IN_FLIGHT_MAX, ReplyToken, RequestFrame, RequestId,
     SHARD_DIGESTS_MAX,
 };
 use libfuzzer_sys::fuzz_target;
@@ -102,7 +105,11 @@ impl Run {
         let publications = |u: &mut Unstructured<'_>| {
             let publication = |u: &mut Unstructured<'_>| {
                 let signer = if u.ratio(1, 16)? { None } else { Some(0) };
-                let labels = LABELS.iter().take(u.int_in_range(0..=3)?).map(|label| (*label).to_owned()).collect();
+                let labels = LABELS
+                    .iter()
+                    .take(u.int_in_range(0..=3)?)
+                    .map(|label| (*label).to_owned())
+                    .collect();
                 Ok(Publication { item: fake::item(u, signer, minute)?, labels })
             };
             (0..u.int_in_range(0..=4)?).map(|_| publication(u)).collect::<Result<Vec<_>>>()
@@ -121,7 +128,9 @@ impl Run {
             }
             5 | 6 => {
                 let step = |u: &mut Unstructured<'_>| {
-                    let keys = (0..u.int_in_range(0..=3)?).map(|_| Ok(GroupKey::of(u.choose(&LABELS)?))).collect::<Result<_>>()?;
+                    let keys = (0..u.int_in_range(0..=3)?)
+                        .map(|_| Ok(GroupKey::of(u.choose(&LABELS)?)))
+                        .collect::<Result<_>>()?;
                     Ok(QueryStep { keys, complete: u.arbitrary()? })
                 };
                 Command::Query(Query {
@@ -150,7 +159,11 @@ impl Run {
         }
         // Through the codec, as the network delivers it: what does not decode never reaches the machine.
         let request = fake::request(u, self.minute())?;
-        let bytes = encode_request(&RequestFrame { server: from.server, addrs: from.addrs.clone(), request });
+        let bytes = encode_request(&RequestFrame {
+            server: from.server,
+            addrs: from.addrs.clone(),
+            request,
+        });
         let Ok(frame) = decode_request(&bytes) else { return Ok(()) };
         self.last_token += 1;
         let token = ReplyToken(self.last_token);
@@ -161,7 +174,8 @@ impl Run {
 
     fn response(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let Some((id, agent)) = self.some_request(u)? else { return Ok(()) };
-        let from = if u.ratio(1, 16)? { contact(u.int_in_range(1..=PEERS - 1)?).agent } else { agent };
+        let from =
+            if u.ratio(1, 16)? { contact(u.int_in_range(1..=PEERS - 1)?).agent } else { agent };
         let bytes = encode_response(&fake::response(u, self.minute())?);
         let Ok(response) = decode_response(&bytes, &mut Fake) else { return Ok(()) };
         if from == agent {
@@ -180,7 +194,12 @@ impl Run {
         let Some((id, _)) = self.some_request(u)? else { return Ok(()) };
         self.sent.remove(&id);
         let failure = *u.choose(&[
-            Failure::Unreachable, Failure::WrongIdentity, Failure::Malformed, Failure::Closed, Failure::Local, Failure::Timeout,
+            Failure::Unreachable,
+            Failure::WrongIdentity,
+            Failure::Malformed,
+            Failure::Closed,
+            Failure::Local,
+            Failure::Timeout,
         ])?;
         self.overlay.failed(self.now, id, failure);
         self.drain(None);
@@ -246,13 +265,23 @@ impl Run {
                     assert_eq!(asked.take(), Some(token), "one reply to what was just asked");
                     let bytes = encode_response(&response);
                     assert!(bytes.len() <= MESSAGE_BYTES_MAX);
-                    assert_eq!(decode_response(&bytes, &mut Fake).ok(), Some(response), "a peer can read it");
+                    assert_eq!(
+                        decode_response(&bytes, &mut Fake).ok(),
+                        Some(response),
+                        "a peer can read it"
+                    );
                 }
-                Action::Done { command, .. } => assert!(self.commands.remove(&command), "{command:?} ended twice"),
-                Action::Custody(CustodyChange::Put { key, row }) => drop(self.custody.insert(key, row)),
+                Action::Done { command, .. } => {
+                    assert!(self.commands.remove(&command), "{command:?} ended twice")
+                }
+                Action::Custody(CustodyChange::Put { key, row }) => {
+                    drop(self.custody.insert(key, row))
+                }
                 Action::Custody(CustodyChange::Remove { key }) => drop(self.custody.remove(&key)),
                 Action::Peers(PeerChange::Added(contact)) => drop(self.peers.insert(contact.agent)),
-                Action::Peers(PeerChange::Removed(agent)) => assert!(self.peers.remove(&agent), "removed without being there"),
+                Action::Peers(PeerChange::Removed(agent)) => {
+                    assert!(self.peers.remove(&agent), "removed without being there")
+                }
                 Action::Renew(_) => {}
             }
         }
@@ -262,13 +291,28 @@ impl Run {
 
     fn check(&self) {
         let stats = self.overlay.stats();
-        assert!(stats.requests_in_flight <= REQUESTS_IN_FLIGHT_MAX && stats.lookups <= LOOKUPS_MAX && stats.commands <= COMMANDS_MAX);
-        assert!(stats.published <= PUBLISHED_MAX && stats.custody_bytes <= config().custody_bytes_max);
-        assert_eq!(stats.commands, self.commands.len(), "commands that run are those without an outcome");
+        assert!(
+            stats.requests_in_flight <= REQUESTS_IN_FLIGHT_MAX
+                && stats.lookups <= LOOKUPS_MAX
+                && stats.commands <= COMMANDS_MAX
+        );
+        assert!(
+            stats.published <= PUBLISHED_MAX && stats.custody_bytes <= config().custody_bytes_max
+        );
+        assert_eq!(
+            stats.commands,
+            self.commands.len(),
+            "commands that run are those without an outcome"
+        );
         let held: BTreeMap<_, _> = self.overlay.export_custody().collect();
         assert_eq!(held, self.custody, "what is to be persisted is what is held");
         assert!(self.overlay.export_peers().iter().map(|peer| peer.agent).eq_set(&self.peers));
-        assert!(self.overlay.custody().shards().all(|(_, digests)| (1..=SHARD_DIGESTS_MAX).contains(&digests)));
+        assert!(
+            self.overlay
+                .custody()
+                .shards()
+                .all(|(_, digests)| (1..=SHARD_DIGESTS_MAX).contains(&digests))
+        );
         let mut publishers = BTreeMap::<AgentId, usize>::new();
         for key in held.keys() {
             *publishers.entry(key.signer).or_default() += 1;
@@ -283,7 +327,8 @@ impl Run {
             if self.commands.is_empty() {
                 return;
             }
-            let (due, reason) = self.overlay.poll_timeout().expect("maintenance is always due some time");
+            let (due, reason) =
+                self.overlay.poll_timeout().expect("maintenance is always due some time");
             self.now = self.now.max(due);
             assert!(self.now <= end, "{:?} did not end", self.commands);
             self.overlay.timeout(self.now);

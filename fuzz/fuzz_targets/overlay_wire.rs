@@ -5,10 +5,13 @@
 use comity_core::canonical::{Floats, MAX_DEPTH, check};
 use comity_fuzz::fake::Fake;
 use comity_overlay::wire::{
-    CONTACTS_MAX, FOUND_MATCHES_MAX, FOUND_NEAR_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, QueryOutcome, STORE_ENTRIES_MAX, STORE_ITEMS_MAX,
-    STORE_LABELS_MAX, decode_request, decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
+    CONTACTS_MAX, FOUND_MATCHES_MAX, FOUND_NEAR_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX,
+    QueryOutcome, STORE_ENTRIES_MAX, STORE_ITEMS_MAX, STORE_LABELS_MAX, decode_request,
+    decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
 };
-use comity_overlay::{ADDRS_PER_CONTACT_MAX, Contact, ITEM_BYTES_MAX, ItemBytes, Request, Response};
+use comity_overlay::{
+    ADDRS_PER_CONTACT_MAX, Contact, ITEM_BYTES_MAX, ItemBytes, Request, Response,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -48,7 +51,10 @@ fn of_request(request: &Request) {
                 assert!(entry.label.is_none_or(|label| usize::from(label) < labels.len()));
             }
         }
-        Request::Query(query) => assert!(query.shard.is_canonical() && (1..=FOUND_MATCHES_MAX).contains(&usize::from(query.limit))),
+        Request::Query(query) => assert!(
+            query.shard.is_canonical()
+                && (1..=FOUND_MATCHES_MAX).contains(&usize::from(query.limit))
+        ),
         Request::FindPeer { bits, .. } => assert!((16..=256).contains(bits)),
         Request::Ping | Request::FindNode { .. } | Request::Leaving => {}
     }
@@ -79,5 +85,8 @@ fn of_items(items: &[ItemBytes], max: usize) {
 }
 
 fn of_contacts(contacts: &[Contact]) {
-    assert!(contacts.len() <= CONTACTS_MAX && contacts.iter().all(|contact| contact.addrs.len() <= ADDRS_PER_CONTACT_MAX));
+    assert!(
+        contacts.len() <= CONTACTS_MAX
+            && contacts.iter().all(|contact| contact.addrs.len() <= ADDRS_PER_CONTACT_MAX)
+    );
 }

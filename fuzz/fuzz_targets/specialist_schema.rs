@@ -16,13 +16,21 @@ fuzz_target!(|data: &[u8]| {
     };
     assert!(schema.to_string().len() <= MAX_SCHEMA_BYTES);
     let value = value.get(1..).and_then(comity_fuzz::json);
-    for value in value.into_iter().chain([json!(null), json!({}), json!([[1, "a"], { "a": { "a": 1.5 } }]), schema.clone()]) {
+    for value in value.into_iter().chain([
+        json!(null),
+        json!({}),
+        json!([[1, "a"], { "a": { "a": 1.5 } }]),
+        schema.clone(),
+    ]) {
         let result = validator.check(&value);
         assert_eq!(validator.check(&value), result, "equal values, equal answers");
         if let Err(problems) = result {
             assert!((1..=MAX_PROBLEMS).contains(&problems.len()), "{problems:?}");
             // A sign that something was cut off comes on top.
-            assert!(problems.iter().all(|problem| problem.len() <= MAX_PROBLEM_BYTES + '…'.len_utf8()), "{problems:?}");
+            assert!(
+                problems.iter().all(|problem| problem.len() <= MAX_PROBLEM_BYTES + '…'.len_utf8()),
+                "{problems:?}"
+            );
         }
     }
 });

@@ -36,9 +36,14 @@ fn served() -> &'static Served {
         let table = open(&file, directory.path());
         // The file stays open for as long as the process runs; its name need not.
         let warm = Served {
-            input: Validator::new(&interface::input_schema(table.summary(), &BTreeMap::new())).expect("a valid schema"),
-            output: Validator::new(&interface::output_schema(table.summary())).expect("a valid schema"),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"),
+            input: Validator::new(&interface::input_schema(table.summary(), &BTreeMap::new()))
+                .expect("a valid schema"),
+            output: Validator::new(&interface::output_schema(table.summary()))
+                .expect("a valid schema"),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("a runtime"),
             table,
         };
         std::mem::forget(directory);

@@ -7,10 +7,13 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
-use comity_overlay::wire::{Answer, ErrorCode, QueryOutcome, QueryRequest, StoreEntry, StoreOutcome};
+use comity_overlay::wire::{
+    Answer, ErrorCode, QueryOutcome, QueryRequest, StoreEntry, StoreOutcome,
+};
 use comity_overlay::{
-    Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind, Parsed, Place, Positions, QueryReject, Reject,
-    Request, Response, ShardId, Subject, VerifiedItem, Verifier,
+    Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
+    Parsed, Place, Positions, QueryReject, Reject, Request, Response, ShardId, Subject,
+    VerifiedItem, Verifier,
 };
 
 use crate::NOW;
@@ -22,7 +25,8 @@ pub const LABELS: [&str; 4] = ["class/a", "name/b", "term/c", "foreign/d"];
 
 const MARK: u8 = 0xaa;
 const ITEM_LEN: usize = 10;
-const KINDS: [ItemKind; 4] = [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer];
+const KINDS: [ItemKind; 4] =
+    [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer];
 
 /// Peer number `index`: some on loopback, most in a few networks, so that the caps of networks count.
 pub fn contact(index: usize) -> Contact {
@@ -77,7 +81,15 @@ impl Verifier for Fake {
             ItemKind::Tombstone => Some(Subject(subject.into())).filter(|_| subject != 0),
             ItemKind::Beat | ItemKind::Peer => None,
         };
-        Ok(VerifiedItem { signer: signer.agent, subject, seq: seq.into(), issued, expires, content, bytes: bytes.clone() })
+        Ok(VerifiedItem {
+            signer: signer.agent,
+            subject,
+            seq: seq.into(),
+            issued,
+            expires,
+            content,
+            bytes: bytes.clone(),
+        })
     }
 
     fn admits(&mut self, _: &VerifiedItem, label: &str) -> bool {
@@ -94,8 +106,11 @@ impl Evaluator for Fake {
         limits: EvaluationLimits,
     ) -> std::result::Result<Evaluation, QueryReject> {
         let [least] = query else { return Err(QueryReject("not one byte".to_owned())) };
-        let value = |index: &usize| candidates[*index].digest.downcast_ref::<u8>().expect("a value of this verifier");
-        let (mut matches, mut near): (Vec<_>, Vec<_>) = (0..candidates.len()).partition(|index| value(index) >= least);
+        let value = |index: &usize| {
+            candidates[*index].digest.downcast_ref::<u8>().expect("a value of this verifier")
+        };
+        let (mut matches, mut near): (Vec<_>, Vec<_>) =
+            (0..candidates.len()).partition(|index| value(index) >= least);
         let passed = matches.len() as u32;
         matches.truncate(limits.matches_max);
         near.truncate(limits.near_max);
@@ -110,7 +125,18 @@ pub fn item(u: &mut Unstructured<'_>, signer: Option<u8>, minute: u16) -> Result
     let life = (*u.choose(&[60, 120, 0, 1, 600, 1559, 1561])? as u16).to_be_bytes();
     let kind = u.int_in_range(0..=3)?;
     let mark = if u.ratio(1, 16)? { 0 } else { MARK };
-    let bytes = [kind, signer, u.int_in_range(0..=3)?, u.int_in_range(0..=4)?, issued[0], issued[1], life[0], life[1], u.int_in_range(0..=3)?, mark];
+    let bytes = [
+        kind,
+        signer,
+        u.int_in_range(0..=3)?,
+        u.int_in_range(0..=4)?,
+        issued[0],
+        issued[1],
+        life[0],
+        life[1],
+        u.int_in_range(0..=3)?,
+        mark,
+    ];
     Ok(bytes.to_vec().into())
 }
 
@@ -135,26 +161,48 @@ pub fn request(u: &mut Unstructured<'_>, minute: u16) -> Result<Request> {
         0 => Request::Ping,
         1 => Request::FindNode { target: target(u)? },
         2 | 3 => {
-            let items = (0..u.int_in_range(0..=6)?).map(|_| item(u, None, minute)).collect::<Result<Vec<_>>>()?;
+            let items = (0..u.int_in_range(0..=6)?)
+                .map(|_| item(u, None, minute))
+                .collect::<Result<Vec<_>>>()?;
             let entry = |u: &mut Unstructured<'_>| {
                 let label = u.choose_index(LABELS.len())?;
-                let shard = if u.ratio(1, 8)? { shard(u)? } else { ShardId::whole(GroupKey::of(LABELS[label])) };
-                let place = if u.ratio(1, 4)? { Place::Peer } else { Place::Shard { shard, index: u.int_in_range(0..=1)? } };
-                let label = if place == Place::Peer || u.ratio(1, 8)? { None } else { Some(label as u8) };
+                let shard = if u.ratio(1, 8)? {
+                    shard(u)?
+                } else {
+                    ShardId::whole(GroupKey::of(LABELS[label]))
+                };
+                let place = if u.ratio(1, 4)? {
+                    Place::Peer
+                } else {
+                    Place::Shard { shard, index: u.int_in_range(0..=1)? }
+                };
+                let label =
+                    if place == Place::Peer || u.ratio(1, 8)? { None } else { Some(label as u8) };
                 Ok(StoreEntry { item: u.int_in_range(0..=5)?, place, label })
             };
-            let entries = (0..u.int_in_range(0..=10)?).map(|_| entry(u)).collect::<Result<Vec<_>>>()?;
+            let entries =
+                (0..u.int_in_range(0..=10)?).map(|_| entry(u)).collect::<Result<Vec<_>>>()?;
             Request::Store { items, labels: LABELS.map(str::to_owned).into(), entries }
         }
         4 => Request::Query(QueryRequest {
             shard: shard(u)?,
             placement: u.int_in_range(0..=1)?,
-            query: if u.ratio(1, 8)? { Vec::new().into() } else { vec![u.int_in_range(0..=4)?].into() },
+            query: if u.ratio(1, 8)? {
+                Vec::new().into()
+            } else {
+                vec![u.int_in_range(0..=4)?].into()
+            },
             limit: u.int_in_range(1..=32)?,
             cost_max: u.arbitrary()?,
-            exclude: (0..u.int_in_range(0..=3)?).map(|_| Ok(contact(u.choose_index(PEERS)?).agent)).collect::<Result<_>>()?,
+            exclude: (0..u.int_in_range(0..=3)?)
+                .map(|_| Ok(contact(u.choose_index(PEERS)?).agent))
+                .collect::<Result<_>>()?,
         }),
-        5 => Request::FindPeer { prefix: target(u)?, bits: u.int_in_range(16..=256)?, target: target(u)? },
+        5 => Request::FindPeer {
+            prefix: target(u)?,
+            bits: u.int_in_range(16..=256)?,
+            target: target(u)?,
+        },
         _ => Request::Leaving,
     })
 }
@@ -166,12 +214,22 @@ pub fn response(u: &mut Unstructured<'_>, minute: u16) -> Result<Response> {
         1 => {
             let outcome = |u: &mut Unstructured<'_>| {
                 Ok(match u.int_in_range(0..=3)? {
-                    0 => StoreOutcome::Rejected(*u.choose(&[Reject::Stale, Reject::Misplaced, Reject::Orphan, Reject::Quota, Reject::Conflict])?),
+                    0 => StoreOutcome::Rejected(*u.choose(&[
+                        Reject::Stale,
+                        Reject::Misplaced,
+                        Reject::Orphan,
+                        Reject::Quota,
+                        Reject::Conflict,
+                    ])?),
                     1 => StoreOutcome::Split { depth: u.int_in_range(1..=32)? },
                     _ => StoreOutcome::Stored,
                 })
             };
-            Response::Stored { outcomes: (0..u.int_in_range(0..=12)?).map(|_| outcome(u)).collect::<Result<_>>()? }
+            Response::Stored {
+                outcomes: (0..u.int_in_range(0..=12)?)
+                    .map(|_| outcome(u))
+                    .collect::<Result<_>>()?,
+            }
         }
         2..=4 => {
             let answer = match u.int_in_range(0..=4)? {
@@ -191,7 +249,13 @@ pub fn response(u: &mut Unstructured<'_>, minute: u16) -> Result<Response> {
         }
         5 => Response::Peer { records: items(u, minute, 8)?, closer: contacts(u)? },
         6 => Response::Done,
-        7 => Response::Error(*u.choose(&[ErrorCode::Busy, ErrorCode::Invalid, ErrorCode::Query, ErrorCode::NotServing, ErrorCode::Other(9)])?),
+        7 => Response::Error(*u.choose(&[
+            ErrorCode::Busy,
+            ErrorCode::Invalid,
+            ErrorCode::Query,
+            ErrorCode::NotServing,
+            ErrorCode::Other(9),
+        ])?),
         _ => Response::Nodes { contacts: contacts(u)? },
     })
 }

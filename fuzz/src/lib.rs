@@ -19,7 +19,9 @@ const IDENTITIES: usize = 8;
 /// One of a few fixed keys.
 pub fn identity(index: u8) -> &'static Identity {
     static KEYS: OnceLock<Vec<Identity>> = OnceLock::new();
-    let keys = KEYS.get_or_init(|| (0..IDENTITIES as u8).map(|n| Identity::from_secret_bytes(&[n + 1; 32])).collect());
+    let keys = KEYS.get_or_init(|| {
+        (0..IDENTITIES as u8).map(|n| Identity::from_secret_bytes(&[n + 1; 32])).collect()
+    });
     &keys[usize::from(index) % IDENTITIES]
 }
 
@@ -65,9 +67,18 @@ pub fn edited(bytes: &[u8], donor: &[u8], edits: &[Edit]) -> Vec<u8> {
         let place = |at: u16, len: usize| usize::from(at) % len.max(1);
         let len = out.len();
         match edit {
-            Edit::Flip { at, mask } => out.iter_mut().nth(place(*at, len)).into_iter().for_each(|byte| *byte ^= mask),
-            Edit::Set { at, to } => out.iter_mut().nth(place(*at, len)).into_iter().for_each(|byte| *byte = *to),
-            Edit::Insert { at, bytes } => drop(out.splice(place(*at, len + 1)..place(*at, len + 1), bytes.iter().take(64).copied())),
+            Edit::Flip { at, mask } => {
+                out.iter_mut().nth(place(*at, len)).into_iter().for_each(|byte| *byte ^= mask)
+            }
+            Edit::Set { at, to } => {
+                out.iter_mut().nth(place(*at, len)).into_iter().for_each(|byte| *byte = *to)
+            }
+            Edit::Insert { at, bytes } => {
+                drop(out.splice(
+                    place(*at, len + 1)..place(*at, len + 1),
+                    bytes.iter().take(64).copied(),
+                ))
+            }
             Edit::Remove { at, count } => {
                 let from = place(*at, len);
                 drop(out.drain(from..(from + usize::from(*count)).min(len)));
@@ -93,7 +104,10 @@ fn respell(bytes: &mut Vec<u8>, at: usize) {
     let (major, argument) = (head & 0xe0, head & 0x1f);
     match argument {
         0..=23 => drop(bytes.splice(at..=at, [major | 24, argument])),
-        24..=26 => drop(bytes.splice(at..=at, std::iter::once(head + 1).chain(std::iter::repeat_n(0, 1 << (argument - 24))))),
+        24..=26 => drop(bytes.splice(
+            at..=at,
+            std::iter::once(head + 1).chain(std::iter::repeat_n(0, 1 << (argument - 24))),
+        )),
         _ => {}
     }
 }

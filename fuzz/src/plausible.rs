@@ -9,23 +9,104 @@ use serde_json::{Value as Json, json};
 
 /// Values of every kind, near each other so that comparisons go both ways.
 pub const WORDS: [&str; 64] = [
-    "EUR/USD", "eurusd", "USD/JPY", "gbp", "EUR", "usd", "2021", "2021..2024", "2021-01-01", "2021-01-01/2024-12-31", "../2023",
-    "2022-06-01T12:00:00Z", "2024/..", "P1D", "PT1M", "1d", "5min", "1h", "P1Y", "0", "1", "-3", "0.99", "99%", "1e3", "0.001 USD",
-    "USD 5", "12 EUR", "47.4,8.5", "46 7 48 9", "-90 -180 90 180", "8.5 47.4", "1.2.3", "^1.2", ">=1, <2", "v2", "CC0-1.0", "mit",
-    "Apache-2.0", "en", "English", "de-CH", "CH", "uk", "cargo", "crates.io", "pkg:cargo/serde", "serde_json", "homo sapiens", "mouse",
-    "close", "open, high, low", "true", "false", "finance", "oasf1.1:domain/208", "comity1:domain/10001", "unheard of", "",
-    "sha256:0000000000000000000000000000000000000000000000000000000000000000", "\u{130}stanbul", "\u{df}", "a\u{300}", "200ms",
+    "EUR/USD",
+    "eurusd",
+    "USD/JPY",
+    "gbp",
+    "EUR",
+    "usd",
+    "2021",
+    "2021..2024",
+    "2021-01-01",
+    "2021-01-01/2024-12-31",
+    "../2023",
+    "2022-06-01T12:00:00Z",
+    "2024/..",
+    "P1D",
+    "PT1M",
+    "1d",
+    "5min",
+    "1h",
+    "P1Y",
+    "0",
+    "1",
+    "-3",
+    "0.99",
+    "99%",
+    "1e3",
+    "0.001 USD",
+    "USD 5",
+    "12 EUR",
+    "47.4,8.5",
+    "46 7 48 9",
+    "-90 -180 90 180",
+    "8.5 47.4",
+    "1.2.3",
+    "^1.2",
+    ">=1, <2",
+    "v2",
+    "CC0-1.0",
+    "mit",
+    "Apache-2.0",
+    "en",
+    "English",
+    "de-CH",
+    "CH",
+    "uk",
+    "cargo",
+    "crates.io",
+    "pkg:cargo/serde",
+    "serde_json",
+    "homo sapiens",
+    "mouse",
+    "close",
+    "open, high, low",
+    "true",
+    "false",
+    "finance",
+    "oasf1.1:domain/208",
+    "comity1:domain/10001",
+    "unheard of",
+    "",
+    "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    "\u{130}stanbul",
+    "\u{df}",
+    "a\u{300}",
+    "200ms",
 ];
 
 const OPERATORS: [&str; 18] = [
-    "eq", "ne", "any", "all", "under", "lt", "lte", "gt", "gte", "between", "covers", "overlaps", "within", "finer_or_equal", "near",
-    "semver", "exists", "interface",
+    "eq",
+    "ne",
+    "any",
+    "all",
+    "under",
+    "lt",
+    "lte",
+    "gt",
+    "gte",
+    "between",
+    "covers",
+    "overlaps",
+    "within",
+    "finer_or_equal",
+    "near",
+    "semver",
+    "exists",
+    "interface",
 ];
 
-const TAGS: [&str; 8] = ["fx", "FX", "daily", "Daily", "open data", "\u{130}", "rates", "Stra\u{df}e"];
+const TAGS: [&str; 8] =
+    ["fx", "FX", "daily", "Daily", "open data", "\u{130}", "rates", "Stra\u{df}e"];
 const TEXTS: [&str; 8] = [
-    "structured historical FX data", "foreign exchange rates, daily", "airports of the world", "security advisories", "", "x",
-    "the of and", "\u{df}\u{130} na\u{ef}ve 2024",
+    "structured historical FX data",
+    "foreign exchange rates, daily",
+    "airports of the world",
+    "security advisories",
+    "",
+    "x",
+    "the of and",
+    "\u{df}\u{130} na\u{ef}ve 2024",
 ];
 
 /// A JSON value that could be an attribute's.
@@ -35,7 +116,9 @@ pub fn value(u: &mut Unstructured<'_>) -> Result<Json> {
         1 => json!(u.int_in_range(-3..=3)?),
         2 => json!(u.arbitrary::<f64>()?),
         3 => json!(u.arbitrary::<bool>()?),
-        4 => Json::from((0..u.int_in_range(0..=4)?).map(|_| word(u)).collect::<Result<Vec<String>>>()?),
+        4 => Json::from(
+            (0..u.int_in_range(0..=4)?).map(|_| word(u)).collect::<Result<Vec<String>>>()?,
+        ),
         5 => json!({ "from": word(u)?, "to": word(u)? }),
         6 => json!(<&str>::arbitrary(u)?),
         _ => json!(word(u)?),
@@ -58,10 +141,18 @@ fn key(u: &mut Unstructured<'_>) -> Result<String> {
 pub fn capability(u: &mut Unstructured<'_>) -> Result<Capability> {
     let name = *u.choose(&["fx-history", "fx", "airports", "a.b_c-1"])?;
     let mut capability = Capability::new(name).expect("a valid name");
+    capability.visibility = comity_capability::record::Visibility::Public;
     capability.title = (*u.choose(&TEXTS)?).to_owned();
     capability.text = (*u.choose(&TEXTS)?).repeat(u.int_in_range(0..=4)?);
     for _ in 0..u.int_in_range(0..=4)? {
-        let class = taxonomy::resolve(*u.choose(&["finance", "fx rates", "data_engineering", "nlp", "technology", "translation"])?);
+        let class = taxonomy::resolve(*u.choose(&[
+            "finance",
+            "fx rates",
+            "data_engineering",
+            "nlp",
+            "technology",
+            "translation",
+        ])?);
         match class {
             Some(class) if u.arbitrary()? => capability.classes.push(class),
             _ => capability.classes.extend(word(u)?.parse()),
@@ -97,7 +188,11 @@ pub fn query(u: &mut Unstructured<'_>, capability: &Capability) -> Result<Option
     for _ in 0..u.int_in_range(0..=8)? {
         if let Some(condition) = condition(u, capability)? {
             let condition = condition.soft(u.ratio(1, 4)?);
-            if u.ratio(1, 5)? { draft.exclude.push(condition) } else { draft.conditions.push(condition) }
+            if u.ratio(1, 5)? {
+                draft.exclude.push(condition)
+            } else {
+                draft.conditions.push(condition)
+            }
         }
     }
     draft.rank = *u.choose(&RankProfile::ALL)?;
@@ -113,7 +208,8 @@ fn condition(u: &mut Unstructured<'_>, capability: &Capability) -> Result<Option
         2 => ("interface".to_owned(), Some(json!(capability.interface.digest().to_string()))),
         3..=6 if !capability.attributes.is_empty() => {
             let at = u.choose_index(capability.attributes.len())?;
-            let (key, value) = capability.attributes.iter().nth(at).expect("chosen below the length");
+            let (key, value) =
+                capability.attributes.iter().nth(at).expect("chosen below the length");
             (key.clone(), Some(value.to_json()))
         }
         _ => (key(u)?, None),
@@ -127,7 +223,9 @@ fn condition(u: &mut Unstructured<'_>, capability: &Capability) -> Result<Option
     };
     for _ in 0..wanted {
         let operand = match &own {
-            Some(Json::Array(words)) if !words.is_empty() && u.arbitrary()? => u.choose(words)?.clone(),
+            Some(Json::Array(words)) if !words.is_empty() && u.arbitrary()? => {
+                u.choose(words)?.clone()
+            }
             Some(own) if u.ratio(3, 4)? => own.clone(),
             _ => value(u)?,
         };

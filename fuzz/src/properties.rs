@@ -21,7 +21,11 @@ pub fn of_query(query: &Query) {
     assert!(wire.len() <= WIRE_BYTES_MAX, "wire form of {} bytes", wire.len());
     assert_eq!(<Query as Canonical>::decode(&wire).as_ref(), Ok(query), "wire form of {text}");
     let plan = query.plan();
-    assert!(plan.steps.iter().all(|step| !step.keys.is_empty() && step.keys.len() <= keys::MAX_PLAN_KEYS));
+    assert!(
+        plan.steps
+            .iter()
+            .all(|step| !step.keys.is_empty() && step.keys.len() <= keys::MAX_PLAN_KEYS)
+    );
     for labelled in plan.keys() {
         assert_eq!(GroupKey::of(&labelled.label), labelled.key);
     }
@@ -33,13 +37,18 @@ pub fn of_digest(digest: &Digest, capability: &Capability) {
     assert_eq!(<Digest as Canonical>::decode(&payload).as_ref(), Ok(digest));
     assert!(digest.seal(identity(0)).len() <= MAX_DIGEST);
     for labelled in keys::group_keys(capability) {
-        assert!(keys::admits(digest, &labelled.label), "a custodian would refuse it under {}", labelled.label);
+        assert!(
+            keys::admits(digest, &labelled.label),
+            "a custodian would refuse it under {}",
+            labelled.label
+        );
     }
 }
 
 /// An evaluation answers each question once, and its conclusions exclude each other.
 pub fn of_evaluation(query: &Query, evaluation: &Evaluation) {
-    let asked = query.conditions().len() + query.exclude().len() + usize::from(query.name().is_some());
+    let asked =
+        query.conditions().len() + query.exclude().len() + usize::from(query.name().is_some());
     assert_eq!(evaluation.outcomes.len(), asked);
     let conclusions = [evaluation.passes(), evaluation.is_open(), evaluation.refused()];
     assert_eq!(conclusions.into_iter().filter(|holds| *holds).count(), 1, "{evaluation:?}");
@@ -54,7 +63,8 @@ pub fn of_evaluation(query: &Query, evaluation: &Evaluation) {
 /// What is decided on the digest is decided the same way on the capability behind it, and whoever passes is found: it is
 /// in a group of each complete step of the plan.
 pub fn of_match(query: &Query, digest: &Digest, capability: &Capability) {
-    let (short, whole) = (matching::evaluate(query, digest), matching::evaluate_capability(query, capability));
+    let (short, whole) =
+        (matching::evaluate(query, digest), matching::evaluate_capability(query, capability));
     of_evaluation(query, &short);
     of_evaluation(query, &whole);
     assert!(!whole.is_open(), "a whole declaration leaves nothing open: {whole:?}");
@@ -65,7 +75,8 @@ pub fn of_match(query: &Query, digest: &Digest, capability: &Capability) {
         }
     }
     if whole.passes() {
-        let published: BTreeSet<GroupKey> = keys::group_keys(capability).into_iter().map(|labelled| labelled.key).collect();
+        let published: BTreeSet<GroupKey> =
+            keys::group_keys(capability).into_iter().map(|labelled| labelled.key).collect();
         for step in query.plan().steps.iter().filter(|step| step.complete) {
             let found = step.keys.iter().any(|labelled| published.contains(&labelled.key));
             assert!(found, "{query} matches and is in none of the groups of {step:?}");

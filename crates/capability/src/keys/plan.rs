@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{KeyFamily, Labelled, cell, class, entity, terms};
 use crate::query::{ClassChoice, EntityChoice, PlanInputs};
+use crate::record::Interface;
 use crate::taxonomy::{self, ClassId, ClassKind};
 
 /// Most keys of one step. A wider class is asked for its first classes only, and the step is not complete.
@@ -46,8 +47,10 @@ impl Plan {
 /// that the text names. A class subtree becomes its classes; with a domain and a skill, the cells of both.
 pub fn plan(inputs: &PlanInputs) -> Plan {
     let mut steps = Vec::new();
-    if let Some(digest) = inputs.interface {
-        let body = comity_core::Sha256Digest(digest).to_string();
+    // Nobody publishes under an interface that accepts anything: its group is empty although the interface matches.
+    let interface = inputs.interface.map(comity_core::Sha256Digest);
+    if let Some(digest) = interface.filter(|digest| !Interface::is_unconstrained_digest(digest)) {
+        let body = digest.to_string();
         steps.push(step(
             KeyFamily::Interface,
             vec![Labelled::new(KeyFamily::Interface, &body)],

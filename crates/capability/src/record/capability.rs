@@ -191,6 +191,16 @@ impl Interface {
         Sha256Digest::of(&bytes)
     }
 
+    /// Whether this is the digest of an interface that says nothing ([`Interface::is_unconstrained`]), in whichever of its spellings.
+    pub fn is_unconstrained_digest(digest: &Sha256Digest) -> bool {
+        let free = [vec![EMPTY_MAP], vec![TRUE]];
+        free.iter().any(|input| {
+            free.iter().any(|output| {
+                Self { input: input.clone(), output: output.clone() }.digest() == *digest
+            })
+        })
+    }
+
     /// Whether it says nothing: any request, any response.
     pub fn is_unconstrained(&self) -> bool {
         let free = |schema: Json| schema == Json::Bool(true) || schema == json!({});
@@ -207,6 +217,8 @@ impl Default for Interface {
 
 /// CBOR of `{}`.
 const EMPTY_MAP: u8 = 0xa0;
+/// CBOR of `true`.
+const TRUE: u8 = 0xf5;
 
 fn schema_bytes(which: &'static str, schema: &Json) -> Result<Vec<u8>, CapabilityError> {
     let refuse = |reason: String| CapabilityError::Schema { which, reason };
@@ -224,7 +236,7 @@ fn schema_bytes(which: &'static str, schema: &Json) -> Result<Vec<u8>, Capabilit
 }
 
 impl Capability {
-    /// A public capability of this name that says nothing else yet.
+    /// A capability of this name that says nothing else yet. It is private until its visibility says otherwise.
     ///
     /// # Errors
     /// [`CapabilityError::Name`].
@@ -239,7 +251,7 @@ impl Capability {
             tags: BTreeSet::new(),
             interface: Interface::default(),
             attributes: BTreeMap::new(),
-            visibility: Visibility::Public,
+            visibility: Visibility::Private,
             idempotent: false,
             streaming: false,
             data_version: String::new(),

@@ -20,6 +20,7 @@ pub(crate) fn identity(seed: u8) -> Identity {
 /// The European Central Bank's euro reference rates, as a table specialist would declare them.
 pub(crate) fn ecb() -> Capability {
     let mut capability = Capability::new("fx-reference-rates").unwrap();
+    capability.visibility = comity_capability::record::Visibility::Public;
     capability.title = "Euro foreign exchange reference rates".into();
     capability.text = "Daily reference rates of the European Central Bank against the euro".into();
     capability.examples = vec!["EUR/USD reference rate on 2022-03-01".into()];
@@ -47,6 +48,7 @@ pub(crate) fn ecb() -> Capability {
 
 pub(crate) fn airports() -> Capability {
     let mut capability = Capability::new("airports").unwrap();
+    capability.visibility = comity_capability::record::Visibility::Public;
     capability.title = "Airports of the world".into();
     capability.classes = vec!["comity1:domain/10102".parse().unwrap()];
     capability.declare("bbox", &json!([-180, -90, 180, 83.5])).unwrap();
@@ -57,6 +59,7 @@ pub(crate) fn airports() -> Capability {
 
 pub(crate) fn advisories() -> Capability {
     let mut capability = Capability::new("rustsec").unwrap();
+    capability.visibility = comity_capability::record::Visibility::Public;
     capability.title = "RustSec advisories".into();
     capability.classes = vec!["comity1:domain/10201".parse().unwrap()];
     capability.declare("ecosystem", &json!("cargo")).unwrap();

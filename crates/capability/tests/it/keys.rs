@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use comity_capability::keys::{self, GroupKey, KeyFamily, MAX_PLAN_KEYS, MAX_RARE_KEYS, Plan};
+use comity_capability::matching::evaluate_capability;
 use comity_capability::query::{ClassChoice, EntityChoice, PlanInputs, Query};
-use comity_capability::record::{Capability, Digest};
+use comity_capability::record::{Capability, Digest, Interface};
 use comity_core::Hash;
 use proptest::prelude::*;
 use serde_json::json;
@@ -25,6 +26,27 @@ fn under(id: &str) -> ClassChoice {
 
 fn pair(word: &str) -> EntityChoice {
     EntityChoice { key: "fin:pair".into(), any: vec![word.into()], selectivity: 9 }
+}
+
+#[test]
+fn an_interface_that_accepts_anything_has_no_group_and_is_not_asked_for() {
+    for (input, output) in
+        [(json!({}), json!({})), (json!(true), json!({})), (json!(true), json!(true))]
+    {
+        let mut capability = Capability::new("anything").unwrap();
+        capability.visibility = comity_capability::record::Visibility::Public;
+        capability.interface = Interface::new(&input, &output).unwrap();
+        assert!(!labels(&capability).iter().any(|label| label.starts_with("interface")));
+        let query = Query::parse_text(&format!(
+            "find anything interface {}",
+            capability.interface.digest()
+        ))
+        .unwrap();
+        assert!(evaluate_capability(&query, &capability).passes());
+        assert!(!families(&query.plan()).contains(&KeyFamily::Interface));
+    }
+    let query = Query::parse_text(&format!("find interface {}", ecb().interface.digest())).unwrap();
+    assert_eq!(families(&query.plan()), [KeyFamily::Interface]);
 }
 
 #[test]
@@ -208,6 +230,7 @@ proptest! {
     #[test]
     fn publisher_and_asker_meet_on_every_family(word in "[a-z]{3,10}", other in "[a-z]{3,10}", class in prop::sample::select(vec!["comity1:domain/10002", "oasf1.1:domain/208"])) {
         let mut capability = Capability::new("x").unwrap();
+        capability.visibility = comity_capability::record::Visibility::Public;
         capability.title = format!("{word} {other}");
         capability.classes = vec![class.parse().unwrap(), "oasf1.1:skill/80502".parse().unwrap()];
         capability.declare("pair", &json!("eur-usd")).unwrap();
@@ -230,6 +253,7 @@ proptest! {
     #[test]
     fn rare_keys_are_bounded_and_different(pairs in prop::collection::btree_set("[A-Z]{3}/[A-Z]{3}", 0..40), text in "\\PC{0,200}") {
         let mut capability = Capability::new("x").unwrap();
+        capability.visibility = comity_capability::record::Visibility::Public;
         capability.text = comity_capability::record::clean(&text, 512);
         capability.declare("pair", &json!(pairs)).unwrap();
         let keys = keys::group_keys(&capability);

@@ -25,6 +25,7 @@ pub(crate) fn capability(
     attributes: &[(&str, Json)],
 ) -> Capability {
     let mut capability = Capability::new(name).unwrap();
+    capability.visibility = comity_capability::record::Visibility::Public;
     capability.title = title.into();
     capability.classes = classes
         .iter()

@@ -115,6 +115,7 @@ fn a_digest_gives_up_the_title_then_the_least_selective() {
     assert_eq!(digest.declared("bio:gene"), Declared::Undeclared);
 
     let mut capability = Capability::new("many").unwrap();
+    capability.visibility = Visibility::Public;
     for n in 0..20 {
         capability.declare(&format!("my:key{n}"), &json!(n)).unwrap();
     }
@@ -166,6 +167,7 @@ fn limits_are_enforced_where_declarations_are_made_and_read() {
     );
     let bulky = (0..32).map(|n| {
         let mut capability = Capability::new(&format!("c{n}")).unwrap();
+        capability.visibility = Visibility::Public;
         capability.text = "x".repeat(500);
         capability
     });
@@ -347,6 +349,7 @@ fn capability() -> impl Strategy<Value = Capability> {
     )
         .prop_map(|(name, title, classes, tags, known, own, flags)| {
             let mut capability = Capability::new(&name).unwrap();
+            capability.visibility = Visibility::Public;
             capability.title = clean(&title, 96);
             capability.classes = classes.iter().filter_map(|class| class.parse().ok()).collect();
             capability.tags = tags.into_iter().map(|tag| clean(&tag, 32)).collect();
@@ -388,7 +391,7 @@ proptest! {
             // Never "undeclared" what is declared.
             match digest.declared(key) {
                 Declared::Value(kept) => prop_assert_eq!(kept, value),
-                other => prop_assert_eq!(other, Declared::Omitted),
+                other @ (Declared::Omitted | Declared::Undeclared) => prop_assert_eq!(other, Declared::Omitted),
             }
         }
         prop_assert_eq!(digest.truncated(), digest.title != capability.title

@@ -72,6 +72,7 @@ impl Alone {
 /// The digest of an FX table with its labels, and the beat of its agent.
 fn declared(identity: &Identity) -> Vec<Publication> {
     let mut capability = Capability::new("fx-history").unwrap();
+    capability.visibility = comity_capability::record::Visibility::Public;
     capability.title = "Historical FX rates".to_owned();
     capability.declare("pair", &json!(["EUR/USD", "EUR/JPY"])).unwrap();
     capability.declare("time", &json!("1999-01-04/2025-12-31")).unwrap();

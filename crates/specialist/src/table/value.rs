@@ -204,6 +204,10 @@ pub(super) fn parse_decimal(text: &str) -> Option<f64> {
     if !value.is_finite() {
         return None;
     }
+    // Any decimal of up to 15 digits comes back from its double (C's DBL_DIG); most numbers end here.
+    if text.len() <= 15 && !text.contains(['e', 'E']) {
+        return Some(value);
+    }
     let (digits, power) = significant(text)?;
     let (shortest, shortest_power) = significant(&format!("{value:e}"))?;
     (digits == shortest && power == shortest_power).then_some(value)
