@@ -95,7 +95,7 @@ pub(crate) enum Command {
     Groups(network::GroupsArgs),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
-    /// Measure calls, searches and memory against the alternatives.
+    /// Measure searches, calls, failover and memory on a network of node processes.
     Bench(bench::BenchArgs),
     /// Print completions for a shell.
     Completions(shell::CompletionsArgs),

@@ -34,10 +34,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             args.json |= context.out.json;
             Box::pin(demo::run(args)).await
         }
-        Command::Bench(mut args) => {
-            args.json |= context.out.json;
-            Box::pin(bench::run(args)).await
-        }
+        Command::Bench(args) => Box::pin(bench::run(&args, &context.out)).await,
         Command::Completions(args) => shell::completions(&args, context),
         Command::Man(args) => shell::man(&args, context),
         Command::Openapi => shell::openapi(context),

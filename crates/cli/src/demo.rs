@@ -1,7 +1,6 @@
 //! `comity demo`: a private network of real processes on this machine, asked, called, damaged and asked again.
 
-mod cast;
-mod network;
+pub(crate) mod cast;
 mod story;
 
 use std::process::ExitCode;
@@ -20,8 +19,8 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::cast::SPECIALISTS;
-use self::network::Process;
 use self::story::Story;
+use crate::process::{Launch, Process};
 
 /// Nodes without a capability of their own, by which the others enter.
 const SEEDS: [&str; 3] = ["seed-1", "seed-2", "seed-3"];
@@ -164,9 +163,9 @@ async fn play(
 
 /// Seeds, specialists, further peers, and the asker last; everybody knows one seed and nothing else.
 async fn start(args: &DemoArgs, directory: &TempDir, story: &mut Story) -> Result<Vec<Process>> {
-    let path = directory.path();
+    let launch = Launch { directory: directory.path(), network: "demo", keep: args.keep };
     let [first, others @ ..] = SEEDS;
-    let seed = Process::start(path, first, None, args.keep).await?;
+    let seed = launch.start(first, None).await?;
     let ticket = seed.ticket();
     let mut processes = vec![seed];
     let more = usize::from(args.nodes).saturating_sub(SEEDS.len() + SPECIALISTS.len() + 1);
@@ -176,7 +175,7 @@ async fn start(args: &DemoArgs, directory: &TempDir, story: &mut Story) -> Resul
         .chain(SPECIALISTS.iter().map(|specialist| specialist.nick))
         .chain(extras.iter().map(String::as_str))
         .chain(["asker"]);
-    let starting = rest.map(|nick| Process::start(path, nick, Some(&ticket), args.keep));
+    let starting = rest.map(|nick| launch.start(nick, Some(&ticket)));
     processes.extend(try_join_all(starting).await?);
     story.started(&processes);
 

@@ -11,6 +11,7 @@ mod demo;
 mod failure;
 mod logging;
 mod output;
+mod process;
 mod progress;
 mod render;
 

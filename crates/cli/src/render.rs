@@ -84,6 +84,23 @@ pub(crate) fn columns(text: &str) -> usize {
     anstream::adapter::strip_str(text).to_string().width()
 }
 
+/// A text from elsewhere made safe and cut to `max` columns for a table, its end marked.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    let text = clean(text);
+    if columns(&text) <= max {
+        return text;
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if columns(&out) + 2 > max {
+            break;
+        }
+        out.push(c);
+    }
+    out.push('…');
+    out
+}
+
 /// Rows as aligned columns; the last column is not padded.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -248,6 +248,9 @@ impl Node {
                 callees.push(Callee { agent: hit.agent, addrs: hit.addrs, capability });
             }
         }
+        // Whoever kept silent a moment ago is asked last, not never: it may be the only one left.
+        let now = self.inner.clock.now();
+        callees.sort_by_key(|callee| self.inner.signals.of(&callee.agent).is_silent(now));
         if callees.is_empty() {
             let near: Vec<String> = found
                 .near
@@ -358,7 +361,16 @@ impl Running<'_> {
         let result = self.watched(request).await;
         match &result {
             Ok(_) => node.signals.answered(&self.callee.agent, node.clock.now()),
-            Err(_) => node.signals.failed(&self.callee.agent),
+            Err(rpc::CallError::Connect(_) | rpc::CallError::TimedOut { .. } | rpc::CallError::Interrupted { .. }) => {
+                node.signals.silent(&self.callee.agent, node.clock.now());
+            }
+            Err(
+                rpc::CallError::Failed { .. }
+                | rpc::CallError::RequestTooLarge { .. }
+                | rpc::CallError::AnswerTooLarge { .. }
+                | rpc::CallError::Protocol { .. }
+                | rpc::CallError::Untrusted { .. },
+            ) => node.signals.failed(&self.callee.agent),
         }
         result.map_err(|error| {
             // Whether a broken call was executed is unknown; another peer may do it only if twice is once.

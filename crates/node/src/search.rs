@@ -222,11 +222,11 @@ impl Node {
             Ok(Err(failure)) => {
                 debug!(peer = %hit.agent.short(), %failure, "a candidate did not hand out its record");
                 hit.probe = Some(Err(failure.to_string()));
-                self.inner.signals.failed(&hit.agent);
+                self.inner.signals.silent(&hit.agent, self.inner.clock.now());
             }
             Err(_) => {
                 hit.probe = Some(Err(format!("no answer within {FETCH_TIMEOUT:?}")));
-                self.inner.signals.failed(&hit.agent);
+                self.inner.signals.silent(&hit.agent, self.inner.clock.now());
             }
         }
         hit

@@ -8,6 +8,8 @@ use comity_core::{AgentId, Time};
 
 /// Peers whose measurements are kept; the longest unseen is forgotten first.
 const PEERS_MAX: usize = 4_096;
+/// How long a peer that kept silent is asked after all others.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Weight of a new round trip time in the smoothed one (RFC 6298 uses the same).
 const RTT_GAIN: f64 = 0.125;
 
@@ -22,6 +24,15 @@ pub(crate) struct Measured {
     pub(crate) failed: u64,
     /// When the peer last proved to be alive.
     pub(crate) seen: Option<Time>,
+    /// Until when the peer is asked last, because it kept silent.
+    pub(crate) silent_until: Option<Time>,
+}
+
+impl Measured {
+    /// The peer kept silent a moment ago.
+    pub(crate) fn is_silent(&self, now: Time) -> bool {
+        self.silent_until.is_some_and(|until| until > now)
+    }
 }
 
 /// Measurements of all peers, bounded.
@@ -43,6 +54,7 @@ impl Signals {
                 measured.rtt.map_or(rtt, |old| old.mul_f64(1.0 - RTT_GAIN) + rtt.mul_f64(RTT_GAIN));
             measured.rtt = Some(smoothed);
             measured.seen = Some(now);
+            measured.silent_until = None;
         });
     }
 
@@ -51,12 +63,21 @@ impl Signals {
         self.update(peer, |measured| {
             measured.answered += 1;
             measured.seen = Some(now);
+            measured.silent_until = None;
         });
     }
 
     /// A call or probe of `peer` failed.
     pub(crate) fn failed(&self, peer: &AgentId) {
         self.update(peer, |measured| measured.failed += 1);
+    }
+
+    /// `peer` could not be reached or gave no sign of life: others are asked first for a while.
+    pub(crate) fn silent(&self, peer: &AgentId, now: Time) {
+        self.update(peer, |measured| {
+            measured.failed += 1;
+            measured.silent_until = Some(now + SILENCE);
+        });
     }
 
     fn update(&self, peer: &AgentId, change: impl FnOnce(&mut Measured)) {

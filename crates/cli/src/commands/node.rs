@@ -122,17 +122,11 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
         // not started by a terminal's shell either.
         let _ = rustix::process::setsid();
     }
-    if let Ok(client) = context.client().await {
-        let home = context.home.display();
-        return Err(ErrorInfo::new(
-            ErrorCode::HomeInUse,
-            format!("a node is already running in {home}"),
-        )
-        .hint(format!(
-            "stop it with `comity down`, or use another --home ({})",
-            client.socket().display()
-        ))
-        .into());
+    if context.client().await.is_ok() {
+        let message = format!("a node is already running in {}", context.home.display());
+        return Err(ErrorInfo::new(ErrorCode::HomeInUse, message)
+            .hint("stop it with `comity down`, or use another --home for a second node")
+            .into());
     }
     // A wrong key is better told by the foreground than by a log.
     comity::key_file::load(&Home::at(&context.home).key_file()).map_err(key_error)?;

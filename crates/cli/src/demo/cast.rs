@@ -1,4 +1,6 @@
 //! Who plays in the demo: real tables, compiled in, and cuts of them that nearly answer the question.
+//!
+//! `comity bench` serves cuts of the same tables.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,11 +10,11 @@ use comity_api::types::{Overrides, ServeMode, ServeRequest, Source, Visibility};
 use serde_json::{Value, json};
 
 /// European Central Bank, euro foreign exchange reference rates; free to reuse with the source named.
-const RATES: &str = include_str!("../../../../data/ecb-reference-rates.csv");
+pub(crate) const RATES: &str = include_str!("../../../../data/ecb-reference-rates.csv");
 /// airportsdata, MIT.
-const AIRPORTS: &str = include_str!("../../../../data/airports.csv");
+pub(crate) const AIRPORTS: &str = include_str!("../../../../data/airports.csv");
 /// RustSec advisory database, CC0-1.0.
-const ADVISORIES: &str = include_str!("../../../../data/rustsec-advisories.jsonl");
+pub(crate) const ADVISORIES: &str = include_str!("../../../../data/rustsec-advisories.jsonl");
 
 /// One specialist of the demo.
 #[derive(Debug, Clone, Copy)]
@@ -74,42 +76,14 @@ pub(super) const SPECIALISTS: &[Specialist] = &[
         about: "7,884 airports of the world",
         file: "airports.csv",
         table: || AIRPORTS.to_owned(),
-        overrides: || {
-            Overrides {
-            name: Some("airports".to_owned()),
-            title: Some("Airports of the world".to_owned()),
-            description: Some(
-                "Airports with ICAO and IATA codes, city, country, elevation in feet, position and time zone".to_owned(),
-            ),
-            examples: vec!["Where is the airport with IATA code ZRH?".to_owned()],
-            classes: vec!["transportation/aviation/airports".to_owned()],
-            tags: ["airports", "iata", "icao"].map(str::to_owned).to_vec(),
-            visibility: Some(Visibility::Public),
-            ..Overrides::default()
-        }
-        },
+        overrides: airports,
     },
     Specialist {
         nick: "advisories",
         about: "1,049 security advisories for Rust crates",
         file: "advisories.jsonl",
         table: || ADVISORIES.to_owned(),
-        overrides: || {
-            Overrides {
-            name: Some("rust-advisories".to_owned()),
-            title: Some("Security advisories for Rust crates".to_owned()),
-            description: Some(
-                "Advisories of the RustSec database: package, date, title, CVSS, categories, aliases, patched versions"
-                    .to_owned(),
-            ),
-            examples: vec!["Which advisories are there for the crate smallvec?".to_owned()],
-            classes: vec!["technology/security/software_advisories".to_owned()],
-            tags: ["rust", "security", "advisories"].map(str::to_owned).to_vec(),
-            attributes: BTreeMap::from([("code:ecosystem".to_owned(), json!("crates.io"))]),
-            visibility: Some(Visibility::Public),
-            ..Overrides::default()
-        }
-        },
+        overrides: advisories,
     },
 ];
 
@@ -128,7 +102,8 @@ impl Specialist {
     }
 }
 
-fn rates(name: &str, title: &str, pairs: &[String]) -> Overrides {
+/// How a table of rates describes itself.
+pub(crate) fn rates(name: &str, title: &str, pairs: &[String]) -> Overrides {
     Overrides {
         name: Some(name.to_owned()),
         title: Some(title.to_owned()),
@@ -145,7 +120,42 @@ fn rates(name: &str, title: &str, pairs: &[String]) -> Overrides {
     }
 }
 
-fn pairs(table: &str) -> Vec<String> {
+/// How a table of airports describes itself.
+pub(crate) fn airports() -> Overrides {
+    Overrides {
+        name: Some("airports".to_owned()),
+        title: Some("Airports of the world".to_owned()),
+        description: Some(
+            "Airports with ICAO and IATA codes, city, country, elevation in feet, position and time zone".to_owned(),
+        ),
+        examples: vec!["Where is the airport with IATA code ZRH?".to_owned()],
+        classes: vec!["comity1:domain/10003".to_owned()],
+        tags: ["airports", "iata", "icao"].map(str::to_owned).to_vec(),
+        visibility: Some(Visibility::Public),
+        ..Overrides::default()
+    }
+}
+
+/// How a table of advisories describes itself.
+pub(crate) fn advisories() -> Overrides {
+    Overrides {
+        name: Some("rust-advisories".to_owned()),
+        title: Some("Security advisories for Rust crates".to_owned()),
+        description: Some(
+            "Advisories of the RustSec database: package, date, title, CVSS, categories, aliases, patched versions"
+                .to_owned(),
+        ),
+        examples: vec!["Which advisories are there for the crate smallvec?".to_owned()],
+        classes: vec!["comity1:domain/10004".to_owned()],
+        tags: ["rust", "security", "advisories"].map(str::to_owned).to_vec(),
+        attributes: BTreeMap::from([("code:ecosystem".to_owned(), json!("crates.io"))]),
+        visibility: Some(Visibility::Public),
+        ..Overrides::default()
+    }
+}
+
+/// The pairs that a table of rates has columns for.
+pub(crate) fn pairs(table: &str) -> Vec<String> {
     let header = table.lines().next().unwrap_or_default();
     header.split(',').skip(1).map(|currency| format!("EUR/{currency}")).collect()
 }
@@ -158,14 +168,16 @@ fn rows_from(table: &str, first: &str) -> String {
     keep(table, |_, row| row >= first)
 }
 
-fn keep(table: &str, wanted: impl Fn(usize, &str) -> bool) -> String {
+/// The header and the wanted rows; rows count from 0.
+pub(crate) fn keep(table: &str, wanted: impl Fn(usize, &str) -> bool) -> String {
     let mut lines = table.lines();
     let header = lines.next().unwrap_or_default();
     let rows = lines.enumerate().filter(|(index, row)| wanted(*index, row)).map(|(_, row)| row);
     std::iter::once(header).chain(rows).fold(String::new(), |text, line| text + line + "\n")
 }
 
-fn columns(table: &str, wanted: &[&str]) -> String {
+/// The wanted columns of a table without quoted cells.
+pub(crate) fn columns(table: &str, wanted: &[&str]) -> String {
     let header = table.lines().next().unwrap_or_default();
     let kept: Vec<usize> = header
         .split(',')

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::cast::Specialist;
-use super::network::Process;
 use super::rows;
+use crate::process::Process;
 use crate::render::{BAD, DIM, GOOD, STRONG, clean, micros};
 
 /// Widest value printed in a row of an answer.

@@ -5,9 +5,12 @@ use comity_api::types::{
 };
 
 use super::{
-    BAD, DIM, GOOD, STRONG, UNSURE, ago, bytes, clean, count, field, instant, micros, now_ms,
+    BAD, DIM, GOOD, STRONG, UNSURE, ago, bytes, clean, count, cut, field, instant, micros, now_ms,
     serve, table, wrapped,
 };
+
+/// Columns of a key's label in a table.
+const LABEL_COLUMNS: usize = 28;
 
 /// What `find` prints.
 pub(crate) fn answer(response: &FindResponse, width: usize) -> String {
@@ -144,7 +147,12 @@ fn costs(explain: &Explain, width: usize) -> String {
             } else {
                 "in reserve".to_owned()
             };
-            vec![format!("   {}", clean(&key.group.label)), clean(&key.group.family), size, outcome]
+            vec![
+                format!("   {}", cut(&key.group.label, LABEL_COLUMNS)),
+                clean(&key.group.family),
+                size,
+                outcome,
+            ]
         })
         .collect();
     text += &table(&rows);
@@ -157,7 +165,8 @@ fn costs(explain: &Explain, width: usize) -> String {
                 (None, returned) => count(u64::from(returned.unwrap_or(0)), "digest", "digests"),
             };
             let rtt = asked.rtt_us.map(micros).unwrap_or_default();
-            vec![format!("   {}", clean(&asked.agent.handle)), rtt, outcome, clean(&asked.label)]
+            let label = cut(&asked.label, LABEL_COLUMNS);
+            vec![format!("   {}", clean(&asked.agent.handle)), rtt, outcome, label]
         })
         .collect();
     text += "custodians\n";

@@ -2,7 +2,13 @@
 
 use comity_api::types::{Group, Groups, Peer, Peers, PingResponse, Role, SessionState};
 
-use super::{BAD, DIM, GOOD, STRONG, ago, bytes, clean, count, field, micros, now_ms, table};
+use super::{BAD, DIM, GOOD, STRONG, ago, bytes, clean, count, cut, field, micros, now_ms, table};
+
+/// Columns of a group's key, enough to tell it from others.
+const KEY_COLUMNS: usize = 9;
+
+/// Columns of a group's label.
+const LABEL_COLUMNS: usize = 30;
 
 /// What `ping` prints.
 pub(crate) fn ping(response: &PingResponse, width: usize) -> String {
@@ -92,12 +98,9 @@ pub(crate) fn groups(groups: &Groups, _width: usize) -> String {
 fn group_row(group: &Group) -> Vec<String> {
     let kept = match group.digests {
         0 => String::new(),
-        digests => format!(
-            "{} in {} ({})",
-            count(u64::from(digests), "digest", "digests"),
-            count(u64::from(group.shards), "shard", "shards"),
-            bytes(group.bytes)
-        ),
+        digests => {
+            format!("{}, {}", count(u64::from(digests), "digest", "digests"), bytes(group.bytes))
+        }
     };
     let own = if group.own.is_empty() {
         String::new()
@@ -105,8 +108,8 @@ fn group_row(group: &Group) -> Vec<String> {
         format!("own: {}", clean(&group.own.join(", ")))
     };
     vec![
-        format!("{STRONG}{}{STRONG:#}", clean(&group.group.label)),
-        clean(&group.group.family),
+        format!("{DIM}{}{DIM:#}", cut(&group.group.key, KEY_COLUMNS)),
+        format!("{STRONG}{}{STRONG:#}", cut(&group.group.label, LABEL_COLUMNS)),
         kept,
         own,
     ]

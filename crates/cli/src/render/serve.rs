@@ -97,18 +97,13 @@ pub(crate) fn declaration(declared: &Declaration, width: usize) -> String {
     if !declared.tags.is_empty() {
         text += &field(2, "tags", &clean(&declared.tags.join(", ")), width);
     }
-    let rows: Vec<Vec<String>> = declared
-        .attributes
-        .iter()
-        .map(|(key, value)| {
-            vec![
-                format!("  {}", clean(key)),
-                clean(&value.text),
-                format!("{DIM}{}{DIM:#}", value.kind),
-            ]
-        })
-        .collect();
-    text += &table(&rows);
+    let keys = declared.attributes.keys().map(|key| columns(key)).max().unwrap_or(0);
+    for (key, value) in &declared.attributes {
+        let pad = keys - columns(key) + 2;
+        let first = format!("  {}{:pad$}", clean(key), "");
+        let line = format!("{} {DIM}{}{DIM:#}", clean(&value.text), clean(&value.kind));
+        text += &wrapped(&line, &first, &" ".repeat(keys + 4), width);
+    }
     text += &field(2, "open to", visibility(declared.visibility), width);
     let kind = match (declared.idempotent, declared.streaming) {
         (true, true) => "repeatable, streams its answers",

@@ -369,8 +369,8 @@ ecb-rates: Euro foreign exchange reference rates
   class    Finance (oasf1.1:domain/208)
   class    my-own (a label of its own)
   tags     fx, rates
-  dcat:temporalResolution  1 day    duration
-  fin:pair                 EUR/USD  set
+  dcat:temporalResolution  1 day duration
+  fin:pair                 EUR/USD set
   open to  everyone
   calls    repeatable
   speaks   sha256:0011
@@ -437,6 +437,30 @@ fd12:3456:789a:bcde:f012:3456:789a:bc01 4660:1234.5678.9A01#abcdefgh
   ping 1   900 us
   ping 2   no answer in 5 s
   all      1 of 2 answered; 900 us / 900 us / 900 us (min / mean / max)
+",
+    );
+}
+
+#[test]
+fn groups_are_told_apart_by_key_and_label() {
+    let group = |label: &str, own: &[&str]| Group {
+        group: GroupLabel {
+            key: "00112233445566".into(),
+            family: "term".into(),
+            label: label.into(),
+        },
+        own: own.iter().map(|name| (*name).to_owned()).collect(),
+        digests: 2,
+        shards: 1,
+        bytes: 700,
+    };
+    let long = format!("interface/sha256:{}", "0".repeat(64));
+    let groups = Groups { groups: vec![group("term/ecb", &["ecb-rates"]), group(&long, &[])] };
+    assert_text(
+        &network::groups(&groups, 80),
+        "\
+00112233…  term/ecb                        2 digests, 700 B  own: ecb-rates
+00112233…  interface/sha256:000000000000…  2 digests, 700 B
 ",
     );
 }

@@ -83,6 +83,9 @@ impl Table {
         self.live += 1;
         self.totals.established_total += 1;
         self.failures.remove(&(link.peer, link.protocol));
+        if link.initiator == link.peer {
+            self.close_outdated(&link);
+        }
         let siblings = self.links.entry((link.peer, link.protocol)).or_default();
         let incumbent_stays = siblings.first().is_some_and(|incumbent| stays(incumbent, &link));
         siblings.insert(usize::from(incumbent_stays), link);
@@ -96,6 +99,28 @@ impl Table {
             }
         }
         Ok(())
+    }
+
+    /// A peer that dials although it has a link, or from another address, was most likely started anew: what it had before is dead,
+    /// and packets would follow it to where nobody listens any more. Closing what is idle costs a handshake at most.
+    fn close_outdated(&mut self, newcomer: &Link) {
+        let before: Vec<Arc<Link>> = [Protocol::Rpc, Protocol::Overlay]
+            .iter()
+            .filter_map(|protocol| self.links.get(&(newcomer.peer, *protocol)))
+            .flatten()
+            .filter(|link| link.protocol != newcomer.protocol || !is_simultaneous(link, newcomer))
+            .cloned()
+            .collect();
+        let dialled_again =
+            before.iter().any(|link| link.protocol == newcomer.protocol && link.is_open());
+        for link in before {
+            let moved =
+                matches!((link.remote, newcomer.remote), (Some(then), Some(now)) if then != now);
+            if (dialled_again || moved) && !link.is_busy() {
+                link.close(CloseCode::Replaced);
+                self.forget(&link);
+            }
+        }
     }
 
     /// Removes a link that is closed.
@@ -247,10 +272,14 @@ impl Table {
 /// Whether `incumbent` stays preferred when `newcomer` arrives: only if the two were dialled at the same time by the two ends, and
 /// its initiator has the smaller id. Both ends see the same two initiators, so both decide alike.
 fn stays(incumbent: &Link, newcomer: &Link) -> bool {
+    is_simultaneous(incumbent, newcomer) && incumbent.initiator < newcomer.initiator
+}
+
+/// Whether the two ends dialled each other at the same time.
+fn is_simultaneous(incumbent: &Link, newcomer: &Link) -> bool {
     incumbent.is_open()
         && incumbent.initiator != newcomer.initiator
         && incumbent.established.elapsed() < SIMULTANEOUS_WITHIN
-        && incumbent.initiator < newcomer.initiator
 }
 
 fn is_warm(warm: &BTreeSet<AgentId>, link: &Link) -> bool {

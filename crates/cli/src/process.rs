@@ -1,4 +1,4 @@
-//! The demo's processes: started, asked for their tickets, killed, always cleaned up.
+//! Node processes of a private network: started, asked for their tickets, killed, always cleaned up.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,30 +18,38 @@ const POLL: Duration = Duration::from_millis(15);
 
 /// One node process.
 #[derive(Debug)]
-pub(super) struct Process {
-    pub(super) nick: String,
-    pub(super) home: PathBuf,
-    pub(super) client: Client,
-    pub(super) status: Status,
+pub(crate) struct Process {
+    pub(crate) nick: String,
+    pub(crate) home: PathBuf,
+    pub(crate) client: Client,
+    pub(crate) status: Status,
     child: Child,
-    /// The node ends when this closes, so that it cannot outlive the demo, however the demo ends.
+    /// The node ends when this closes, so that it cannot outlive this program, however that ends.
     _lifeline: Option<ChildStdin>,
 }
 
-impl Process {
-    /// Makes a key below `directory`, starts a node with it, and waits until its API answers.
-    pub(super) async fn start(
-        directory: &Path,
-        nick: &str,
-        join: Option<&str>,
-        keep: bool,
-    ) -> Result<Self> {
+/// How the nodes of one private network are started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Launch<'a> {
+    /// Homes go below it.
+    pub(crate) directory: &'a Path,
+    /// Name of the network.
+    pub(crate) network: &'a str,
+    /// Whether the nodes may outlive this program.
+    pub(crate) keep: bool,
+}
+
+impl Launch<'_> {
+    /// Makes a key for `nick`, starts a node with it, and waits until its API answers.
+    pub(crate) async fn start(&self, nick: &str, join: Option<&str>) -> Result<Process> {
+        let Launch { directory, network, keep } = *self;
         let home = directory.join(nick);
         let exe = std::env::current_exe().context("cannot find the comity program itself")?;
         let made = Command::new(&exe)
             .args(["--home".as_ref(), home.as_os_str(), "id".as_ref(), "new".as_ref()])
             .args(["--mint-bits", "0"])
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output()
             .await
             .context("cannot run `comity id new`")?;
@@ -54,7 +62,7 @@ impl Process {
         let log = File::create(home.join("node.log")).context("cannot create a log file")?;
         let mut command = Command::new(&exe);
         command.args(["--home".as_ref(), home.as_os_str(), "up".as_ref()]);
-        command.args(["--mint-bits", "0", "--listen", "127.0.0.1:0", "--network", "demo"]);
+        command.args(["--mint-bits", "0", "--listen", "127.0.0.1:0", "--network", network]);
         command.args(join.into_iter().flat_map(|ticket| ["--join", ticket]));
         command.stdout(log.try_clone()?).stderr(log).process_group(0);
         if keep {
@@ -65,27 +73,29 @@ impl Process {
         let mut child = command.spawn().context("cannot start a node process")?;
         let lifeline = child.stdin.take();
         let (client, status) = wait_until_up(&home, nick, &mut child).await?;
-        Ok(Self { nick: nick.to_owned(), home, client, status, child, _lifeline: lifeline })
+        Ok(Process { nick: nick.to_owned(), home, client, status, child, _lifeline: lifeline })
     }
+}
 
+impl Process {
     /// The process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.status.pid
     }
 
     /// The ticket others join by.
-    pub(super) fn ticket(&self) -> String {
+    pub(crate) fn ticket(&self) -> String {
         self.status.ticket.to_string()
     }
 
     /// Lets the process live on after this program.
-    pub(super) fn leave_running(self) {
+    pub(crate) fn leave_running(self) {
         // Dropping the handle leaves the process alone, because it was not started to be killed on drop.
         drop(self.child);
     }
 
     /// SIGKILL: no goodbye, no flushing, as when the machine goes.
-    pub(super) async fn kill(&mut self) -> Result<()> {
+    pub(crate) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.with_context(|| format!("cannot kill {}", self.nick))
     }
 }
