@@ -2,7 +2,6 @@
 //! `cargo run --release -p comity-sim --example run -- healthy --nodes 2000 --seed 1 [--json] [--encoded] [--twice]`.
 
 use std::process::ExitCode;
-use std::time::Instant;
 
 use comity_sim::{Messages, PRESETS, Report, Scenario, run};
 
@@ -21,9 +20,14 @@ struct Options {
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let name = args.next().ok_or_else(|| format!("{USAGE}\n  scenarios: {PRESETS:?}"))?;
-    let (mut nodes, mut seed, mut json, mut encoded, mut twice) = (300_usize, 1_u64, false, false, false);
+    let (mut nodes, mut seed, mut json, mut encoded, mut twice) =
+        (300_usize, 1_u64, false, false, false);
     while let Some(arg) = args.next() {
-        let mut number = || args.next().and_then(|text| text.parse::<u64>().ok()).ok_or_else(|| format!("{arg} wants a number\n{USAGE}"));
+        let mut number = || {
+            args.next()
+                .and_then(|text| text.parse::<u64>().ok())
+                .ok_or_else(|| format!("{arg} wants a number\n{USAGE}"))
+        };
         match arg.as_str() {
             "--nodes" => nodes = usize::try_from(number()?).map_err(|error| error.to_string())?,
             "--seed" => seed = number()?,
@@ -41,15 +45,22 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
 }
 
 #[allow(clippy::print_stdout, reason = "the report is this program's output")]
-#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "measures how long the simulator itself takes")]
+#[allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "measures how long the simulator itself takes"
+)]
 fn once(options: &Options) -> Result<Report, String> {
-    let began = Instant::now();
+    let began = std::time::Instant::now();
     let report = run(&options.scenario).map_err(|failure| failure.to_string())?;
     let seconds = began.elapsed().as_secs_f64();
     if options.json {
         println!("{:#}", report.json());
     } else {
-        println!("{report}took    {seconds:.2} s, {:.0} events a second", f64::from(u32::try_from(report.counters.events).unwrap_or(u32::MAX)) / seconds);
+        println!(
+            "{report}took    {seconds:.2} s, {:.0} events a second",
+            f64::from(u32::try_from(report.counters.events).unwrap_or(u32::MAX)) / seconds
+        );
     }
     Ok(report)
 }
@@ -59,7 +70,10 @@ fn main() -> ExitCode {
     let result = options(std::env::args().skip(1)).and_then(|options| {
         let first = once(&options)?;
         if options.twice && once(&options)?.trace != first.trace {
-            return Err(format!("two runs have different traces; repeat with:\n  {} --twice", first.repeat));
+            return Err(format!(
+                "two runs have different traces; repeat with:\n  {} --twice",
+                first.repeat
+            ));
         }
         Ok(())
     });

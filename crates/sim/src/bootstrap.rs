@@ -14,8 +14,13 @@ pub fn ideal_table(random: &mut Random, sorted: &[Contact], me: &OverlayId) -> V
     let (mut low, mut high) = (0, sorted.len());
     for depth in 0..256 {
         // sorted[low..high] share `depth` bits with `me`; those that differ in the next one are a bucket.
-        let split = low + sorted[low..high].partition_point(|contact| !contact.overlay_id.bit(depth));
-        let (bucket, rest) = if me.bit(depth) { ((low, split), (split, high)) } else { ((split, high), (low, split)) };
+        let split =
+            low + sorted[low..high].partition_point(|contact| !contact.overlay_id.bit(depth));
+        let (bucket, rest) = if me.bit(depth) {
+            ((low, split), (split, high))
+        } else {
+            ((split, high), (low, split))
+        };
         table.extend(sample(random, &sorted[bucket.0..bucket.1]));
         (low, high) = rest;
         if high - low <= 1 {
@@ -54,7 +59,9 @@ mod tests {
         let mut random = Random::new(1, "test");
         let agent = Identity::from_secret_bytes(&[1; 32]).id();
         let addrs = vec!["10.0.0.1:1".parse().unwrap()];
-        let mut all: Vec<_> = (0..500).map(|_| Contact::server(agent, OverlayId(random.bytes()), addrs.clone())).collect();
+        let mut all: Vec<_> = (0..500)
+            .map(|_| Contact::server(agent, OverlayId(random.bytes()), addrs.clone()))
+            .collect();
         all.sort_by_key(|contact| contact.overlay_id);
         let me = all[123].overlay_id;
         let count = |contacts: &[Contact]| {

@@ -1,6 +1,6 @@
 //! Deterministic simulator that runs the production overlay of the comity network.
 //!
-//! A [`Scenario`] says how large the network is, what its links do, who publishes and asks what, and what goes wrong; [`run`] carries
+//! A [`Scenario`] says how large the network is, what its links do, who publishes and asks what, and what goes wrong; [`run()`] carries
 //! it out on virtual time with the code of `comity_overlay` as it ships, checks its rules, and measures. Nothing here reads a clock or
 //! has randomness of its own: the seed decides everything, and equal scenarios give equal [`Report::trace`] hashes.
 //!
@@ -41,6 +41,8 @@ pub mod world;
 
 pub use report::{PhaseReport, Report, Sample};
 pub use run::{RunFailure, run};
-pub use scenario::{Demands, Fault, Measure, Misbehaviour, PRESETS, Scenario, ScenarioError, Start};
+pub use scenario::{
+    Demands, Fault, Measure, Misbehaviour, PRESETS, Scenario, ScenarioError, Start,
+};
 pub use workload::Workload;
 pub use world::Messages;

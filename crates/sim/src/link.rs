@@ -8,8 +8,18 @@ use crate::random::{Ppm, Random};
 pub const REGIONS: usize = 10;
 
 /// Names of the regions, in the order of [`RTT_MS`].
-pub const REGION_NAMES: [&str; REGIONS] =
-    ["Dallas", "Toronto", "Washington DC", "Frankfurt", "London", "Madrid", "Osaka", "Sydney", "Tokyo", "Sao Paulo"];
+pub const REGION_NAMES: [&str; REGIONS] = [
+    "Dallas",
+    "Toronto",
+    "Washington DC",
+    "Frankfurt",
+    "London",
+    "Madrid",
+    "Osaka",
+    "Sydney",
+    "Tokyo",
+    "Sao Paulo",
+];
 
 /// Average round trip between regions in milliseconds: IBM Cloud documentation, VPC "Network latency dashboards", inter-region
 /// latency, 31 August to 29 September 2024 (upper triangle). Within a region: its latency between availability zones, 2 ms.
@@ -29,8 +39,8 @@ pub const RTT_MS: [[u64; REGIONS]; REGIONS] = [
 /// 32 equally likely values of a log-normal variate with median 1,000 and sigma 0.6: `1000 * exp(0.6 * z)` at the middle of each
 /// 32nd of the normal distribution. A table, because `exp` differs between machines.
 const LOG_NORMAL_PERMILLE: [u64; 32] = [
-    275, 366, 427, 478, 524, 567, 608, 647, 687, 726, 766, 806, 847, 888, 932, 977, 1024, 1073, 1126, 1181, 1241, 1306, 1377, 1456, 1545,
-    1646, 1765, 1909, 2092, 2341, 2733, 3641,
+    275, 366, 427, 478, 524, 567, 608, 647, 687, 726, 766, 806, 847, 888, 932, 977, 1024, 1073,
+    1126, 1181, 1241, 1306, 1377, 1456, 1545, 1646, 1765, 1909, 2092, 2341, 2733, 3641,
 ];
 
 /// What the network does to messages.
@@ -102,13 +112,15 @@ impl LinkModel {
         if random.happens(self.loss) {
             return Flight::Lost;
         }
-        let backbone = Duration::from_micros(RTT_MS[from.region % REGIONS][to.region % REGIONS] * 500);
+        let backbone =
+            Duration::from_micros(RTT_MS[from.region % REGIONS][to.region % REGIONS] * 500);
         let mut after = backbone + from.access + to.access + random.within(self.jitter_max);
         let reordered = random.happens(self.reorder);
         if reordered {
             after += random.within(self.reorder_max);
         }
-        let copy = random.happens(self.duplicate).then(|| after + random.within(Duration::from_secs(1)));
+        let copy =
+            random.happens(self.duplicate).then(|| after + random.within(Duration::from_secs(1)));
         Flight::Arrives { after, reordered, copy }
     }
 }
@@ -133,11 +145,15 @@ mod tests {
 
     #[test]
     fn delays_lie_in_the_model() {
-        let (mut random, link) = (Random::new(1, "test"), LinkModel { loss: 0, ..LinkModel::default() });
+        let (mut random, link) =
+            (Random::new(1, "test"), LinkModel { loss: 0, ..LinkModel::default() });
         let near = Line { region: 3, access: Duration::from_millis(1) };
         let far = Line { region: 7, access: Duration::from_millis(2) };
         for _ in 0..100 {
-            let Flight::Arrives { after, reordered, copy } = link.fly(&mut random, &near, &far) else { panic!("lost without loss") };
+            let Flight::Arrives { after, reordered, copy } = link.fly(&mut random, &near, &far)
+            else {
+                panic!("lost without loss")
+            };
             assert!((128_000..132_000).contains(&after.as_micros()), "{after:?}");
             assert!(!reordered && copy.is_none());
         }
@@ -149,7 +165,11 @@ mod tests {
         let line = Line { region: 0, access: Duration::ZERO };
         let lossy = LinkModel { loss: PPM_ONE, ..LinkModel::default() };
         assert_eq!(lossy.fly(&mut random, &line, &line), Flight::Lost);
-        let copying = LinkModel { loss: 0, duplicate: PPM_ONE, reorder: PPM_ONE, ..LinkModel::default() };
-        assert!(matches!(copying.fly(&mut random, &line, &line), Flight::Arrives { reordered: true, copy: Some(_), .. }));
+        let copying =
+            LinkModel { loss: 0, duplicate: PPM_ONE, reorder: PPM_ONE, ..LinkModel::default() };
+        assert!(matches!(
+            copying.fly(&mut random, &line, &line),
+            Flight::Arrives { reordered: true, copy: Some(_), .. }
+        ));
     }
 }

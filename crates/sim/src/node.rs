@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use comity_core::{AgentId, Identity, Time};
 use comity_overlay::{
-    CommandId, Contact, CustodyRow, ItemKey, ITEMS_PER_PUBLISHER_MAX, IpPrefix, K, Overlay, PREFIX_PER_TABLE_MAX, Positions,
-    SHARD_DIGESTS_MAX,
+    CommandId, Contact, CustodyRow, ITEMS_PER_PUBLISHER_MAX, IpPrefix, ItemKey, K, Overlay,
+    PREFIX_PER_TABLE_MAX, Positions, SHARD_DIGESTS_MAX,
 };
 
 use crate::adversary::Adversary;
@@ -101,7 +101,8 @@ impl Node {
     /// How long it has run, all incarnations together.
     #[must_use]
     pub fn uptime(&self, now: Time) -> Duration {
-        let running = if self.is_up() { now.saturating_since(self.up_since) } else { Duration::ZERO };
+        let running =
+            if self.is_up() { now.saturating_since(self.up_since) } else { Duration::ZERO };
         self.up_before + running
     }
 
@@ -129,7 +130,14 @@ impl Node {
     }
 
     /// Checks the invariants of table, custody and persistence.
-    pub(crate) fn check(&self, ix: NodeIx, now: Time, shadow: bool, places: &mut PlaceTable, violations: &mut Violations) {
+    pub(crate) fn check(
+        &self,
+        ix: NodeIx,
+        now: Time,
+        shadow: bool,
+        places: &mut PlaceTable,
+        violations: &mut Violations,
+    ) {
         let Some(overlay) = &self.overlay else { return };
         self.check_table(overlay, ix, now, shadow, places, violations);
         self.check_custody(overlay, ix, now, violations);
@@ -139,7 +147,11 @@ impl Node {
                 let detail = first_difference(&held, &self.shadow.custody);
                 violations.add(now, Some(ix), Rule::CustodyReported, detail);
             }
-            let known: BTreeMap<_, _> = overlay.table().entries().map(|entry| (entry.contact.agent, entry.contact.clone())).collect();
+            let known: BTreeMap<_, _> = overlay
+                .table()
+                .entries()
+                .map(|entry| (entry.contact.agent, entry.contact.clone()))
+                .collect();
             if known != self.shadow.peers {
                 let detail = first_difference(&known, &self.shadow.peers);
                 violations.add(now, Some(ix), Rule::PeersReported, detail);
@@ -147,13 +159,24 @@ impl Node {
         }
     }
 
-    fn check_table(&self, overlay: &Overlay, ix: NodeIx, now: Time, shadow: bool, places: &mut PlaceTable, violations: &mut Violations) {
+    fn check_table(
+        &self,
+        overlay: &Overlay,
+        ix: NodeIx,
+        now: Time,
+        shadow: bool,
+        places: &mut PlaceTable,
+        violations: &mut Violations,
+    ) {
         let table = overlay.table();
         let mut add = |rule, detail: String| violations.add(now, Some(ix), rule, detail);
-        let (mut buckets, mut prefixes, mut seen) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let (mut buckets, mut prefixes, mut seen) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for entry in table.entries() {
             let contact = &entry.contact;
-            let shared = usize::try_from(contact.overlay_id.common_prefix(&self.contact.overlay_id)).unwrap_or(usize::MAX);
+            let shared =
+                usize::try_from(contact.overlay_id.common_prefix(&self.contact.overlay_id))
+                    .unwrap_or(usize::MAX);
             *buckets.entry(shared.min(table.buckets() - 1)).or_insert(0_usize) += 1;
             if let Some(prefix) = contact.prefix() {
                 *prefixes.entry(prefix).or_insert(0_usize) += 1;
@@ -194,24 +217,102 @@ impl Node {
             }
         }
         let mine = self.contact.agent;
-        if let Some((agent, count)) =
-            publishers.into_iter().find(|(agent, count)| *agent != mine && *count > ITEMS_PER_PUBLISHER_MAX)
+        if let Some((agent, count)) = publishers
+            .into_iter()
+            .find(|(agent, count)| *agent != mine && *count > ITEMS_PER_PUBLISHER_MAX)
         {
             add(Rule::CustodyCaps, format!("{count} items of {agent}"));
         }
-        if let Some((shard, count)) = custody.shards().find(|(_, count)| *count > SHARD_DIGESTS_MAX) {
+        if let Some((shard, count)) = custody.shards().find(|(_, count)| *count > SHARD_DIGESTS_MAX)
+        {
             add(Rule::CustodyCaps, format!("{count} digests in {shard:?}"));
         }
     }
 }
 
-fn first_difference<K: Ord + std::fmt::Debug, V: PartialEq>(machine: &BTreeMap<K, V>, reported: &BTreeMap<K, V>) -> String {
+fn first_difference<K: Ord + std::fmt::Debug, V: PartialEq>(
+    machine: &BTreeMap<K, V>,
+    reported: &BTreeMap<K, V>,
+) -> String {
     let unreported = machine.iter().find(|(key, value)| reported.get(*key) != Some(*value));
     let gone = reported.keys().find(|key| !machine.contains_key(*key));
     match (unreported, gone) {
-        (Some((key, _)), _) if reported.contains_key(key) => format!("{key:?} differs from what was reported"),
+        (Some((key, _)), _) if reported.contains_key(key) => {
+            format!("{key:?} differs from what was reported")
+        }
         (Some((key, _)), _) => format!("{key:?} was not reported"),
         (None, Some(key)) => format!("{key:?} is gone but was not reported removed"),
         (None, None) => "no difference".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_core::OverlayId;
+    use comity_overlay::Config;
+
+    use super::*;
+    use crate::random::Random;
+    use crate::scenario::{EPOCH, Scenario};
+    use crate::world::{Settings, World};
+
+    fn world() -> World {
+        let Scenario { messages, link, nodes_per_prefix, .. } = Scenario::healthy(2, 1);
+        let mut world = World::new(Settings {
+            seed: 1,
+            start: EPOCH,
+            messages,
+            link,
+            nodes_per_prefix,
+            shadow: true,
+        });
+        let mut random = Random::new(1, "test");
+        for ix in 0..2 {
+            world.add_node(&mut random);
+            world.start(ix, Config::default());
+        }
+        world
+    }
+
+    fn rules(world: &World) -> Vec<Rule> {
+        world.violations.kept().iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn a_sound_node_passes() {
+        let mut world = world();
+        let other = world.nodes()[1].contact.clone();
+        world.preload(0, vec![other]);
+        world.check_nodes();
+        assert_eq!(rules(&world), []);
+    }
+
+    #[test]
+    fn an_entry_that_never_answered_is_seen() {
+        let mut world = world();
+        let other = world.nodes()[1].contact.clone();
+        world.preload(0, vec![other]);
+        world.node_mut(0).shadow.answered.clear();
+        world.check_nodes();
+        assert_eq!(rules(&world), [Rule::EntryAnswered]);
+    }
+
+    #[test]
+    fn an_entry_at_a_wrong_place_is_seen() {
+        let mut world = world();
+        let other = Contact { overlay_id: OverlayId([7; 32]), ..world.nodes()[1].contact.clone() };
+        world.preload(0, vec![other]);
+        world.check_nodes();
+        assert_eq!(rules(&world), [Rule::PlaceOfEntry]);
+    }
+
+    #[test]
+    fn a_table_that_was_not_reported_is_seen() {
+        let mut world = world();
+        let other = world.nodes()[1].contact.clone();
+        world.preload(0, vec![other]);
+        world.node_mut(0).shadow.peers.clear();
+        world.check_nodes();
+        assert_eq!(rules(&world), [Rule::PeersReported]);
     }
 }

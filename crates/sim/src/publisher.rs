@@ -22,6 +22,8 @@ pub(crate) struct Publisher {
     pub(crate) published: bool,
     /// It is leaving.
     pub(crate) leaving: bool,
+    /// Its custodians were told.
+    pub(crate) retired: bool,
 }
 
 /// Everything that was sealed, and what it says.
@@ -38,7 +40,10 @@ impl Register {
         for spec in &specs {
             self.specs.insert(key_of(node, spec), (ix, spec.clone()));
         }
-        self.publishers.insert(ix, Publisher { specs, seq: 0, published: false, leaving: false });
+        self.publishers.insert(
+            ix,
+            Publisher { specs, seq: 0, published: false, leaving: false, retired: false },
+        );
     }
 
     /// Whether `bytes` were sealed by a node of this simulation.
@@ -52,13 +57,21 @@ impl Register {
     }
 
     /// All items of a publisher, freshly sealed.
-    pub(crate) fn seal(&mut self, ix: NodeIx, node: &Node, now: Time, digest_life: Duration, beat_life: Duration) -> Vec<Publication> {
+    pub(crate) fn seal(
+        &mut self,
+        ix: NodeIx,
+        node: &Node,
+        now: Time,
+        digest_life: Duration,
+        beat_life: Duration,
+    ) -> Vec<Publication> {
         let Some(publisher) = self.publishers.get_mut(&ix) else { return Vec::new() };
         publisher.seq += 1;
         let (seq, expires, identity) = (publisher.seq, now + digest_life, &node.identity);
         let mut items = Vec::new();
         for (digest, labels) in digests(&publisher.specs, seq, now, expires) {
-            items.push(Publication { item: pack(ItemKind::Digest, &digest.seal(identity)), labels });
+            items
+                .push(Publication { item: pack(ItemKind::Digest, &digest.seal(identity)), labels });
         }
         let beat = Beat::new(seq, now, now + beat_life, Status::Warm, Load::Idle);
         items.push(Publication::unlabelled(pack(ItemKind::Beat, &beat.seal(identity))));
@@ -72,15 +85,26 @@ impl Register {
     ///
     /// # Panics
     /// When the capability crate refuses a tombstone for everything: a fault of one of the two.
-    pub(crate) fn tombstone(&mut self, ix: NodeIx, node: &Node, now: Time, digest_life: Duration) -> Option<Publication> {
+    pub(crate) fn tombstone(
+        &mut self,
+        ix: NodeIx,
+        node: &Node,
+        now: Time,
+        digest_life: Duration,
+    ) -> Option<Publication> {
         let publisher = self.publishers.get_mut(&ix)?;
         publisher.leaving = true;
-        let tombstone = Tombstone::new(publisher.seq, now, now + digest_life, None).expect("no capability name to refuse");
+        let tombstone = Tombstone::new(publisher.seq, now, now + digest_life, None)
+            .expect("no capability name to refuse");
         Some(Publication::unlabelled(pack(ItemKind::Tombstone, &tombstone.seal(&node.identity))))
     }
 }
 
 /// What the digest of `spec` by `node` is about.
 pub(crate) fn key_of(node: &Node, spec: &Spec) -> ItemKey {
-    ItemKey { signer: node.contact.agent, kind: ItemKind::Digest, subject: Some(Subject::of(&spec.name)) }
+    ItemKey {
+        signer: node.contact.agent,
+        kind: ItemKind::Digest,
+        subject: Some(Subject::of(&spec.name)),
+    }
 }

@@ -218,7 +218,14 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counters = &self.counters;
-        writeln!(f, "{} with {} nodes, seed {}, {:.0} s simulated", self.scenario, self.nodes, self.seed, self.virtual_time.as_secs_f64())?;
+        writeln!(
+            f,
+            "{} with {} nodes, seed {}, {:.0} s simulated",
+            self.scenario,
+            self.nodes,
+            self.seed,
+            self.virtual_time.as_secs_f64()
+        )?;
         writeln!(f, "trace   {}", self.trace)?;
         writeln!(
             f,
@@ -233,7 +240,11 @@ impl fmt::Display for Report {
             counters.reordered,
             counters.misbehaved
         )?;
-        writeln!(f, "nodes   {} crashes, {} restarts, {} departures", counters.crashes, counters.restarts, counters.departures)?;
+        writeln!(
+            f,
+            "nodes   {} crashes, {} restarts, {} departures",
+            counters.crashes, counters.restarts, counters.departures
+        )?;
         writeln!(
             f,
             "state   {} B at most a node; {} table entries, {:.1} % of them down; {} signatures checked",
@@ -243,11 +254,17 @@ impl fmt::Display for Report {
             self.signatures
         )?;
         writeln!(f, "stored  on {:.2} % of the true 20", 100.0 * self.stored_on_true_20())?;
-        writeln!(f, "{:24} {:>5} {:>8} {:>7} {:>7} {:>7} {:>6} {:>5} {:>4} {:>8}", "", "n", "success", "p50 ms", "p90 ms", "p99 ms", "reqs", "hops", "max", "bytes")?;
+        writeln!(
+            f,
+            "{:24} {:>5} {:>8} {:>7} {:>7} {:>7} {:>6} {:>5} {:>4} {:>8}",
+            "", "n", "success", "p50 ms", "p90 ms", "p99 ms", "reqs", "hops", "max", "bytes"
+        )?;
         row(f, "joins", &self.joins)?;
         row(f, "publications", &self.publications)?;
         for phase in &self.phases {
-            for (kind, sample) in [("queries", &phase.queries), ("finds", &phase.finds), ("lookups", &phase.lookups)] {
+            for (kind, sample) in
+                [("queries", &phase.queries), ("finds", &phase.finds), ("lookups", &phase.lookups)]
+            {
                 row(f, &format!("{} {kind}", phase.label), sample)?;
             }
             writeln!(

@@ -12,7 +12,7 @@ use std::time::Duration;
 use comity_core::Time;
 use comity_overlay::{Command, CommandError, Contact, Outcome};
 
-use crate::adversary::{Adversary, Colluders, Dropper, Misrouter};
+use crate::adversary::{Adversary, Colluders, Dropper, Forger, Misrouter};
 use crate::bootstrap::ideal_table;
 use crate::check::Rule;
 use crate::publisher::Register;
@@ -33,6 +33,9 @@ const JOIN_AGAIN: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(15);
 /// Longest a command may take: the deadline of a publication and a lookup inside it.
 const COMMAND_MAX: Duration = Duration::from_secs(180);
+
+/// Nodes that begin to publish when the network is cut.
+const PUBLISHERS_OF_PARTITION: usize = 10;
 
 /// A run that broke a rule.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +175,9 @@ impl Runner {
             let began = end;
             for fault in self.scenario.faults.clone() {
                 let after = match fault {
-                    Fault::Kill { at, .. } | Fault::Partition { at } | Fault::RestartAll { at, .. } => at,
+                    Fault::Kill { at, .. }
+                    | Fault::Partition { at }
+                    | Fault::RestartAll { at, .. } => at,
                     Fault::Churn { .. } | Fault::Links { .. } => Duration::ZERO,
                 };
                 self.at(began + after, Task::Strike(fault));
@@ -191,7 +196,11 @@ impl Runner {
         self.phases.push(PhaseReport { label, ..PhaseReport::default() });
         let measure = self.scenario.measure;
         self.at(begin, Task::PhaseBegins(phase));
-        let kinds = [(Question::Query, measure.queries), (Question::Find, measure.finds), (Question::Nearest, measure.lookups)];
+        let kinds = [
+            (Question::Query, measure.queries),
+            (Question::Find, measure.finds),
+            (Question::Nearest, measure.lookups),
+        ];
         for (kind, count) in kinds {
             for _ in 0..count {
                 let at = begin + self.curiosity.within(measure.window);
@@ -215,10 +224,13 @@ impl Runner {
             let adversary: Box<dyn Adversary> = match self.scenario.misbehaviour {
                 Misbehaviour::Drop => Box::new(Dropper),
                 Misbehaviour::Misroute => Box::new(Misrouter),
+                Misbehaviour::Forge => Box::new(Forger),
             };
             self.world.node_mut(*ix).adversary = Some(adversary);
         }
-        self.world.set_colluders(Colluders::new(all.iter().map(|ix| self.world.nodes()[*ix].contact.clone()).collect()));
+        self.world.set_colluders(Colluders::new(
+            all.iter().map(|ix| self.world.nodes()[*ix].contact.clone()).collect(),
+        ));
         for ix in 0..self.scenario.nodes {
             self.world.node_mut(ix).side = self.fate.below(2) == 1;
         }
@@ -244,7 +256,8 @@ impl Runner {
             }
             Start::Built => {
                 self.build_tables();
-                let joining: std::collections::BTreeSet<_> = self.askers.iter().chain(self.register.publishers.keys()).copied().collect();
+                let joining: std::collections::BTreeSet<_> =
+                    self.askers.iter().chain(self.register.publishers.keys()).copied().collect();
                 for ix in joining {
                     let at = EPOCH + self.birth.within(Duration::from_secs(20));
                     self.at(at, Task::Join { node: ix, attempt: 0 });
@@ -255,7 +268,8 @@ impl Runner {
     }
 
     fn build_tables(&mut self) {
-        let mut sorted: Vec<Contact> = self.world.nodes().iter().map(|node| node.contact.clone()).collect();
+        let mut sorted: Vec<Contact> =
+            self.world.nodes().iter().map(|node| node.contact.clone()).collect();
         sorted.sort_by_key(|contact| contact.overlay_id);
         for ix in 0..self.scenario.nodes {
             self.world.start(ix, self.scenario.config.clone());
@@ -304,11 +318,13 @@ impl Runner {
             Task::SessionEnd { node, incarnation } => self.session_end(node, incarnation),
             Task::Heal => self.heal(),
             Task::PhaseBegins(phase) => {
-                self.phases[phase].traffic = (self.world.counters().bytes, self.world.node_micros());
+                self.phases[phase].traffic =
+                    (self.world.counters().bytes, self.world.node_micros());
             }
             Task::PhaseEnds(phase) => {
                 let (bytes, micros) = self.phases[phase].traffic;
-                self.phases[phase].traffic = (self.world.counters().bytes - bytes, self.world.node_micros() - micros);
+                self.phases[phase].traffic =
+                    (self.world.counters().bytes - bytes, self.world.node_micros() - micros);
                 self.note_peak();
             }
             Task::CheckNodes => {
@@ -320,7 +336,8 @@ impl Runner {
     }
 
     fn note_peak(&mut self) {
-        let largest = self.world.nodes().iter().map(crate::node::Node::state_bytes).max().unwrap_or(0);
+        let largest =
+            self.world.nodes().iter().map(crate::node::Node::state_bytes).max().unwrap_or(0);
         self.peak_state_bytes = self.peak_state_bytes.max(largest);
     }
 
@@ -355,8 +372,10 @@ impl Runner {
         let side = self.world.nodes()[ix].side;
         let cut = self.world.is_partitioned();
         let nodes = self.world.nodes().iter().enumerate();
-        let mut up: Vec<NodeIx> =
-            nodes.filter(|(other, node)| node.is_up() && *other != ix && (!cut || node.side == side)).map(|(other, _)| other).collect();
+        let mut up: Vec<NodeIx> = nodes
+            .filter(|(other, node)| node.is_up() && *other != ix && (!cut || node.side == side))
+            .map(|(other, _)| other)
+            .collect();
         self.fate.shuffle(&mut up);
         up.truncate(SEEDS);
         up.into_iter().map(|other| self.world.nodes()[other].contact.clone()).collect()
@@ -377,7 +396,13 @@ impl Runner {
     fn publish(&mut self, ix: NodeIx) {
         if self.world.nodes()[ix].is_up() {
             let (now, node) = (self.world.now(), &self.world.nodes()[ix]);
-            let items = self.register.seal(ix, node, now, self.scenario.digest_life, self.scenario.beat_life);
+            let items = self.register.seal(
+                ix,
+                node,
+                now,
+                self.scenario.digest_life,
+                self.scenario.beat_life,
+            );
             self.command(ix, Command::Publish { items }, What::Publish);
         }
     }
@@ -385,7 +410,10 @@ impl Runner {
     /// The machine asks for successors of its items.
     fn renew(&mut self, ix: NodeIx) {
         let leaving = self.register.publishers.get(&ix).is_none_or(|publisher| publisher.leaving);
-        let publishing = self.pending.values().any(|pending| pending.node == ix && matches!(pending.what, What::Publish));
+        let publishing = self
+            .pending
+            .values()
+            .any(|pending| pending.node == ix && matches!(pending.what, What::Publish));
         if !leaving && !publishing {
             self.publish(ix);
         }
@@ -399,7 +427,12 @@ impl Runner {
         match what {
             What::Join { attempt } => self.join_ended(node, attempt, outcome),
             What::Publish => self.publish_ended(node, outcome),
-            What::Retire => self.command(node, Command::Leave, What::Leave),
+            What::Retire => {
+                if let Some(publisher) = self.register.publishers.get_mut(&node) {
+                    publisher.retired = true;
+                }
+                self.command(node, Command::Leave, What::Leave);
+            }
             What::Leave => self.left(node),
             What::Ask { phase, asked } => self.judge(phase, node, asked, outcome),
         }
@@ -420,14 +453,24 @@ impl Runner {
             let again = self.world.now() + JOIN_AGAIN;
             self.at(again, Task::Join { node: ix, attempt: attempt + 1 });
         } else {
-            self.world.violations.add(self.world.now(), Some(ix), Rule::Joins, format!("attempt {attempt}: {outcome:?}"));
+            self.world.violations.add(
+                self.world.now(),
+                Some(ix),
+                Rule::Joins,
+                format!("attempt {attempt}: {outcome:?}"),
+            );
         }
     }
 
     fn publish_ended(&mut self, ix: NodeIx, outcome: Outcome) {
         let now = self.world.now();
         let Outcome::Published(report) = outcome else {
-            return self.world.violations.add(now, Some(ix), Rule::Publishes, format!("{outcome:?}"));
+            return self.world.violations.add(
+                now,
+                Some(ix),
+                Rule::Publishes,
+                format!("{outcome:?}"),
+            );
         };
         let everywhere = report.items.iter().all(|item| item.places_held == item.places);
         self.publications.started += 1;
@@ -449,7 +492,10 @@ impl Runner {
                     self.crash(ix);
                 }
             }
-            Fault::Partition { .. } => self.world.set_partitioned(true),
+            Fault::Partition { .. } => {
+                self.world.set_partitioned(true);
+                self.enlist_more();
+            }
             Fault::RestartAll { pause, spread, .. } => {
                 let back = self.world.now() + pause;
                 for ix in self.up() {
@@ -471,6 +517,21 @@ impl Runner {
         }
     }
 
+    /// New publishers on both sides of a partition: only a network that has become one again finds what either side published alone.
+    fn enlist_more(&mut self) {
+        let nodes = self.world.nodes();
+        let is_new =
+            |ix: &NodeIx| nodes[*ix].is_honest() && !self.register.publishers.contains_key(ix);
+        let mut new: Vec<NodeIx> = self.up().into_iter().filter(is_new).collect();
+        self.fate.shuffle(&mut new);
+        for ix in new.into_iter().take(PUBLISHERS_OF_PARTITION) {
+            let Some(specs) = self.spare_specs.pop() else { return };
+            self.register.enlist(ix, &self.world.nodes()[ix], specs);
+            let at = self.world.now() + self.fate.within(self.scenario.publish_window);
+            self.at(at, Task::Publish(ix));
+        }
+    }
+
     fn heal(&mut self) {
         if self.world.is_partitioned() {
             self.world.set_partitioned(false);
@@ -480,7 +541,13 @@ impl Runner {
     }
 
     fn up(&self) -> Vec<NodeIx> {
-        self.world.nodes().iter().enumerate().filter(|(_, node)| node.is_up()).map(|(ix, _)| ix).collect()
+        self.world
+            .nodes()
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.is_up())
+            .map(|(ix, _)| ix)
+            .collect()
     }
 
     fn crash(&mut self, ix: NodeIx) {
@@ -523,7 +590,9 @@ impl Runner {
         }
         let (now, life) = (self.world.now(), self.scenario.digest_life);
         match self.register.tombstone(ix, &self.world.nodes()[ix], now, life) {
-            Some(tombstone) => self.command(ix, Command::Retire { tombstones: vec![tombstone] }, What::Retire),
+            Some(tombstone) => {
+                self.command(ix, Command::Retire { tombstones: vec![tombstone] }, What::Retire)
+            }
             None => self.command(ix, Command::Leave, What::Leave),
         }
     }

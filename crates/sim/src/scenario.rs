@@ -70,6 +70,8 @@ pub enum Misbehaviour {
     Drop,
     /// [`crate::adversary::Misrouter`].
     Misroute,
+    /// [`crate::adversary::Forger`].
+    Forge,
 }
 
 /// What is asked of the network in one phase.
@@ -102,6 +104,8 @@ pub struct Demands {
     pub stored_on_true_20: Option<f64>,
     /// Share of the true 20 nearest nodes that a lookup finds, before any fault.
     pub found_of_true_20: Option<f64>,
+    /// The same at the end. Recall alone does not tell a network in two pieces from a whole one while each piece holds copies of all.
+    pub found_of_true_20_after: Option<f64>,
     /// Longest 99th percentile of query latency before any fault.
     pub query_p99_max: Option<Duration>,
 }
@@ -156,49 +160,65 @@ pub struct Scenario {
 }
 
 /// Names [`Scenario::preset`] knows.
-pub const PRESETS: [&str; 9] =
-    ["healthy", "churn", "kill", "loss", "partition_heal", "restart_all", "drop", "misroute", "swarm"];
+pub const PRESETS: [&str; 10] = [
+    "healthy",
+    "churn",
+    "kill",
+    "loss",
+    "partition_heal",
+    "restart_all",
+    "drop",
+    "misroute",
+    "forge",
+    "swarm",
+];
 
 /// Why there is no such scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
     /// No preset has this name.
-    #[error("there is no scenario called {name:?}: use one of {PRESETS:?}, `kill` also as kill:30")]
+    #[error(
+        "there is no scenario called {name:?}: use one of {PRESETS:?}, some with a number, such as kill:30"
+    )]
     Unknown {
         /// The name given.
         name: String,
     },
-    /// The percentage does not read as one.
-    #[error("{given:?} is not a percentage from 0 to 100")]
-    Percent {
+    /// What follows the colon is not a number in range.
+    #[error("{given:?} is not a whole number from 0 to 100")]
+    Number {
         /// What was given.
         given: String,
     },
 }
 
 impl Scenario {
-    /// The preset called `name`, with a percentage after a colon where it takes one: `healthy`, `kill:30`.
+    /// The preset called `name`, with a number after a colon where it takes one: percent of `kill`, `loss`, `drop`, `misroute` and
+    /// `forge`, minutes of `partition_heal`.
     ///
     /// # Errors
     /// [`ScenarioError`].
     pub fn preset(name: &str, nodes: usize, seed: u64) -> Result<Self, ScenarioError> {
-        let (base, percent) = name.split_once(':').unwrap_or((name, ""));
-        let percent = match percent {
-            "" => None,
-            given => match given.parse::<u8>() {
-                Ok(percent @ 0..=100) => Some(percent),
-                Ok(_) | Err(_) => return Err(ScenarioError::Percent { given: given.to_owned() }),
-            },
+        let (base, given) = name.split_once(':').unwrap_or((name, ""));
+        let number = match given.parse::<u8>() {
+            _ if given.is_empty() => None,
+            Ok(number @ 0..=100) => Some(number),
+            Ok(_) | Err(_) => return Err(ScenarioError::Number { given: given.to_owned() }),
         };
         match base {
             "healthy" => Ok(Self::healthy(nodes, seed)),
             "churn" => Ok(Self::churn(nodes, seed)),
-            "kill" => Ok(Self::kill(nodes, seed, percent.unwrap_or(30))),
-            "loss" => Ok(Self::loss(nodes, seed, percent.unwrap_or(5))),
-            "partition_heal" => Ok(Self::partition_heal(nodes, seed)),
+            "kill" => Ok(Self::kill(nodes, seed, number.unwrap_or(30))),
+            "loss" => Ok(Self::loss(nodes, seed, number.unwrap_or(5))),
+            "partition_heal" => Ok(Self::partition_heal(nodes, seed, number.unwrap_or(10))),
             "restart_all" => Ok(Self::restart_all(nodes, seed)),
-            "drop" => Ok(Self::adversarial(nodes, seed, percent.unwrap_or(20), Misbehaviour::Drop)),
-            "misroute" => Ok(Self::adversarial(nodes, seed, percent.unwrap_or(20), Misbehaviour::Misroute)),
+            "drop" => Ok(Self::adversarial(nodes, seed, number.unwrap_or(20), Misbehaviour::Drop)),
+            "misroute" => {
+                Ok(Self::adversarial(nodes, seed, number.unwrap_or(20), Misbehaviour::Misroute))
+            }
+            "forge" => {
+                Ok(Self::adversarial(nodes, seed, number.unwrap_or(20), Misbehaviour::Forge))
+            }
             "swarm" => Ok(Self::swarm(nodes, seed)),
             _ => Err(ScenarioError::Unknown { name: name.to_owned() }),
         }
@@ -228,12 +248,23 @@ impl Scenario {
             askers: 50,
             adversaries: 0,
             misbehaviour: Misbehaviour::Drop,
-            measure: Measure { queries: 100, finds: 50, lookups: 20, window: Duration::from_secs(60) },
+            measure: Measure {
+                queries: 100,
+                finds: 50,
+                lookups: 20,
+                window: Duration::from_secs(60),
+            },
             faults: Vec::new(),
             fault_phase: Duration::ZERO,
             measure_at: Duration::ZERO,
             settle: Duration::ZERO,
-            demands: Demands { recall_before: Some(1.0), recall_after: Some(1.0), finds_after: Some(1.0), ..Demands::default() },
+            demands: Demands {
+                recall_before: Some(1.0),
+                recall_after: Some(1.0),
+                finds_after: Some(1.0),
+                found_of_true_20_after: Some(0.95),
+                ..Demands::default()
+            },
             shadow: nodes <= 500,
         }
     }
@@ -296,15 +327,18 @@ impl Scenario {
         scenario
     }
 
-    /// Two halves for ten minutes, then one network again.
+    /// Two halves for so many minutes, then one network again.
     #[must_use]
-    pub fn partition_heal(nodes: usize, seed: u64) -> Self {
-        let mut scenario = Self::base("partition_heal".to_owned(), nodes, seed);
+    pub fn partition_heal(nodes: usize, seed: u64, minutes: u8) -> Self {
+        let mut scenario = Self::base(format!("partition_heal:{minutes}"), nodes, seed);
+        let length = Duration::from_secs(60 * u64::from(minutes.max(2)));
         scenario.config.republish_max = Duration::from_secs(600);
         scenario.faults = vec![Fault::Partition { at: Duration::ZERO }];
-        scenario.fault_phase = Duration::from_secs(600);
-        scenario.measure_at = Duration::from_secs(300);
-        scenario.settle = Duration::from_secs(900);
+        scenario.fault_phase = length;
+        scenario.measure_at = length / 3;
+        // A publisher looks its custodians up again with every fourth renewal; until then those of the other side lack what was
+        // published while they were apart.
+        scenario.settle = Duration::from_secs(4 * 660 + 120);
         scenario
     }
 
@@ -326,11 +360,17 @@ impl Scenario {
         let word = match misbehaviour {
             Misbehaviour::Drop => "drop",
             Misbehaviour::Misroute => "misroute",
+            Misbehaviour::Forge => "forge",
         };
         let mut scenario = Self::base(format!("{word}:{percent}"), nodes, seed);
         scenario.adversaries = u32::from(percent) * (PPM_ONE / 100);
         scenario.misbehaviour = misbehaviour;
-        scenario.demands = Demands { recall_before: Some(0.99), recall_after: Some(0.99), finds_after: Some(0.99), ..Demands::default() };
+        scenario.demands = Demands {
+            recall_before: Some(0.99),
+            recall_after: Some(0.99),
+            finds_after: Some(0.99),
+            ..Demands::default()
+        };
         scenario
     }
 
@@ -340,7 +380,8 @@ impl Scenario {
         let mut random = Random::new(seed, "swarm");
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let mut scenario = Self::base("swarm".to_owned(), nodes, seed);
-        scenario.messages = if random.happens(500_000) { Messages::Encoded } else { Messages::Values };
+        scenario.messages =
+            if random.happens(500_000) { Messages::Encoded } else { Messages::Values };
         scenario.start = Start::Joined(minutes(1 + random.below(3)));
         scenario.link.loss = random.pick(&[0, 1_000, 5_000, 10_000]).copied().unwrap_or(0);
         scenario.link.duplicate = random.pick(&[0, 1_000, 20_000]).copied().unwrap_or(0);
@@ -356,7 +397,11 @@ impl Scenario {
         let mut faults = vec![
             Fault::Kill { percent: 10 + u8::try_from(random.below(31)).unwrap_or(0), at },
             Fault::Partition { at },
-            Fault::RestartAll { at, pause: Duration::from_secs(random.below(30)), spread: minutes(1) },
+            Fault::RestartAll {
+                at,
+                pause: Duration::from_secs(random.below(30)),
+                spread: minutes(1),
+            },
             Fault::Churn { session: minutes(30 + random.below(60)) },
             Fault::Links { loss: 20_000, duplicate: 10_000, reorder: 20_000 },
         ];
@@ -372,6 +417,9 @@ impl Scenario {
     /// The command that repeats this run.
     #[must_use]
     pub fn repeat(&self) -> String {
-        format!("cargo run --release -p comity-sim --example run -- {} --nodes {} --seed {}", self.name, self.nodes, self.seed)
+        format!(
+            "cargo run --release -p comity-sim --example run -- {} --nodes {} --seed {}",
+            self.name, self.nodes, self.seed
+        )
     }
 }

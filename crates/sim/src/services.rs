@@ -6,14 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use comity_capability::record::{Beat, Digest, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_TOMBSTONE, PeerRecord, Tombstone};
+use comity_capability::record::{
+    Beat, Digest, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_TOMBSTONE, PeerRecord, Tombstone,
+};
 use comity_core::canonical::Canonical;
 use comity_core::envelope::{self, EnvelopeError, Opened};
 use comity_core::{AgentId, Kind, OverlayId, Time};
 use comity_overlay::directory::{Directory, pack};
 use comity_overlay::{
-    Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind, Positions, QueryReject, Reject, Subject,
-    VerifiedItem, Verifier,
+    Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
+    Positions, QueryReject, Reject, Subject, VerifiedItem, Verifier,
 };
 
 /// The places of all agents of a simulation.
@@ -48,7 +50,13 @@ pub struct SharedServices {
 
 impl Default for SharedServices {
     fn default() -> Self {
-        Self { places: PlaceTable::default(), verdicts: BTreeMap::new(), directory: Directory::new(0), checked: 0, asked: 0 }
+        Self {
+            places: PlaceTable::default(),
+            verdicts: BTreeMap::new(),
+            directory: Directory::new(0),
+            checked: 0,
+            asked: 0,
+        }
     }
 }
 
@@ -61,24 +69,51 @@ impl SharedServices {
         if is(ItemKind::Digest) {
             let Opened { signer, payload, .. } = open::<Digest>(Kind::Digest, sealed, MAX_DIGEST)?;
             let (seq, issued, expires) = (payload.seq, payload.issued, payload.expires);
-            let (subject, content) = (Some(Subject::of(&payload.name)), Content::Digest(Arc::new(payload)));
+            let (subject, content) =
+                (Some(Subject::of(&payload.name)), Content::Digest(Arc::new(payload)));
             Ok(VerifiedItem { signer, subject, seq, issued, expires, content, bytes: item.clone() })
         } else if is(ItemKind::Beat) {
             let Opened { signer, payload, .. } = open::<Beat>(Kind::Beat, sealed, MAX_BEAT)?;
             let (seq, issued, expires) = (payload.seq, payload.issued, payload.expires);
             let content = Content::Beat(Arc::new(payload));
-            Ok(VerifiedItem { signer, subject: None, seq, issued, expires, content, bytes: item.clone() })
+            Ok(VerifiedItem {
+                signer,
+                subject: None,
+                seq,
+                issued,
+                expires,
+                content,
+                bytes: item.clone(),
+            })
         } else if is(ItemKind::Peer) {
             let Opened { signer, payload, .. } = open::<PeerRecord>(Kind::Peer, sealed, MAX_PEER)?;
             let overlay_id = self.places.position(&signer).ok_or(Reject::Mint)?;
             let PeerRecord { seq, issued, expires, addrs, server, .. } = payload;
-            let content = Content::Peer(Contact { server, ..Contact::server(signer, overlay_id, addrs) });
-            Ok(VerifiedItem { signer, subject: None, seq, issued, expires, content, bytes: item.clone() })
+            let content =
+                Content::Peer(Contact { server, ..Contact::server(signer, overlay_id, addrs) });
+            Ok(VerifiedItem {
+                signer,
+                subject: None,
+                seq,
+                issued,
+                expires,
+                content,
+                bytes: item.clone(),
+            })
         } else if is(ItemKind::Tombstone) {
-            let Opened { signer, payload, .. } = open::<Tombstone>(Kind::Tombstone, sealed, MAX_TOMBSTONE)?;
+            let Opened { signer, payload, .. } =
+                open::<Tombstone>(Kind::Tombstone, sealed, MAX_TOMBSTONE)?;
             let Tombstone { seq, issued, expires, capability, .. } = payload;
             let subject = capability.as_deref().map(Subject::of);
-            Ok(VerifiedItem { signer, subject, seq, issued, expires, content: Content::Tombstone, bytes: item.clone() })
+            Ok(VerifiedItem {
+                signer,
+                subject,
+                seq,
+                issued,
+                expires,
+                content: Content::Tombstone,
+                bytes: item.clone(),
+            })
         } else {
             Err(Reject::Malformed)
         }
@@ -86,9 +121,12 @@ impl SharedServices {
 }
 
 fn open<T: Canonical>(kind: Kind, sealed: &[u8], max_len: usize) -> Result<Opened<T>, Reject> {
-    envelope::open::<T>(kind, sealed, max_len).map_err(|error| match error {
-        EnvelopeError::Signature { .. } => Reject::Signature,
-        _ => Reject::Malformed,
+    envelope::open::<T>(kind, sealed, max_len).map_err(|error| {
+        if matches!(error, EnvelopeError::Signature { .. }) {
+            Reject::Signature
+        } else {
+            Reject::Malformed
+        }
     })
 }
 
@@ -109,7 +147,13 @@ impl Verifier for SharedServices {
 }
 
 impl Evaluator for SharedServices {
-    fn evaluate(&mut self, now: Time, query: &[u8], candidates: &[Candidate<'_>], limits: EvaluationLimits) -> Result<Evaluation, QueryReject> {
+    fn evaluate(
+        &mut self,
+        now: Time,
+        query: &[u8],
+        candidates: &[Candidate<'_>],
+        limits: EvaluationLimits,
+    ) -> Result<Evaluation, QueryReject> {
         self.directory.evaluate(now, query, candidates, limits)
     }
 }

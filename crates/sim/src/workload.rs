@@ -85,6 +85,7 @@ impl Spec {
     #[must_use]
     pub fn declare(&self) -> Capability {
         let mut capability = Capability::new(&self.name).expect("generated names are valid");
+        capability.visibility = comity_capability::record::Visibility::Public;
         let class = class_text(self.class).parse().expect("taxonomy identifiers parse");
         capability.classes = vec![class];
         let pairs: Vec<_> = self.pairs.iter().map(|pair| pair_text(*pair)).collect();
@@ -115,10 +116,14 @@ impl Question {
             filter.insert("pair".to_owned(), json!({ "all": [pair_text(pair)] }));
         }
         if let Some((from, to)) = self.years {
-            filter.insert("time".to_owned(), json!({ "covers": format!("{from}-01-01/{to}-12-31") }));
+            filter
+                .insert("time".to_owned(), json!({ "covers": format!("{from}-01-01/{to}-12-31") }));
         }
         if let Some(resolution) = self.resolution {
-            filter.insert("resolution".to_owned(), json!({ "finer_or_equal": RESOLUTIONS[resolution] }));
+            filter.insert(
+                "resolution".to_owned(),
+                json!({ "finer_or_equal": RESOLUTIONS[resolution] }),
+            );
         }
         let mut query = serde_json::Map::new();
         query.insert("filter".to_owned(), filter.into());
@@ -133,8 +138,17 @@ impl Question {
     pub fn command(&self) -> overlay::Query {
         let query = self.query();
         let steps = query.plan().steps.into_iter();
-        let steps = steps.map(|step| overlay::QueryStep { keys: step.keys.iter().map(|key| key.key).collect(), complete: step.complete });
-        overlay::Query { steps: steps.collect(), query: query.encode(), want: 0, limit: 32, exclude: Vec::new() }
+        let steps = steps.map(|step| overlay::QueryStep {
+            keys: step.keys.iter().map(|key| key.key).collect(),
+            complete: step.complete,
+        });
+        overlay::Query {
+            steps: steps.collect(),
+            query: query.encode(),
+            want: 0,
+            limit: 32,
+            exclude: Vec::new(),
+        }
     }
 }
 
@@ -147,7 +161,8 @@ impl Workload {
             let mut list = Vec::new();
             for ordinal in 0..self.capabilities_each {
                 let name = format!("bars-{publisher}-{ordinal}");
-                let model = if random.happens(self.twins) { random.pick(&all).cloned() } else { None };
+                let model =
+                    if random.happens(self.twins) { random.pick(&all).cloned() } else { None };
                 let spec = match model {
                     Some(model) => self.twin(random, &model, name),
                     None => self.draw(random, name),
@@ -165,7 +180,13 @@ impl Workload {
         let to = (from + 3 + small(random.below(10))).min(YEAR_LAST);
         let count = 1 + random.index(3);
         let pairs = (0..count).map(|_| self.draw_pair(random)).collect();
-        Spec { name, class: random.index(self.classes), pairs, years: (from, to), resolution: random.index(RESOLUTIONS.len() - 1) }
+        Spec {
+            name,
+            class: random.index(self.classes),
+            pairs,
+            years: (from, to),
+            resolution: random.index(RESOLUTIONS.len() - 1),
+        }
     }
 
     /// A spec like `model` that differs in one condition, so that it just fails the question made from the model.
@@ -189,7 +210,8 @@ impl Workload {
     pub fn draw_question(&self, random: &mut Random, spec: &Spec) -> Question {
         let pairs: Vec<_> = spec.pairs.iter().copied().collect();
         let pair = random.pick(&pairs).copied();
-        let (class, years, resolution) = (Some(spec.class), Some(spec.years), Some(spec.resolution));
+        let (class, years, resolution) =
+            (Some(spec.class), Some(spec.years), Some(spec.resolution));
         match random.below(10) {
             0..6 => Question { class, pair, years, resolution, name: None },
             6..8 => Question { class: None, pair, years, resolution, name: None },
@@ -204,16 +226,28 @@ impl Workload {
 /// # Panics
 /// When the capability crate refuses what this generator is sure to be valid.
 #[must_use]
-pub fn digests(specs: &[Spec], seq: u64, issued: Time, expires: Time) -> Vec<(Digest, Vec<String>)> {
+pub fn digests(
+    specs: &[Spec],
+    seq: u64,
+    issued: Time,
+    expires: Time,
+) -> Vec<(Digest, Vec<String>)> {
     let mut record = Record::new(seq, issued, expires, Hash([0; 32]));
     record.capabilities = specs.iter().map(Spec::declare).collect();
-    let labels = |capability: &Capability| keys::group_keys(capability).into_iter().map(|Labelled { label, .. }| label).collect();
+    let labels = |capability: &Capability| {
+        keys::group_keys(capability).into_iter().map(|Labelled { label, .. }| label).collect()
+    };
     let hash = Hash::of(&record.encode());
     let digest = |ordinal: usize| {
         let ordinal = u16::try_from(ordinal).expect("a record has few capabilities");
         Digest::summarise(&record, ordinal, hash).expect("generated capabilities are valid")
     };
-    record.capabilities.iter().enumerate().map(|(ordinal, capability)| (digest(ordinal), labels(capability))).collect()
+    record
+        .capabilities
+        .iter()
+        .enumerate()
+        .map(|(ordinal, capability)| (digest(ordinal), labels(capability)))
+        .collect()
 }
 
 fn class_text(class: usize) -> String {
@@ -246,7 +280,13 @@ mod tests {
 
     #[test]
     fn gold_and_matcher_agree_twins_included() {
-        let workload = Workload { publishers: 60, capabilities_each: 2, twins: 500_000, classes: 4, pairs: 12 };
+        let workload = Workload {
+            publishers: 60,
+            capabilities_each: 2,
+            twins: 500_000,
+            classes: 4,
+            pairs: 12,
+        };
         let mut random = Random::new(7, "test");
         let specs: Vec<_> = workload.draw_specs(&mut random, 60).into_iter().flatten().collect();
         let declared: Vec<_> = specs.iter().map(Spec::declare).collect();
@@ -257,7 +297,11 @@ mod tests {
             let query = question.query();
             for (other, capability) in specs.iter().zip(&declared) {
                 let gold = other.answers(&question);
-                assert_eq!(evaluate_capability(&query, capability).passes(), gold, "{other:?} {question:?}");
+                assert_eq!(
+                    evaluate_capability(&query, capability).passes(),
+                    gold,
+                    "{other:?} {question:?}"
+                );
                 if gold { met += 1 } else { missed += 1 }
             }
         }

@@ -9,11 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
 use comity_overlay::wire::{
-    decode_request, decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
+    decode_request, decode_response, encode_request, encode_response, encoded_request_len,
+    encoded_response_len,
 };
 use comity_overlay::{
-    Action, Command, Config, Contact, CustodyChange, Failure, ItemKey, Outcome, Overlay, PeerChange, ReplyToken, Request, RequestFrame,
-    RequestId, Response,
+    Action, Command, Config, Contact, CustodyChange, Failure, ItemKey, Outcome, Overlay,
+    PeerChange, ReplyToken, Request, RequestFrame, RequestId, Response,
 };
 
 use crate::adversary::{Colluders, Verdict};
@@ -218,14 +219,19 @@ impl World {
     fn listener(&self, contact: &Contact) -> Option<NodeIx> {
         let IpAddr::V4(ip) = contact.addrs.first()?.ip() else { return None };
         let per = self.settings.nodes_per_prefix.clamp(1, 250);
-        let (prefix, host) = ((ip.to_bits() >> 8).checked_sub(FIRST_PREFIX)?, (ip.to_bits() & 0xff).checked_sub(1)?);
+        let (prefix, host) =
+            ((ip.to_bits() >> 8).checked_sub(FIRST_PREFIX)?, (ip.to_bits() & 0xff).checked_sub(1)?);
         let ix = usize::try_from(prefix * per + host).ok()?;
         (ix < self.nodes.len()).then_some(ix)
     }
 
     /// Starts a node's machine with nothing but its key.
     pub fn start(&mut self, ix: NodeIx, config: Config) {
-        let seed = derive(self.settings.seed, "node", (ix as u64) << 32 | u64::from(self.nodes[ix].incarnation));
+        let seed = derive(
+            self.settings.seed,
+            "node",
+            (ix as u64) << 32 | u64::from(self.nodes[ix].incarnation),
+        );
         let overlay = Overlay::new(config, self.nodes[ix].contact.clone(), seed, self.now);
         let node = &mut self.nodes[ix];
         node.overlay = Some(overlay);
@@ -240,7 +246,8 @@ impl World {
         let Some(overlay) = &mut node.overlay else { return };
         overlay.preload_peers(now, contacts);
         if shadow {
-            let entries = overlay.table().entries().map(|entry| (entry.contact.agent, entry.contact.clone()));
+            let entries =
+                overlay.table().entries().map(|entry| (entry.contact.agent, entry.contact.clone()));
             node.shadow.peers = entries.collect();
             node.shadow.answered = node.shadow.peers.keys().copied().collect();
         }
@@ -251,7 +258,10 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[ix];
         let Some(overlay) = node.overlay.take() else { return };
-        node.saved = Some(Saved { custody: overlay.export_custody().collect(), peers: overlay.export_peers() });
+        node.saved = Some(Saved {
+            custody: overlay.export_custody().collect(),
+            peers: overlay.export_peers(),
+        });
         node.down(now);
         self.counters.crashes += 1;
         self.note(1, ix, ix, 0, 0);
@@ -357,7 +367,13 @@ impl World {
     /// Runs all nodes' invariants.
     pub fn check_nodes(&mut self) {
         for (ix, node) in self.nodes.iter().enumerate() {
-            node.check(ix, self.now, self.settings.shadow, &mut self.services.places, &mut self.violations);
+            node.check(
+                ix,
+                self.now,
+                self.settings.shadow,
+                &mut self.services.places,
+                &mut self.violations,
+            );
         }
     }
 
@@ -390,8 +406,12 @@ impl World {
         self.counters.events += 1;
         match event {
             Event::Wake { node, incarnation } => self.wake(node, incarnation, at),
-            Event::Request { to, from, incarnation, id, request } => self.deliver_request(to, from, incarnation, id, request),
-            Event::Response { to, from, incarnation, id, response } => self.deliver_response(to, from, incarnation, id, response),
+            Event::Request { to, from, incarnation, id, request } => {
+                self.deliver_request(to, from, incarnation, id, request)
+            }
+            Event::Response { to, from, incarnation, id, response } => {
+                self.deliver_response(to, from, incarnation, id, response)
+            }
             Event::Failed { to, incarnation, id, failure } => {
                 let now = self.now;
                 if let Some(overlay) = self.nodes[to].current(incarnation) {
@@ -417,7 +437,14 @@ impl World {
         }
     }
 
-    fn deliver_request(&mut self, to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, request: Request) {
+    fn deliver_request(
+        &mut self,
+        to: NodeIx,
+        from: NodeIx,
+        incarnation: u32,
+        id: RequestId,
+        request: Request,
+    ) {
         let now = self.now;
         let asker_contact = self.nodes[from].contact.clone();
         let node = &mut self.nodes[to];
@@ -445,7 +472,14 @@ impl World {
         self.drain(to, Some(asker));
     }
 
-    fn deliver_response(&mut self, to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, response: Response) {
+    fn deliver_response(
+        &mut self,
+        to: NodeIx,
+        from: NodeIx,
+        incarnation: u32,
+        id: RequestId,
+        response: Response,
+    ) {
         let (now, agent) = (self.now, self.nodes[from].contact.agent);
         let shadow = self.settings.shadow;
         let node = &mut self.nodes[to];
@@ -464,31 +498,55 @@ impl World {
         while let Some(action) = self.nodes[ix].overlay.as_mut().and_then(Overlay::poll_action) {
             match action {
                 Action::Send { to, id, request } => self.send_request(ix, &to, id, request),
-                Action::Reply { token, response } => match asker.filter(|asker| asker.token == token) {
-                    Some(Asker { from, incarnation, id, .. }) => {
-                        replies += 1;
-                        let node = &mut self.nodes[ix];
-                        let response = match &mut node.adversary {
-                            Some(adversary) => adversary.on_response(&self.colluders, response),
-                            None => response,
-                        };
-                        self.send_response(ix, from, incarnation, id, response);
+                Action::Reply { token, response } => {
+                    match asker.filter(|asker| asker.token == token) {
+                        Some(Asker { from, incarnation, id, .. }) => {
+                            replies += 1;
+                            let adversary = self.nodes[ix].adversary.as_mut();
+                            let altered = adversary.and_then(|adversary| {
+                                adversary.on_response(&self.colluders, &response)
+                            });
+                            self.counters.misbehaved += u64::from(altered.is_some());
+                            self.send_response(
+                                ix,
+                                from,
+                                incarnation,
+                                id,
+                                altered.unwrap_or(response),
+                            );
+                        }
+                        None => self.violations.add(
+                            self.now,
+                            Some(ix),
+                            Rule::ReplyToNobody,
+                            format!("{token:?}"),
+                        ),
                     }
-                    None => self.violations.add(self.now, Some(ix), Rule::ReplyToNobody, format!("{token:?}")),
-                },
+                }
                 Action::Done { command, outcome } => match self.nodes[ix].open.remove(&command) {
                     Some(op) => {
                         self.note(9, ix, outcome_tag(&outcome), op.0, 0);
                         self.completed.push_back(Completed { op, node: ix, outcome });
                     }
-                    None => self.violations.add(self.now, Some(ix), Rule::DoneTwice, format!("{command:?}: {outcome:?}")),
+                    None => self.violations.add(
+                        self.now,
+                        Some(ix),
+                        Rule::DoneTwice,
+                        format!("{command:?}: {outcome:?}"),
+                    ),
                 },
                 Action::Custody(change) if self.settings.shadow => match change {
-                    CustodyChange::Put { key, row } => drop(self.nodes[ix].shadow.custody.insert(key, row)),
-                    CustodyChange::Remove { key } => drop(self.nodes[ix].shadow.custody.remove(&key)),
+                    CustodyChange::Put { key, row } => {
+                        drop(self.nodes[ix].shadow.custody.insert(key, row))
+                    }
+                    CustodyChange::Remove { key } => {
+                        drop(self.nodes[ix].shadow.custody.remove(&key))
+                    }
                 },
                 Action::Peers(change) if self.settings.shadow => match change {
-                    PeerChange::Added(contact) => drop(self.nodes[ix].shadow.peers.insert(contact.agent, contact)),
+                    PeerChange::Added(contact) => {
+                        drop(self.nodes[ix].shadow.peers.insert(contact.agent, contact))
+                    }
                     PeerChange::Removed(agent) => drop(self.nodes[ix].shadow.peers.remove(&agent)),
                 },
                 Action::Custody(_) | Action::Peers(_) => {}
@@ -496,7 +554,12 @@ impl World {
             }
         }
         if asker.is_some() && replies != 1 {
-            self.violations.add(self.now, Some(ix), Rule::OneReply, format!("{replies} replies to one request"));
+            self.violations.add(
+                self.now,
+                Some(ix),
+                Rule::OneReply,
+                format!("{replies} replies to one request"),
+            );
         }
         self.schedule_wake(ix);
     }
@@ -520,7 +583,8 @@ impl World {
 
     fn send_request(&mut self, from: NodeIx, contact: &Contact, id: RequestId, request: Request) {
         let me = &self.nodes[from].contact;
-        let (incarnation, bytes) = (self.nodes[from].incarnation, encoded_request_len(&request, me.addrs.len()));
+        let (incarnation, bytes) =
+            (self.nodes[from].incarnation, encoded_request_len(&request, me.addrs.len()));
         let request = match self.settings.messages {
             Messages::Values => request,
             Messages::Encoded => {
@@ -529,16 +593,24 @@ impl World {
                 match decode_request(&encoded) {
                     Ok(decoded) if decoded == frame && encoded.len() == bytes => decoded.request,
                     result => {
-                        let detail = format!("{} bytes, {bytes} announced: {frame:?} became {result:?}", encoded.len());
+                        let detail = format!(
+                            "{} bytes, {bytes} announced: {frame:?} became {result:?}",
+                            encoded.len()
+                        );
                         return self.violations.add(self.now, Some(from), Rule::Codec, detail);
                     }
                 }
             }
         };
         self.account(from, bytes);
-        let Some(to) = self.listener(contact).filter(|to| self.nodes[*to].contact.agent == contact.agent) else {
+        let Some(to) =
+            self.listener(contact).filter(|to| self.nodes[*to].contact.agent == contact.agent)
+        else {
             let at = self.now + self.settings.link.access_median;
-            return self.push(at, Event::Failed { to: from, incarnation, id, failure: Failure::WrongIdentity });
+            return self.push(
+                at,
+                Event::Failed { to: from, incarnation, id, failure: Failure::WrongIdentity },
+            );
         };
         let make = |request| Event::Request { to, from, incarnation, id, request };
         match self.fly(from, to) {
@@ -551,7 +623,14 @@ impl World {
         }
     }
 
-    fn send_response(&mut self, from: NodeIx, to: NodeIx, incarnation: u32, id: RequestId, response: Response) {
+    fn send_response(
+        &mut self,
+        from: NodeIx,
+        to: NodeIx,
+        incarnation: u32,
+        id: RequestId,
+        response: Response,
+    ) {
         let bytes = encoded_response_len(&response);
         let response = match self.settings.messages {
             Messages::Values => response,
@@ -560,7 +639,10 @@ impl World {
                 match decode_response(&encoded, &mut self.services.places) {
                     Ok(decoded) if decoded == response && encoded.len() == bytes => decoded,
                     result => {
-                        let detail = format!("{} bytes, {bytes} announced: {response:?} became {result:?}", encoded.len());
+                        let detail = format!(
+                            "{} bytes, {bytes} announced: {response:?} became {result:?}",
+                            encoded.len()
+                        );
                         return self.violations.add(self.now, Some(from), Rule::Codec, detail);
                     }
                 }
@@ -594,7 +676,8 @@ impl World {
             self.counters.cut += 1;
             return None;
         }
-        match self.settings.link.fly(&mut self.random, &self.nodes[from].line, &self.nodes[to].line) {
+        match self.settings.link.fly(&mut self.random, &self.nodes[from].line, &self.nodes[to].line)
+        {
             Flight::Lost => {
                 self.counters.lost += 1;
                 None
@@ -621,7 +704,11 @@ impl World {
     /// Commands that have not ended, by node.
     #[must_use]
     pub fn open_ops(&self) -> BTreeMap<Op, NodeIx> {
-        self.nodes.iter().enumerate().flat_map(|(ix, node)| node.open.values().map(move |op| (*op, ix))).collect()
+        self.nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(ix, node)| node.open.values().map(move |op| (*op, ix)))
+            .collect()
     }
 
     /// Time all nodes together were up, in microseconds.

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use comity_core::{AgentId, OverlayId};
-use comity_overlay::{Command, FoundDigest, ItemKey, K, LookupReport, Outcome, PeerQuery, PeerReport, QueryReport, VerifiedItem};
+use comity_overlay::{
+    Command, FoundDigest, ItemKey, K, LookupReport, Outcome, PeerQuery, PeerReport, QueryReport,
+    VerifiedItem,
+};
 
 use super::{Runner, What};
 use crate::check::Rule;
@@ -77,7 +80,13 @@ impl Runner {
 
     /// A publisher whose items can be found by `asker`.
     fn draw_publisher(&mut self, asker: NodeIx) -> Option<NodeIx> {
-        let there: Vec<_> = self.register.publishers.keys().copied().filter(|ix| self.is_findable(*ix, asker)).collect();
+        let there: Vec<_> = self
+            .register
+            .publishers
+            .keys()
+            .copied()
+            .filter(|ix| self.is_findable(*ix, asker))
+            .collect();
         self.curiosity.pick(&there).copied()
     }
 
@@ -90,7 +99,8 @@ impl Runner {
 
     /// All right answers that are there now.
     fn gold(&self, question: &workload::Question, asker: NodeIx) -> BTreeSet<ItemKey> {
-        let findable = self.register.publishers.iter().filter(|(ix, _)| self.is_findable(**ix, asker));
+        let findable =
+            self.register.publishers.iter().filter(|(ix, _)| self.is_findable(**ix, asker));
         findable
             .flat_map(|(ix, publisher)| publisher.specs.iter().map(|spec| (*ix, spec)))
             .filter(|(_, spec)| spec.answers(question))
@@ -101,9 +111,15 @@ impl Runner {
     pub(super) fn judge(&mut self, phase: usize, node: NodeIx, asked: Asked, outcome: Outcome) {
         let now = self.world.now();
         match (asked, outcome) {
-            (Asked::Query { question, gold }, Outcome::Answers(report)) => self.judge_answers(phase, node, &question, gold, &report),
-            (Asked::Find { agent }, Outcome::Peers(report)) => self.judge_peers(phase, node, &agent, &report),
-            (Asked::Nearest { target }, Outcome::Closest(report)) => self.judge_nearest(phase, node, &target, &report),
+            (Asked::Query { question, gold }, Outcome::Answers(report)) => {
+                self.judge_answers(phase, node, &question, gold, &report)
+            }
+            (Asked::Find { agent }, Outcome::Peers(report)) => {
+                self.judge_peers(phase, node, &agent, &report)
+            }
+            (Asked::Nearest { target }, Outcome::Closest(report)) => {
+                self.judge_nearest(phase, node, &target, &report)
+            }
             (asked, outcome) => {
                 let detail = format!("{asked:?} ended as {outcome:?}");
                 self.world.violations.add(now, Some(node), Rule::Demand, detail);
@@ -142,28 +158,50 @@ impl Runner {
         report_phase.queries.add(report.cost, found == gold.len());
     }
 
-    fn check_match(&mut self, phase: usize, node: NodeIx, question: &workload::Question, item: &VerifiedItem) {
+    fn check_match(
+        &mut self,
+        phase: usize,
+        node: NodeIx,
+        question: &workload::Question,
+        item: &VerifiedItem,
+    ) {
         let now = self.world.now();
         let Some((publisher, spec)) = self.register.spec(&item.key()) else {
-            return self.world.violations.add(now, Some(node), Rule::Forged, format!("{:?} was never declared", item.key()));
+            return self.world.violations.add(
+                now,
+                Some(node),
+                Rule::Forged,
+                format!("{:?} was never declared", item.key()),
+            );
         };
         if !spec.answers(question) {
             let detail = format!("{spec:?} does not answer {question:?}");
             self.world.violations.add(now, Some(node), Rule::WrongMatch, detail);
         }
-        let leaving = self.register.publishers.get(publisher).is_some_and(|publisher| publisher.leaving);
+        let retired =
+            self.register.publishers.get(publisher).is_some_and(|publisher| publisher.retired);
         let gone = !self.world.nodes()[*publisher].is_up();
-        self.phases[phase].retired_shown += u64::from(leaving);
-        self.phases[phase].gone_shown += u64::from(gone && !leaving);
+        self.phases[phase].retired_shown += u64::from(retired);
+        self.phases[phase].gone_shown += u64::from(gone && !retired);
     }
 
     fn check_item(&mut self, node: NodeIx, item: &VerifiedItem) {
         let now = self.world.now();
         if !self.register.knows(&item.bytes) {
-            self.world.violations.add(now, Some(node), Rule::Forged, format!("{:?} was never sealed", item.key()));
+            self.world.violations.add(
+                now,
+                Some(node),
+                Rule::Forged,
+                format!("{:?} was never sealed", item.key()),
+            );
         }
         if item.expires <= now {
-            self.world.violations.add(now, Some(node), Rule::ExpiredShown, format!("{:?} expired at {}", item.key(), item.expires));
+            self.world.violations.add(
+                now,
+                Some(node),
+                Rule::ExpiredShown,
+                format!("{:?} expired at {}", item.key(), item.expires),
+            );
         }
     }
 
@@ -175,13 +213,25 @@ impl Runner {
         self.phases[phase].finds.add(report.cost, found);
     }
 
-    fn judge_nearest(&mut self, phase: usize, node: NodeIx, target: &OverlayId, report: &LookupReport) {
+    fn judge_nearest(
+        &mut self,
+        phase: usize,
+        node: NodeIx,
+        target: &OverlayId,
+        report: &LookupReport,
+    ) {
         let partitioned = self.world.is_partitioned();
         let side = self.world.nodes()[node].side;
-        let reachable = |ix: NodeIx| ix != node && (!partitioned || self.world.nodes()[ix].side == side);
-        let nearest = self.true_nearest(target, reachable);
+        let reachable =
+            |ix: NodeIx| ix != node && (!partitioned || self.world.nodes()[ix].side == side);
+        let mut nearest = self.true_nearest(target, reachable);
+        // Nobody is to blame for not finding who does not answer.
+        nearest.retain(|ix| self.world.nodes()[*ix].is_honest());
         let found: BTreeSet<_> = report.closest.iter().map(|contact| contact.agent).collect();
-        let hits = nearest.iter().filter(|ix| found.contains(&self.world.nodes()[**ix].contact.agent)).count();
+        let hits = nearest
+            .iter()
+            .filter(|ix| found.contains(&self.world.nodes()[**ix].contact.agent))
+            .count();
         let report_phase = &mut self.phases[phase];
         report_phase.nearest.0 += nearest.len() as u64;
         report_phase.nearest.1 += hits as u64;
@@ -189,13 +239,71 @@ impl Runner {
     }
 
     /// The [`K`] nearest running nodes to `target` of those that `which` accepts.
-    pub(super) fn true_nearest(&self, target: &OverlayId, which: impl Fn(NodeIx) -> bool) -> Vec<NodeIx> {
-        let up = self.world.nodes().iter().enumerate().filter(|(ix, node)| node.is_up() && which(*ix));
-        let mut all: Vec<_> = up.map(|(ix, node)| (node.contact.overlay_id.distance(target), ix)).collect();
+    pub(super) fn true_nearest(
+        &self,
+        target: &OverlayId,
+        which: impl Fn(NodeIx) -> bool,
+    ) -> Vec<NodeIx> {
+        let up =
+            self.world.nodes().iter().enumerate().filter(|(ix, node)| node.is_up() && which(*ix));
+        let mut all: Vec<_> =
+            up.map(|(ix, node)| (node.contact.overlay_id.distance(target), ix)).collect();
         if all.len() > K {
             all.select_nth_unstable(K);
             all.truncate(K);
         }
         all.into_iter().map(|(_, ix)| ix).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use comity_overlay::{Content, Verifier};
+
+    use super::*;
+    use crate::scenario::{EPOCH, Scenario};
+
+    /// A runner with publishers, and a genuine digest of the first.
+    fn runner_with_digest() -> (Runner, VerifiedItem) {
+        let mut runner = Runner::new(Scenario::healthy(10, 1));
+        runner.plan();
+        let ix = *runner.register.publishers.keys().next().unwrap();
+        let node = &runner.world.nodes()[ix];
+        let (life, beat) = (runner.scenario.digest_life, runner.scenario.beat_life);
+        let items = runner.register.seal(ix, node, EPOCH, life, beat);
+        let item = runner.world.services.verify(EPOCH, &items[0].item).unwrap();
+        assert!(matches!(item.content, Content::Digest(_)));
+        (runner, item)
+    }
+
+    fn rules(runner: &Runner) -> Vec<Rule> {
+        runner.world.violations.kept().iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn right_matches_pass_and_wrong_ones_are_seen() {
+        let (mut runner, item) = runner_with_digest();
+        let (_, spec) = runner.register.spec(&item.key()).unwrap().clone();
+        let right = workload::Question { class: Some(spec.class), ..workload::Question::default() };
+        runner.check_match(0, 0, &right, &item);
+        runner.check_item(0, &item);
+        assert_eq!(rules(&runner), []);
+        let wrong = workload::Question { class: Some(spec.class + 1), ..right };
+        runner.check_match(0, 0, &wrong, &item);
+        assert_eq!(rules(&runner), [Rule::WrongMatch]);
+    }
+
+    #[test]
+    fn forged_and_expired_items_are_seen() {
+        let (mut runner, item) = runner_with_digest();
+        let mut bytes = item.bytes.to_vec();
+        bytes[100] ^= 1;
+        let forged = VerifiedItem { bytes: Arc::from(bytes), ..item.clone() };
+        runner.check_item(0, &forged);
+        let expired = VerifiedItem { expires: EPOCH, ..item };
+        runner.check_item(0, &expired);
+        assert_eq!(rules(&runner), [Rule::Forged, Rule::ExpiredShown]);
     }
 }

@@ -5,7 +5,7 @@ use comity_sim::{Messages, Scenario};
 use crate::pass;
 
 fn small(seed: u64) -> Scenario {
-    let mut scenario = Scenario::loss(24, seed, 3);
+    let mut scenario = Scenario::loss(20, seed, 3);
     scenario.workload.publishers = 4;
     scenario.measure.queries = 12;
     scenario.measure.finds = 6;

@@ -6,10 +6,10 @@ use crate::pass;
 
 /// Fewer questions than the presets ask: debug builds are slow.
 fn brief(mut scenario: Scenario) -> Scenario {
-    scenario.workload.publishers = 20;
-    scenario.measure.queries = 60;
-    scenario.measure.finds = 30;
-    scenario.measure.lookups = 10;
+    scenario.workload.publishers = 10;
+    scenario.measure.queries = 40;
+    scenario.measure.finds = 20;
+    scenario.measure.lookups = 5;
     scenario
 }
 
@@ -29,7 +29,7 @@ fn a_third_of_three_hundred_dies() {
 
 #[test]
 fn two_halves_of_a_hundred_meet_again() {
-    let report = pass(&brief(Scenario::partition_heal(100, 5)));
+    let report = pass(&brief(Scenario::partition_heal(100, 5, 5)));
     assert!(report.counters.cut > 1_000, "{report}");
 }
 
@@ -47,17 +47,17 @@ fn lost_doubled_and_late_messages() {
 
 #[test]
 fn what_the_seed_draws() {
-    for seed in 1..=3 {
-        let mut scenario = brief(Scenario::swarm(40, seed));
-        scenario.workload.publishers = 8;
+    for seed in [3, 5] {
+        let mut scenario = brief(Scenario::swarm(24, seed));
+        scenario.workload.publishers = 4;
         pass(&scenario);
     }
 }
 
 #[test]
-fn a_tenth_drops_or_misroutes() {
-    for name in ["drop:10", "misroute:10"] {
-        let report = pass(&brief(Scenario::preset(name, 80, 8).unwrap()));
-        assert!(report.counters.misbehaved > 100, "{report}");
+fn some_drop_misroute_or_forge() {
+    for name in ["drop:10", "misroute:10", "forge:30"] {
+        let report = pass(&brief(Scenario::preset(name, 60, 8).unwrap()));
+        assert!(report.counters.misbehaved > 10, "{report}");
     }
 }

@@ -9,7 +9,7 @@ use crate::pass;
 #[test]
 fn three_hundred_nodes_that_joined_find_everything() {
     let mut scenario = Scenario::healthy(300, 1);
-    scenario.workload.publishers = 20;
+    scenario.workload.publishers = 10;
     let report = pass(&scenario);
     let before = report.phase("before").unwrap();
     assert!((before.recall() - 1.0).abs() < f64::EPSILON);

@@ -5,7 +5,7 @@ use comity_sim::{Fault, Scenario, ScenarioError, run};
 use std::time::Duration;
 
 fn tiny(name: &str) -> Scenario {
-    let mut scenario = Scenario::preset(name, 25, 21).unwrap();
+    let mut scenario = Scenario::preset(name, 25, 21).expect("a preset of this name");
     scenario.workload.publishers = 4;
     scenario.measure.queries = 8;
     scenario.measure.finds = 4;
@@ -19,7 +19,10 @@ fn a_fault_that_never_fired_fails_the_run() {
     // One percent of 25 nodes is nobody.
     scenario.faults = vec![Fault::Kill { percent: 1, at: Duration::ZERO }];
     let failure = run(&scenario).unwrap_err();
-    assert!(failure.report.violations.iter().any(|violation| violation.rule == Rule::FaultNeverFired), "{failure}");
+    assert!(
+        failure.report.violations.iter().any(|violation| violation.rule == Rule::FaultNeverFired),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -27,9 +30,16 @@ fn a_demand_that_is_not_met_fails_the_run_and_says_how_to_repeat_it() {
     let mut scenario = tiny("healthy");
     scenario.demands.find_hops_mean_max = Some(0.5);
     let failure = run(&scenario).unwrap_err();
-    assert!(failure.report.violations.iter().all(|violation| violation.rule == Rule::Demand), "{failure}");
+    assert!(
+        failure.report.violations.iter().all(|violation| violation.rule == Rule::Demand),
+        "{failure}"
+    );
     let text = failure.to_string();
-    assert!(text.contains("with seed 21") && text.contains("--example run -- healthy --nodes 25 --seed 21"), "{text}");
+    assert!(
+        text.contains("with seed 21")
+            && text.contains("--example run -- healthy --nodes 25 --seed 21"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -44,7 +54,7 @@ fn recall_falls_when_everybody_lies() {
 #[test]
 fn names_of_scenarios_are_checked() {
     assert!(matches!(Scenario::preset("helthy", 10, 1), Err(ScenarioError::Unknown { .. })));
-    assert!(matches!(Scenario::preset("kill:101", 10, 1), Err(ScenarioError::Percent { .. })));
+    assert!(matches!(Scenario::preset("kill:101", 10, 1), Err(ScenarioError::Number { .. })));
     for name in comity_sim::PRESETS {
         assert!(Scenario::preset(name, 10, 1).is_ok(), "{name}");
     }
