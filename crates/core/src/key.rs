@@ -68,6 +68,13 @@ pub enum AgentIdTextError {
     Key(#[source] KeyError),
 }
 
+/// Ordered and hashed as its bytes, so that collections can be searched by bytes that have not passed intake.
+impl std::borrow::Borrow<[u8; 32]> for AgentId {
+    fn borrow(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl AgentId {
     /// Accepts a public key after the intake rules; about 70 µs on a slow core, so do it once per new peer.
     ///

@@ -326,7 +326,7 @@ impl SignedReceipt {
     /// # Errors
     /// [`ReceiptError`] names what does not hold.
     pub fn verify(&self) -> Result<VerifiedReceipt, ReceiptError> {
-        let root = open_root(&self.root)?;
+        let root = open_root(&self.root, &self.receipt.callee)?;
         self.verify_against(&root)
     }
 
@@ -335,7 +335,7 @@ impl SignedReceipt {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub fn verify_with(&self, cache: &mut RootCache) -> Result<VerifiedReceipt, ReceiptError> {
-        let root = cache.open(&self.root)?;
+        let root = cache.open(&self.root, &self.receipt.callee)?;
         self.verify_against(&root)
     }
 
@@ -353,9 +353,10 @@ impl SignedReceipt {
     }
 }
 
-fn open_root(bytes: &[u8]) -> Result<Opened<ReceiptRoot>, ReceiptError> {
+fn open_root(bytes: &[u8], signer: &AgentId) -> Result<Opened<ReceiptRoot>, ReceiptError> {
     let root: Opened<ReceiptRoot> =
-        envelope::open(Kind::ReceiptRoot, bytes, MAX_ROOT_LEN).map_err(ReceiptError::Root)?;
+        envelope::open_expecting(Kind::ReceiptRoot, bytes, MAX_ROOT_LEN, signer)
+            .map_err(ReceiptError::Root)?;
     let size = root.payload.size;
     let in_range = usize::try_from(size).is_ok_and(|size| (1..=MAX_BATCH).contains(&size));
     if in_range { Ok(root) } else { Err(ReceiptError::Size { size }) }
@@ -387,13 +388,17 @@ impl RootCache {
         self.roots.is_empty()
     }
 
-    fn open(&mut self, bytes: &[u8]) -> Result<Opened<ReceiptRoot>, ReceiptError> {
+    fn open(
+        &mut self,
+        bytes: &[u8],
+        signer: &AgentId,
+    ) -> Result<Opened<ReceiptRoot>, ReceiptError> {
         // The hash covers the whole envelope, signature included: a hit is a root that verified, to the byte.
         let hash = Hash::of(bytes);
         if let Some(root) = self.roots.get(&hash) {
             return Ok(root.clone());
         }
-        let root = open_root(bytes)?;
+        let root = open_root(bytes, signer)?;
         if self.order.len() >= ROOT_CACHE_MAX
             && let Some(oldest) = self.order.pop_front()
         {

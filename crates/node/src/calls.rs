@@ -185,7 +185,8 @@ impl Node {
                 break;
             }
             let is_last = index + 1 == others;
-            let share = whole_millis(if is_last { left } else { (left / 2).max(ATTEMPT_MIN).min(left) });
+            let share =
+                whole_millis(if is_last { left } else { (left / 2).max(ATTEMPT_MIN).min(left) });
             let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
             let mut attempt = Running {
                 node: self,
@@ -361,7 +362,11 @@ impl Running<'_> {
         let result = self.watched(request).await;
         match &result {
             Ok(_) => node.signals.answered(&self.callee.agent, node.clock.now()),
-            Err(rpc::CallError::Connect(_) | rpc::CallError::TimedOut { .. } | rpc::CallError::Interrupted { .. }) => {
+            Err(
+                rpc::CallError::Connect(_)
+                | rpc::CallError::TimedOut { .. }
+                | rpc::CallError::Interrupted { .. },
+            ) => {
                 node.signals.silent(&self.callee.agent, node.clock.now());
             }
             Err(

@@ -42,6 +42,12 @@ impl Contact {
 pub trait Positions {
     /// The overlay id of `agent`, or `None` when the key does not meet the network's mint requirement.
     fn position(&mut self, agent: &AgentId) -> Option<OverlayId>;
+
+    /// The agent with this key, `None` when the key fails intake. Checking a key costs as much as a signature: who remembers
+    /// keys that passed answers from memory.
+    fn accept(&mut self, key: &[u8; 32]) -> Option<AgentId> {
+        AgentId::from_bytes(key).ok()
+    }
 }
 
 /// The group of addresses one operator is assumed to own: an IPv4 /24 or an IPv6 /48.

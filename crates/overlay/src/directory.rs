@@ -31,6 +31,16 @@ struct Recent<K, V> {
     max: usize,
 }
 
+impl<V> Recent<AgentId, V> {
+    /// The remembered key with these bytes.
+    fn key(&self, bytes: &[u8; 32]) -> Option<AgentId> {
+        [&self.young, &self.old]
+            .into_iter()
+            .find_map(|map| map.get_key_value(bytes))
+            .map(|(key, _)| *key)
+    }
+}
+
 impl<K: Ord + Copy, V: Clone> Recent<K, V> {
     const fn new(max: usize) -> Self {
         Self { young: BTreeMap::new(), old: BTreeMap::new(), max }
@@ -77,6 +87,10 @@ impl Positions for Places {
         let place = position.meets(self.mint_bits).then(|| position.overlay_id());
         self.known.insert(*agent, place);
         place
+    }
+
+    fn accept(&mut self, key: &[u8; 32]) -> Option<AgentId> {
+        self.known.key(key).or_else(|| AgentId::from_bytes(key).ok())
     }
 }
 
@@ -140,6 +154,10 @@ const fn kind_number(kind: ItemKind) -> u8 {
 impl Positions for Directory {
     fn position(&mut self, agent: &AgentId) -> Option<OverlayId> {
         self.places.position(agent)
+    }
+
+    fn accept(&mut self, key: &[u8; 32]) -> Option<AgentId> {
+        self.places.accept(key)
     }
 }
 

@@ -18,7 +18,7 @@ use super::verify::{Expected, Roots};
 use super::wire::{self, Method, RequestFrame};
 use super::{AnswerStream, CallAnswer, CallError, Distrust, RpcConfig};
 use crate::transport::{
-    BiStream, CallStreams, EarlyLink, Link, Protocol, Reach, Transport, peer_code,
+    BiStream, CallStreams, CloseCode, EarlyLink, Link, Protocol, Reach, Transport, peer_code,
 };
 
 /// How often a call is sent at most: again only if the callee never began it, or if it is idempotent and its link died.
@@ -28,6 +28,9 @@ const ATTEMPTS_MAX: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The deadline of a ping and of a record.
 const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A link on which nothing at all arrives for this long after a ping was sent is dead: the peer was killed, or has moved.
+const LINK_SILENCE_MAX: Duration = Duration::from_millis(900);
 
 /// A call to make.
 #[derive(Clone, Debug)]
@@ -385,7 +388,20 @@ impl Shared {
         if stream.send.write_chunk(wire::frame(&request)).await.is_err() {
             return Ok(Err(CallError::Interrupted { peer, code: None }));
         }
-        match super::answer::read_plain(peer, stream, limit).await {
+        let heard = link.received();
+        let read = {
+            let mut reading = std::pin::pin!(super::answer::read_plain(peer, stream, limit));
+            match tokio::time::timeout(LINK_SILENCE_MAX, reading.as_mut()).await {
+                Ok(read) => read,
+                // Not even an acknowledgement: what waits on this link waits for nobody. The next attempt dials.
+                Err(_) if link.received() == heard => {
+                    link.close(CloseCode::Silent);
+                    return Ok(Err(CallError::Interrupted { peer, code: None }));
+                }
+                Err(_) => reading.await,
+            }
+        };
+        match read {
             Ok(answer) => {
                 loan.give_back();
                 Ok(Ok(answer))

@@ -53,6 +53,8 @@ codes! {
         TooManyLinks = 0x14, "the node has no room for another link";
         /// The node is going away.
         Shutdown = 0x15, "the node is shutting down";
+        /// Nothing arrived in answer to a ping.
+        Silent = 0x16, "the peer fell silent";
     }
 }
 

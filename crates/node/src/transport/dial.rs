@@ -18,6 +18,9 @@ use super::{BiStream, ConnectError, Link, Protocol, Shared, accept};
 
 /// Addresses tried for one peer at once.
 const DIAL_ADDRS_MAX: usize = 8;
+/// A dial that is not through by then may be on a dead path. Below the first repetition of a handshake's packets (RFC 9002,
+/// section 6.2.2: 1 s), which then goes everywhere.
+const STUCK_AFTER: Duration = Duration::from_millis(700);
 /// TLS alert `unknown_ca`: the certificate is not of the key that was dialled.
 const ALERT_UNKNOWN_CA: u8 = 48;
 /// TLS alert `no_application_protocol`.
@@ -194,7 +197,7 @@ async fn run(
         Ok(_slot) => {
             let work = tokio::time::timeout(
                 shared.limits.dial_timeout,
-                connect(&shared, &dial, early, &progress),
+                unstuck(&shared, dial.peer, connect(&shared, &dial, early, &progress)),
             );
             match shared.closing.run_until_cancelled(work).await {
                 Some(Ok(result)) => result,
@@ -222,6 +225,19 @@ async fn run(
     shared.publish_counts();
     // Nobody may be waiting any more; the link is in the table all the same.
     progress.send_replace(DialState::Done(result));
+}
+
+/// Carries out a dial; when it does not get through at once, closes idle links to the peer, so that the packets it repeats
+/// go to all addresses instead of along the path of a link that may be dead.
+async fn unstuck<T>(shared: &Shared, peer: AgentId, dial: impl Future<Output = T>) -> T {
+    let mut dial = std::pin::pin!(dial);
+    match tokio::time::timeout(STUCK_AFTER, dial.as_mut()).await {
+        Ok(done) => done,
+        Err(_) => {
+            shared.table().close_idle(peer);
+            dial.await
+        }
+    }
 }
 
 /// From addresses to a connection that proved the key dialled.

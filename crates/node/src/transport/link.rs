@@ -185,6 +185,11 @@ impl Link {
         close(&self.conn, code);
     }
 
+    /// UDP datagrams received on it so far. When something was sent and the number stays, the peer is not there.
+    pub(crate) fn received(&self) -> u64 {
+        self.conn.stats().udp_rx.datagrams
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.conn.close_reason().is_none()
     }

@@ -123,6 +123,23 @@ impl Table {
         }
     }
 
+    /// Closes what is idle to `peer`. While any connection to a peer is open, iroh sends a new handshake along that
+    /// connection's path alone, and if the peer is not there any more, along no other.
+    pub(super) fn close_idle(&mut self, peer: AgentId) {
+        let both = [Protocol::Rpc, Protocol::Overlay];
+        let links: Vec<Arc<Link>> = both
+            .iter()
+            .filter_map(|protocol| self.links.get(&(peer, *protocol)))
+            .flatten()
+            .filter(|link| !link.is_busy())
+            .cloned()
+            .collect();
+        for link in links {
+            link.close(CloseCode::Replaced);
+            self.forget(&link);
+        }
+    }
+
     /// Removes a link that is closed.
     pub(super) fn forget(&mut self, link: &Arc<Link>) {
         let key = (link.peer, link.protocol);

@@ -54,6 +54,13 @@ pub(super) struct Publishing {
     wake: Option<Time>,
 }
 
+impl Publishing {
+    /// Custodians are looked up anew at the next store: the network is not the one they were looked up in.
+    pub(super) fn forget_custodians(&mut self) {
+        self.custodians.clear();
+    }
+}
+
 #[derive(Debug)]
 struct Published {
     item: VerifiedItem,

@@ -1,5 +1,7 @@
 //! Entering the network, keeping the table alive, leaving.
 
+use std::collections::VecDeque;
+
 use comity_core::Time;
 
 use super::traffic::{Goal, Purpose};
@@ -23,6 +25,16 @@ const DOUBT_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long neighbours have to hear of a departure.
 const LEAVE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Contacts that left the table in silence and are asked again now and then; the longest gone is forgotten first.
+const FORMER_MAX: usize = 64;
+/// One of them is asked this often, or as often as maintenance comes round if that is rarer.
+const FORMER_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+/// Once one came back, others probably can: so many are asked in a round, for so long.
+const FORMER_AFTER_RETURN: usize = 4;
+const RETURN_COUNTS_FOR: std::time::Duration = std::time::Duration::from_secs(1_800);
+/// Contacts that come back within this long are one return.
+const RETURN_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What the machine does of its own accord.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
@@ -30,6 +42,12 @@ pub(super) struct Upkeep {
     seeds: Vec<Contact>,
     /// Contacts of an earlier run, used by the next join.
     pub(super) imported: Vec<Contact>,
+    /// Contacts that fell silent and left the table, the longest gone first: the only way back after a partition, when
+    /// neither half has the other in its tables any more.
+    former: VecDeque<Contact>,
+    former_asked: Time,
+    /// When one of them last came back.
+    returned: Time,
     last_sample: Time,
     /// Table size at the last sample: a table that doubled makes old samples worthless.
     sampled_at: usize,
@@ -55,6 +73,7 @@ impl Overlay {
 
     /// `contact` has just answered: it may enter the table.
     pub(super) fn answered(&mut self, now: Time, contact: Contact) {
+        self.note_return(now, &contact);
         match self.table.insert(now, contact.clone()) {
             Inserted::Added | Inserted::Known { moved: true } => {
                 self.actions.push_back(Action::Peers(PeerChange::Added(contact)))
@@ -76,8 +95,45 @@ impl Overlay {
     pub(super) fn silent_peer(&mut self, now: Time, contact: &Contact) {
         if let Struck::Evicted { candidate } = self.table.strike(&contact.overlay_id) {
             self.actions.push_back(Action::Peers(PeerChange::Removed(contact.agent)));
+            if self.upkeep.former.len() >= FORMER_MAX {
+                self.upkeep.former.pop_front();
+            }
+            self.upkeep.former.push_back(contact.clone());
             if let Some(candidate) = candidate {
                 self.send(now, candidate, Request::Ping, Purpose::Ping);
+            }
+        }
+    }
+
+    /// A contact that had fallen silent answers again: perhaps it is the other half of a network that was cut. Whom it knows
+    /// is looked up, and custodians remembered from the time apart are looked up anew.
+    fn note_return(&mut self, now: Time, contact: &Contact) {
+        let before = self.upkeep.former.len();
+        self.upkeep.former.retain(|former| former.overlay_id != contact.overlay_id);
+        let came_back = self.upkeep.former.len() < before;
+        if came_back && now.saturating_since(self.upkeep.returned) >= RETURN_PAUSE {
+            self.upkeep.returned = now;
+            self.publishing.forget_custodians();
+            let breadth = self.find_breadth();
+            let seeds = vec![contact.clone()];
+            self.look_from(now, Goal::Fill(None), self.me.overlay_id, breadth, seeds);
+        }
+    }
+
+    /// Asks contacts that fell silent whether they are back.
+    fn ask_former(&mut self, now: Time) {
+        let returning = self.upkeep.returned != Time::ZERO
+            && now.saturating_since(self.upkeep.returned) < RETURN_COUNTS_FOR;
+        let due = now.saturating_since(self.upkeep.former_asked) >= FORMER_EVERY;
+        if !due && !returning {
+            return;
+        }
+        self.upkeep.former_asked = now;
+        let count = if returning { FORMER_AFTER_RETURN } else { 1 };
+        for _ in 0..count.min(self.upkeep.former.len()) {
+            if let Some(contact) = self.upkeep.former.pop_front() {
+                self.upkeep.former.push_back(contact.clone());
+                self.send(now, contact, Request::Ping, Purpose::Ping);
             }
         }
     }
@@ -268,6 +324,7 @@ impl Overlay {
         }
         self.maintain_samples(now);
         self.rejoin(now);
+        self.ask_former(now);
         self.ask_renewals(now);
         self.hasten_thin_items(now);
         self.schedule_maintenance(now);

@@ -436,7 +436,7 @@ fn read_contacts(
         head(d, 2, "contact")?;
         let key = read_array(d)?;
         let addrs = read_addrs(d)?;
-        let contact = AgentId::from_bytes(&key).ok().and_then(|agent| {
+        let contact = positions.accept(&key).and_then(|agent| {
             let overlay_id = positions.position(&agent)?;
             Some(Contact { agent, overlay_id, addrs, server: true })
         });
