@@ -46,7 +46,10 @@ fn dead_entries(net: &Net) -> (usize, usize) {
         .collect();
     let dead: BTreeSet<_> =
         (0..NODES).filter(|index| !net.nodes[*index].alive).map(|index| net.agent(index)).collect();
-    (entries.iter().filter(|agent| dead.contains::<comity_core::AgentId>(agent)).count(), entries.len())
+    (
+        entries.iter().filter(|agent| dead.contains::<comity_core::AgentId>(agent)).count(),
+        entries.len(),
+    )
 }
 
 #[test]

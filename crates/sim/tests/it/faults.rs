@@ -33,6 +33,13 @@ fn two_halves_of_a_hundred_meet_again() {
     assert!(report.counters.cut > 1_000, "{report}");
 }
 
+/// Long enough that each half has evicted the other: only remembered contacts lead back.
+#[test]
+fn a_partition_of_half_an_hour_heals() {
+    let report = pass(&brief(Scenario::partition_heal(40, 5, 30)));
+    assert!(report.counters.cut > 1_000, "{report}");
+}
+
 #[test]
 fn everybody_restarts() {
     let report = pass(&brief(Scenario::restart_all(100, 6)));
