@@ -110,8 +110,19 @@ async fn settle(node: Node, join: Vec<JoinAddress>) {
         return;
     }
     if join.is_empty() {
-        info!("no peers: this is the first node of a network, or give an address with --join");
-        return;
+        let remembered = node.remembered_peers().await;
+        if remembered.is_empty() {
+            info!("no peers: this is the first node of a network, or give an address with --join");
+            return;
+        }
+        loop {
+            warn!("no peer of earlier runs answers; trying again in {pause:?}");
+            tokio::time::sleep(pause).await;
+            if node.rejoin_through(remembered.clone()).await {
+                return;
+            }
+            pause = (pause * 2).min(REJOIN_PAUSE_MAX);
+        }
     }
     while let Err(error) = node.join(&join).await {
         warn!(%error, "trying again in {pause:?}");

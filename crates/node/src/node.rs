@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::builder::Builder;
 use crate::calls::LocalSigner;
 use crate::clock::Clock;
-use crate::directory::{Directory, PositionCache};
+use crate::directory::{self, Directory, PositionCache};
 use crate::error::{JoinError, describe};
 use crate::home::{Home, HomeLock};
 use crate::publisher::{PublishError, Published, Publisher};
@@ -185,11 +185,32 @@ impl Node {
 
     /// Enters the network through peers remembered from earlier runs. Returns whether any of them answered.
     pub async fn rejoin(&self) -> bool {
-        let joined =
-            self.inner.directory.join(Vec::new()).await.is_ok_and(|report| report.peers > 0);
-        self.set_joining(if joined { JoinProgress::Joined } else { JoinProgress::Alone });
-        self.publish_or_warn().await;
+        let joined = self.rejoin_through(Vec::new()).await;
+        if !joined {
+            // So that this node's own directory has it: whoever joins through this node finds it there.
+            self.publish_or_warn().await;
+        }
         joined
+    }
+
+    /// Enters the network through `remembered` and the peers known already.
+    pub(crate) async fn rejoin_through(&self, remembered: Vec<Contact>) -> bool {
+        let joined =
+            self.inner.directory.join(remembered).await.is_ok_and(|report| report.peers > 0);
+        self.set_joining(if joined { JoinProgress::Joined } else { JoinProgress::Alone });
+        if joined {
+            self.publish_or_warn().await;
+        }
+        joined
+    }
+
+    /// Peers of earlier runs.
+    pub(crate) async fn remembered_peers(&self) -> Vec<Contact> {
+        let loaded = directory::load_peers(&self.inner.storage, &self.inner.positions).await;
+        loaded.unwrap_or_else(|error| {
+            warn!(%error, "the peers of earlier runs cannot be read");
+            Vec::new()
+        })
     }
 
     /// Checks that the agent answers at the address, by name if it does not.
@@ -269,6 +290,13 @@ impl Node {
             warn!("peers did not take leave in time");
         }
         self.inner.transport.close().await;
+        // Programs do not outlive the node that runs them.
+        let served = self.inner.registry.all();
+        let specialists = served.iter().map(|served| served.specialist.close());
+        let ended = futures_util::future::join_all(specialists);
+        if tokio::time::timeout(FAREWELL_MAX, ended).await.is_err() {
+            warn!("not every program that was served has ended in time");
+        }
         self.inner.cancel.cancel();
     }
 
@@ -284,7 +312,11 @@ impl Node {
     }
 
     fn set_joining(&self, progress: JoinProgress) {
-        *self.inner.joining.write().unwrap_or_else(PoisonError::into_inner) = progress;
+        let mut current = self.inner.joining.write().unwrap_or_else(PoisonError::into_inner);
+        // One who is in stays in, also when a further address lets nobody in.
+        if !matches!(*current, JoinProgress::Joined) {
+            *current = progress;
+        }
     }
 
     pub(crate) fn join_state(&self) -> JoinState {

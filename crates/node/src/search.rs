@@ -32,6 +32,9 @@ const RECORDS_MAX: usize = 10;
 const FETCHES_AT_ONCE: usize = 8;
 /// How long one candidate may take to hand out its record.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much longer than the first to hand out its record the others may take.
+const GRACE_FACTOR: u32 = 4;
+const GRACE_MIN: Duration = Duration::from_millis(250);
 /// Near misses whose records are consulted so that an omitted attribute is not reported as undeclared.
 const NEAR_MISSES_MAX: usize = 5;
 
@@ -179,24 +182,50 @@ impl Node {
         let Ordered { passing, refused } = ranked;
         let mut near: Vec<Hit> = refused;
         near.truncate(NEAR_MISSES_MAX);
+        let now = self.inner.clock.now();
+        let silent = |hit: &Hit| self.inner.signals.of(&hit.agent).is_silent(now);
+        let all_silent = passing.iter().all(silent);
         let wanted = RECORDS_MAX.max(probe);
-        let (fetch, rest): (Vec<_>, Vec<_>) =
-            passing.into_iter().enumerate().partition(|(place, _)| *place < wanted);
-        let fetched = futures_util::stream::iter(fetch).map(|(place, hit)| async move {
-            (place, self.fetch(query, hit, place < probe).await)
-        });
-        let mut hits: Vec<(usize, Hit)> = fetched.buffer_unordered(FETCHES_AT_ONCE).collect().await;
-        hits.extend(rest);
-        hits.sort_by_key(|(place, _)| *place);
+        let mut hits: Vec<Hit> = passing;
+        let mut fetch = Vec::new();
+        for (place, hit) in hits.iter_mut().enumerate().take(wanted) {
+            // Whoever kept silent a moment ago is not waited for again while there are others.
+            if silent(hit) && !all_silent {
+                hit.probe = Some(Err("kept silent a moment ago".to_owned()));
+            } else {
+                fetch.push((place, hit.clone()));
+            }
+        }
+        let started = Instant::now();
+        let mut fetched = futures_util::stream::iter(fetch)
+            .map(|(place, hit)| async move { (place, self.fetch(query, hit, place < probe).await) })
+            .buffer_unordered(FETCHES_AT_ONCE);
+        let mut patience = FETCH_TIMEOUT;
+        // The slowest does not set the pace: once somebody answered, the others get a little longer than that took.
+        while let Ok(Some((place, hit))) =
+            tokio::time::timeout(patience.saturating_sub(started.elapsed()), fetched.next()).await
+        {
+            if hit.verified() {
+                patience = patience.min(started.elapsed() * GRACE_FACTOR + GRACE_MIN);
+            }
+            if let Some(slot) = hits.get_mut(place) {
+                *slot = hit;
+            }
+        }
+        drop(fetched);
         let near = futures_util::stream::iter(near)
             .map(|hit| async move {
                 // Only what the digest left out needs the record.
-                if hit.digest.truncated() { self.fetch(query, hit, false).await } else { hit }
+                if hit.digest.truncated() && !silent(&hit) {
+                    self.fetch(query, hit, false).await
+                } else {
+                    hit
+                }
             })
             .buffered(FETCHES_AT_ONCE)
             .collect()
             .await;
-        (hits.into_iter().map(|(_, hit)| hit).collect(), near)
+        (hits, near)
     }
 
     async fn fetch(&self, query: &Query, mut hit: Hit, probe: bool) -> Hit {

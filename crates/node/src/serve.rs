@@ -12,6 +12,7 @@ use comity_overlay::ItemKind;
 use comity_specialist::manifest::{
     self, Command, ExecSection, HttpSection, Level, Manifest, OpenError,
 };
+use comity_specialist::table::TableError;
 use tracing::{info, warn};
 
 use crate::calls::is_public;
@@ -344,6 +345,10 @@ fn open_error(error: &OpenError) -> ErrorInfo {
                 Err(_) => info,
             }
         }
+        // Nothing is wrong with the manifest, and to mend it would not help.
+        OpenError::Table(
+            TableError::DiskFull { .. } | TableError::Cache { .. } | TableError::Database { .. },
+        ) => ErrorInfo { code: ErrorCode::Storage, ..info },
         OpenError::Table(_) | OpenError::Exec(_) | OpenError::Http(_) | OpenError::Schema(_) => {
             info
         }

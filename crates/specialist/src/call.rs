@@ -22,6 +22,12 @@ pub trait Specialist: Send + Sync + 'static {
     /// # Errors
     /// Every failure is a named [`SpecialistError`]; a failed call leaves other calls untouched.
     fn call(&self, call: Invocation) -> BoxFuture<'_, Result<Answer, SpecialistError>>;
+
+    /// Ends what runs outside of calls, such as a program, and waits until it is gone; calls fail from then on.
+    /// Does nothing unless there is such a thing.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// One call as it reaches the specialist; its signature and permission are already checked.

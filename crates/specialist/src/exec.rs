@@ -26,6 +26,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::call::{Answer, Ends, Invocation, Specialist};
 use crate::error::SpecialistError;
@@ -156,7 +157,9 @@ pub struct Exec {
     health: Arc<Health>,
     timeout: Duration,
     max_waiting: usize,
-    _stop: DropGuard,
+    workers: TaskTracker,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
 }
 
 /// One call on its way to a worker.
@@ -188,16 +191,20 @@ impl Exec {
         for index in 0..config.workers {
             workers.push(worker::Worker::start(index, &config, &queue, &health, &stop)?);
         }
+        let tasks = TaskTracker::new();
         for worker in workers {
-            tokio::spawn(worker.run());
+            tasks.spawn(worker.run());
         }
+        tasks.close();
         Ok(Self {
             jobs,
             admitted: Arc::new(Semaphore::new(config.workers + config.max_waiting)),
             health,
             timeout: config.timeout,
             max_waiting: config.max_waiting,
-            _stop: stop.drop_guard(),
+            workers: tasks,
+            stop: stop.clone(),
+            _stop_when_dropped: stop.drop_guard(),
         })
     }
 
@@ -258,6 +265,11 @@ impl Specialist for Exec {
             }
         }
         .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.stop.cancel();
+        self.workers.wait().boxed()
     }
 }
 

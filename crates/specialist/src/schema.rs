@@ -208,6 +208,10 @@ impl<S: Specialist> Specialist for Checked<S> {
         }
         .boxed()
     }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
 }
 
 fn fits(output: &Validator, value: Value) -> Result<Value, SpecialistError> {
@@ -222,5 +226,9 @@ fn fits(output: &Validator, value: Value) -> Result<Value, SpecialistError> {
 impl Specialist for Arc<dyn Specialist> {
     fn call(&self, call: Invocation) -> BoxFuture<'_, Result<Answer, SpecialistError>> {
         self.as_ref().call(call)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.as_ref().close()
     }
 }

@@ -14,7 +14,7 @@ use comity::SpawnError;
 use comity::daemon::{self, DaemonConfig, DaemonError};
 use comity::home::{Home, HomeError};
 use comity::server::ApiSocketError;
-use comity_api::types::{Capabilities, ErrorBody, ErrorCode, ErrorInfo, Status};
+use comity_api::types::{Capabilities, ErrorBody, ErrorCode, ErrorInfo, Exit, Status};
 use comity_api::{Client, ClientError, JoinAddress};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use super::id::{PUBLIC_MINT_BITS, key_error};
 use crate::args::OutputArgs;
 use crate::context::Context;
+use crate::failure::info_of;
 use crate::{progress, render};
 
 /// Name of the network a node joins unless told otherwise.
@@ -148,7 +149,11 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
             return std::future::pending().await;
         }
         let client = answering(context, START_DEADLINE, || Ok(())).await?;
-        announce(&client, context).await?;
+        match announce(&client, context).await {
+            // It was stopped meanwhile; how that ends, the node itself tells.
+            Err(error) if info_of(&error).code.exit() == Exit::NotRunning => {}
+            announced => announced?,
+        }
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
@@ -199,13 +204,14 @@ async fn detach(args: &UpArgs, context: &Context) -> anyhow::Result<ExitCode> {
             )
         },
     )?;
+    let start = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
     let mut child = Command::new(std::env::current_exe()?)
         .args(background_arguments(args, context))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()?;
-    let started = answering(context, START_DEADLINE, || still_runs(&mut child, &log_path));
+    let started = answering(context, START_DEADLINE, || still_runs(&mut child, &log_path, start));
     let client = progress::during(&context.out, "starting the node", started).await?;
     announce(&client, context).await?;
     Ok(ExitCode::SUCCESS)
@@ -234,11 +240,14 @@ fn background_arguments(args: &UpArgs, context: &Context) -> Vec<OsString> {
     line
 }
 
-fn still_runs(child: &mut Child, log: &Path) -> anyhow::Result<()> {
+/// Fails when the process has ended, with the error it left in its part of the log, which begins at `start`.
+fn still_runs(child: &mut Child, log: &Path, start: u64) -> anyhow::Result<()> {
     let Some(status) = child.try_wait()? else { return Ok(()) };
-    let tail = tail(log).unwrap_or_default();
+    let tail = tail(log, start).unwrap_or_default();
     let lines: Vec<&str> = tail.lines().collect();
-    if let Some(body) = lines.last().and_then(|line| serde_json::from_str::<ErrorBody>(line).ok()) {
+    // Not always the last line: threads that end after it may have said something.
+    let error = lines.iter().rev().find_map(|line| serde_json::from_str::<ErrorBody>(line).ok());
+    if let Some(body) = error {
         return Err(body.error.into());
     }
     let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
@@ -247,10 +256,10 @@ fn still_runs(child: &mut Child, log: &Path) -> anyhow::Result<()> {
     Err(ErrorInfo::new(ErrorCode::Internal, message).details(serde_json::json!(last)).into())
 }
 
-fn tail(path: &Path) -> io::Result<String> {
+fn tail(path: &Path, start: u64) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES).max(start)))?;
     let mut bytes = Vec::new();
     file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

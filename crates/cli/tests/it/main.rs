@@ -1,8 +1,16 @@
-//! The binary as a shell sees it: options, exit codes, generated files. Networks are exercised elsewhere.
+//! The binary as a shell sees it: options, exit codes, generated files; and, in `e2e_…`, networks of real processes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world fails by panicking")]
 
 mod cli;
+mod e2e_api;
+mod e2e_crash;
+mod e2e_failover;
+mod e2e_faults;
+mod e2e_refusals;
+mod e2e_specialists;
+mod e2e_story;
+mod e2e_support;
 mod identity;
 mod node;
 mod support;

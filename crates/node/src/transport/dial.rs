@@ -14,13 +14,15 @@ use iroh::{EndpointAddr, EndpointId, TransportAddr};
 use tokio::sync::{oneshot, watch};
 
 use super::link::{self, Initiator};
-use super::{BiStream, ConnectError, Link, Protocol, Shared, accept};
+use super::{BiStream, CloseCode, ConnectError, Link, Protocol, Shared, accept};
 
 /// Addresses tried for one peer at once.
 const DIAL_ADDRS_MAX: usize = 8;
 /// A dial that is not through by then may be on a dead path. Below the first repetition of a handshake's packets (RFC 9002,
-/// section 6.2.2: 1 s), which then goes everywhere.
+/// section 6.2: 1 s, then twice that each time).
 const STUCK_AFTER: Duration = Duration::from_millis(700);
+/// From then until links with calls under way are given up if nothing arrives on them: below the second repetition.
+const STUCK_AGAIN_AFTER: Duration = Duration::from_millis(2000);
 /// TLS alert `unknown_ca`: the certificate is not of the key that was dialled.
 const ALERT_UNKNOWN_CA: u8 = 48;
 /// TLS alert `no_application_protocol`.
@@ -227,17 +229,34 @@ async fn run(
     progress.send_replace(DialState::Done(result));
 }
 
-/// Carries out a dial; when it does not get through at once, closes idle links to the peer, so that the packets it repeats
-/// go to all addresses instead of along the path of a link that may be dead.
+/// Carries out a dial; when it does not get through at once, makes way for it.
+///
+/// While any connection to a peer is open, iroh sends a new handshake along that connection's path alone, and if the peer is
+/// not there any more, nowhere else. Once the last one is closed, what the handshake repeats goes to all addresses.
 async fn unstuck<T>(shared: &Shared, peer: AgentId, dial: impl Future<Output = T>) -> T {
     let mut dial = std::pin::pin!(dial);
-    match tokio::time::timeout(STUCK_AFTER, dial.as_mut()).await {
-        Ok(done) => done,
-        Err(_) => {
-            shared.table().close_idle(peer);
-            dial.await
+    if let Ok(done) = tokio::time::timeout(STUCK_AFTER, dial.as_mut()).await {
+        return done;
+    }
+    // First what costs nothing: idle links, and directory messages, which are asked again elsewhere.
+    let (cheap, dear): (Vec<_>, Vec<_>) = shared
+        .table()
+        .links_to(peer)
+        .into_iter()
+        .partition(|link| link.protocol == Protocol::Overlay || !link.is_busy());
+    for link in cheap {
+        shared.table().replace(&link);
+    }
+    let heard: Vec<_> = dear.into_iter().map(|link| (link.received(), link)).collect();
+    if let Ok(done) = tokio::time::timeout(STUCK_AGAIN_AFTER, dial.as_mut()).await {
+        return done;
+    }
+    for (heard, link) in heard {
+        if link.received() == heard {
+            link.close(CloseCode::Silent);
         }
     }
+    dial.await
 }
 
 /// From addresses to a connection that proved the key dialled.

@@ -104,40 +104,34 @@ impl Table {
     /// A peer that dials although it has a link, or from another address, was most likely started anew: what it had before is dead,
     /// and packets would follow it to where nobody listens any more. Closing what is idle costs a handshake at most.
     fn close_outdated(&mut self, newcomer: &Link) {
-        let before: Vec<Arc<Link>> = [Protocol::Rpc, Protocol::Overlay]
-            .iter()
-            .filter_map(|protocol| self.links.get(&(newcomer.peer, *protocol)))
-            .flatten()
-            .filter(|link| link.protocol != newcomer.protocol || !is_simultaneous(link, newcomer))
-            .cloned()
-            .collect();
+        let mut before = self.links_to(newcomer.peer);
+        before
+            .retain(|link| link.protocol != newcomer.protocol || !is_simultaneous(link, newcomer));
         let dialled_again =
             before.iter().any(|link| link.protocol == newcomer.protocol && link.is_open());
         for link in before {
             let moved =
                 matches!((link.remote, newcomer.remote), (Some(then), Some(now)) if then != now);
             if (dialled_again || moved) && !link.is_busy() {
-                link.close(CloseCode::Replaced);
-                self.forget(&link);
+                self.replace(&link);
             }
         }
     }
 
-    /// Closes what is idle to `peer`. While any connection to a peer is open, iroh sends a new handshake along that
-    /// connection's path alone, and if the peer is not there any more, along no other.
-    pub(super) fn close_idle(&mut self, peer: AgentId) {
-        let both = [Protocol::Rpc, Protocol::Overlay];
-        let links: Vec<Arc<Link>> = both
+    /// All links to `peer`.
+    pub(super) fn links_to(&self, peer: AgentId) -> Vec<Arc<Link>> {
+        [Protocol::Rpc, Protocol::Overlay]
             .iter()
             .filter_map(|protocol| self.links.get(&(peer, *protocol)))
             .flatten()
-            .filter(|link| !link.is_busy())
             .cloned()
-            .collect();
-        for link in links {
-            link.close(CloseCode::Replaced);
-            self.forget(&link);
-        }
+            .collect()
+    }
+
+    /// Closes a link that is in the way of a better one.
+    pub(super) fn replace(&mut self, link: &Arc<Link>) {
+        link.close(CloseCode::Replaced);
+        self.forget(link);
     }
 
     /// Removes a link that is closed.
