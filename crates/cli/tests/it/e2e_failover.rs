@@ -92,7 +92,7 @@ fn a_node_that_stops_takes_its_programs_with_it() {
     let (command, noted) = moody_program(&world, "moody");
     server.ok(&["serve", "--exec", &command, "--name", "moody", "--yes"]);
     server.ok(&["call", "moody", "--json", "{}"]);
-    let mut call = server.background(&["call", "moody", "--json", r#"{"mode": "hang"}"#]);
+    let mut call = server.background(&["call", "moody", "--json", r#"{"mode": "cling"}"#]);
     wait("the program has the request", || (notes(&noted).len() == 2).then_some(()));
     server.down();
     assert!(!call.wait().unwrap().success());

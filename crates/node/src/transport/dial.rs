@@ -245,7 +245,12 @@ async fn unstuck<T>(shared: &Shared, peer: AgentId, dial: impl Future<Output = T
         .into_iter()
         .partition(|link| link.protocol == Protocol::Overlay || !link.is_busy());
     for link in cheap {
-        shared.table().replace(&link);
+        if link.is_busy() {
+            // Not a clean end: what the peer asked for on it may be under way.
+            link.close(CloseCode::Silent);
+        } else {
+            shared.table().replace(&link);
+        }
     }
     let heard: Vec<_> = dear.into_iter().map(|link| (link.received(), link)).collect();
     if let Ok(done) = tokio::time::timeout(STUCK_AGAIN_AFTER, dial.as_mut()).await {

@@ -23,6 +23,12 @@
 //! has the smaller [`AgentId`]; the other drains and is closed. A link that arrives later than that moment replaces the older one,
 //! because a peer that still had it would not have dialled.
 //!
+//! # Peers that were killed or moved
+//!
+//! QUIC notices a peer that vanished without a word only after [`Limits::silence_max`], and as long as one link to it is open, iroh
+//! sends new handshakes along that link's path alone. So a link ends early when a ping on it brings back nothing at all, when the
+//! peer itself dials from elsewhere or again while the old link is idle, and when a dial to the peer does not get through.
+//!
 //! # Early data
 //!
 //! A dial to a parked peer may carry a request in its first packet (TLS 1.3 0-RTT). Such a packet can be recorded and sent again by

@@ -13,15 +13,16 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 fn capability(name: &str) -> Capability {
-    let mut capability = Capability::new(name).unwrap();
+    let mut capability = Capability::new(name).expect("a valid name");
     capability.title = format!("{name} of a test");
     capability.visibility = Visibility::Public;
     capability
 }
 
 async fn pair() -> (Node, Node) {
-    let server = Node::builder().spawn().await.unwrap();
-    let caller = Node::builder().join(server.ticket()).spawn().await.unwrap();
+    let server = Node::builder().spawn().await.expect("a node starts");
+    let caller =
+        Node::builder().join(server.ticket()).spawn().await.expect("it joins the first one");
     (server, caller)
 }
 
