@@ -14,7 +14,7 @@ use comity::SpawnError;
 use comity::daemon::{self, DaemonConfig, DaemonError};
 use comity::home::{Home, HomeError};
 use comity::server::ApiSocketError;
-use comity_api::types::{Capabilities, ErrorBody, ErrorCode, ErrorInfo, Exit, Status};
+use comity_api::types::{Capabilities, ErrorBody, ErrorCode, ErrorInfo, Status};
 use comity_api::{Client, ClientError, JoinAddress};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -22,7 +22,6 @@ use tokio::time::{Instant, sleep};
 use super::id::{PUBLIC_MINT_BITS, key_error};
 use crate::args::OutputArgs;
 use crate::context::Context;
-use crate::failure::info_of;
 use crate::{progress, render};
 
 /// Name of the network a node joins unless told otherwise.
@@ -150,8 +149,9 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
         }
         let client = answering(context, START_DEADLINE, || Ok(())).await?;
         match announce(&client, context).await {
-            // It was stopped meanwhile; how that ends, the node itself tells.
-            Err(error) if info_of(&error).code.exit() == Exit::NotRunning => {}
+            // The node runs in this very process: when its API does not answer, it is being stopped, and how that ends it
+            // tells itself.
+            Err(error) if error.is::<ClientError>() => {}
             announced => announced?,
         }
         std::future::pending::<anyhow::Result<()>>().await
