@@ -54,7 +54,7 @@ pub const WORDS: [&str; 64] = [
     "CH",
     "uk",
     "cargo",
-    "crates.io",
+    "cargo",
     "pkg:cargo/serde",
     "serde_json",
     "homo sapiens",

@@ -27,7 +27,7 @@ pub enum Normaliser {
     Language,
     /// SPDX licence identifiers in their registered case, where known.
     Licence,
-    /// Package ecosystems by their OSV name in lower case: `cargo` is `crates.io`, `pip` is `pypi`.
+    /// Package ecosystems by their package URL type (purl-spec): `rust` is `cargo`, `pip` is `pypi`; dots as hyphens.
     Ecosystem,
     /// Package names: lower case, `_` as `-`; of a package URL only the name.
     Package,
@@ -190,17 +190,16 @@ fn licence(word: &str) -> String {
 
 fn ecosystem(word: &str) -> String {
     const NAMES: &[(&str, &str)] = &[
-        ("cargo", "crates.io"),
-        ("crates-io", "crates.io"),
-        ("golang", "go"),
+        ("crates-io", "cargo"),
+        ("go", "golang"),
         ("node", "npm"),
         ("pip", "pypi"),
         ("python", "pypi"),
-        ("rust", "crates.io"),
-        ("ruby", "rubygems"),
-        ("gem", "rubygems"),
+        ("rust", "cargo"),
+        ("ruby", "gem"),
+        ("rubygems", "gem"),
     ];
-    let name = word.to_lowercase();
+    let name = word.to_lowercase().replace('.', "-");
     mapped(NAMES, &name).unwrap_or(name)
 }
 
@@ -232,6 +231,6 @@ fn organism(word: &str) -> String {
         ("e. coli", "escherichia coli"),
         ("zebrafish", "danio rerio"),
     ];
-    let name = word.to_lowercase();
+    let name = word.to_lowercase().replace('.', "-");
     mapped(NAMES, &name).unwrap_or(name)
 }

@@ -81,7 +81,8 @@ fn pairs_have_one_spelling() {
 fn other_vocabularies_have_one_spelling() {
     for (key, raw, normal) in [
         ("country", json!("uk"), json!(["GB"])),
-        ("ecosystem", json!("cargo"), json!(["crates.io"])),
+        ("ecosystem", json!("Rust"), json!(["cargo"])),
+        ("ecosystem", json!(["crates-io", "Go"]), json!(["cargo", "golang"])),
         ("package", json!(["abi_stable", "pkg:cargo/serde@1.0.1"]), json!(["abi-stable", "serde"])),
         ("package", json!("@scope/Name"), json!(["@scope/name"])),
         ("package", json!("pkg:npm/@scope/name@2"), json!(["@scope/name"])),

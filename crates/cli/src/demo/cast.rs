@@ -148,7 +148,7 @@ pub(crate) fn advisories() -> Overrides {
         examples: vec!["Which advisories are there for the crate smallvec?".to_owned()],
         classes: vec!["comity1:domain/10004".to_owned()],
         tags: ["rust", "security", "advisories"].map(str::to_owned).to_vec(),
-        attributes: BTreeMap::from([("code:ecosystem".to_owned(), json!("crates.io"))]),
+        attributes: BTreeMap::from([("code:ecosystem".to_owned(), json!("cargo"))]),
         visibility: Some(Visibility::Public),
         ..Overrides::default()
     }
