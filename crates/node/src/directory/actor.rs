@@ -1,7 +1,7 @@
 //! The task that drives the overlay: events in, actions out, on a thread of its own so that deriving places and
 //! checking signatures never delays a call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -28,6 +28,10 @@ use crate::transport::ReplyHandle;
 pub(crate) const INBOX_LEN: usize = 256;
 /// Requests of other peers that wait for the actor; the transport refuses more.
 pub(crate) const INCOMING_LEN: usize = 256;
+/// Custody transactions under way; requests of peers wait, and then are refused, while the disk is behind.
+const COMMITS_MAX: usize = 256;
+/// Peers that left the table and are still remembered on disk; the longest gone is forgotten first.
+const DEPARTED_MAX: usize = 256;
 /// Answers handed to the actor before it looks at its other inputs again.
 const ANSWERS_PER_TURN_MAX: usize = 64;
 
@@ -109,6 +113,8 @@ pub(crate) struct Actor {
     next_token: u64,
     exchanges: JoinSet<Answered>,
     commits: JoinSet<()>,
+    /// Peers that left the table, the longest gone first.
+    departed: VecDeque<AgentId>,
 }
 
 impl Actor {
@@ -138,6 +144,7 @@ impl Actor {
             next_token: 0,
             exchanges: JoinSet::new(),
             commits: JoinSet::new(),
+            departed: VecDeque::new(),
         };
         actor.run_until_cancelled(inbox, incoming, cancel).await;
     }
@@ -155,7 +162,9 @@ impl Actor {
                 () = cancel.cancelled() => break,
                 Some(answered) = self.exchanges.join_next() => self.handle_answers(answered),
                 Some(ask) = inbox.recv() => self.handle_ask(ask),
-                Some(request) = incoming.recv() => self.handle_incoming(request),
+                Some(request) = incoming.recv(), if self.commits.len() < COMMITS_MAX => {
+                    self.handle_incoming(request);
+                }
                 Some(_) = self.commits.join_next() => {}
                 () = wake => {
                     let now = self.clock.now();
@@ -272,11 +281,19 @@ impl Actor {
                     changes.push(persist::remove_custody(&key));
                 }
                 Action::Peers(PeerChange::Added(contact)) => {
+                    self.departed.retain(|agent| *agent != contact.agent);
                     changes.push(persist::put_peer(&contact, self.clock.now()));
                 }
                 // A peer that left the table is remembered all the same: after a cold start of everybody it is
                 // where the network may come back.
-                Action::Peers(PeerChange::Removed(_)) => {}
+                Action::Peers(PeerChange::Removed(agent)) => {
+                    self.departed.push_back(agent);
+                    if self.departed.len() > DEPARTED_MAX
+                        && let Some(oldest) = self.departed.pop_front()
+                    {
+                        changes.push(persist::remove_peer(&oldest));
+                    }
+                }
                 Action::Renew(key) => {
                     // When the publisher is behind, the overlay asks again next round.
                     let _full = self.renew.try_send(key);

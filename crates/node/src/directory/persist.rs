@@ -32,6 +32,10 @@ pub(super) fn put_peer(contact: &Contact, now: Time) -> Change {
     }
 }
 
+pub(super) fn remove_peer(agent: &AgentId) -> Change {
+    Change::Delete { table: Table::Peers, key: agent.as_bytes().to_vec() }
+}
+
 /// The custody of an earlier run.
 pub(crate) fn load_custody(storage: &Storage) -> Result<Vec<(ItemKey, CustodyRow)>, StorageError> {
     let rows = storage.read_all(Table::Custody, ROWS_MAX)?;
@@ -47,11 +51,8 @@ pub(crate) async fn load_peers(
     let mut peers: Vec<(Time, AgentId, Vec<std::net::SocketAddr>)> =
         rows.iter().filter_map(|(key, value)| decode_peer(key, value)).collect();
     peers.sort_by_key(|(seen, _, _)| std::cmp::Reverse(*seen));
-    let forgotten: Vec<Change> = peers
-        .iter()
-        .skip(PEERS_MAX)
-        .map(|(_, agent, _)| Change::Delete { table: Table::Peers, key: agent.as_bytes().to_vec() })
-        .collect();
+    let forgotten: Vec<Change> =
+        peers.iter().skip(PEERS_MAX).map(|(_, agent, _)| remove_peer(agent)).collect();
     if let Err(error) = storage.commit(forgotten).await {
         warn!(%error, "old peers could not be forgotten");
     }
