@@ -4,6 +4,8 @@
 //! placements are searched; a custodian candidate near the placement is asked the query itself (its answer names closer
 //! nodes too), others are asked for the way. What a custodian returns is verified and evaluated again here: it can omit, not invent.
 
+mod enough;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use comity_capability::keys::GroupKey;
@@ -11,7 +13,7 @@ use comity_core::{AgentId, OverlayId, Time};
 
 use super::traffic::Goal;
 use super::{Overlay, Task};
-use crate::config::{K, QUERY_KEYS_MAX, REGION_SLACK};
+use crate::config::{QUERY_KEYS_MAX, REGION_SLACK};
 use crate::contact::Contact;
 use crate::drive::{
     CommandError, CommandId, CustodianReport, CustodianSaid, Failure, FoundDigest, KeyReport,
@@ -26,8 +28,6 @@ use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
 use crate::wire::{Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, QueryOutcome, QueryRequest, Request};
 
-/// Custodians of one placement that say they hold nothing before it is believed.
-const EMPTY_CUSTODIANS_ENOUGH: usize = 8;
 /// Distinct digests one query collects, and near misses.
 const FOUND_MAX: usize = 1_024;
 /// Condition evaluations an asker allows a custodian.
@@ -340,15 +340,6 @@ impl QueryJob {
         for digest in checked.near {
             merge(&mut self.near, digest, None, agent, group);
         }
-    }
-}
-
-impl KeyState {
-    fn is_placement_done(&self, placement: u8, enough: usize) -> bool {
-        let at = usize::from(placement.min(PLACEMENTS - 1));
-        self.holding[at] >= enough
-            || (self.holding == [0; PLACEMENTS as usize]
-                && self.empty[at] >= EMPTY_CUSTODIANS_ENOUGH.min(K))
     }
 }
 
