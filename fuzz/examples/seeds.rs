@@ -37,6 +37,7 @@ fn main() -> Outcome {
         ("core_envelope", 96, 6),
         ("core_receipt", 96, 6),
         ("cap_matching", 900, 10),
+        ("cap_zone", 900, 6),
         ("overlay_machine", 2400, 12),
         ("api_proof", 200, 4),
     ] {

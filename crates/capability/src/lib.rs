@@ -41,6 +41,7 @@
 //! | [`query`] | the query language: text form, JSON form, wire form |
 //! | [`matching`] | three-valued evaluation of a query on a digest or capability |
 //! | [`rank`] | local ranking of candidates |
+//! | [`zone`] | what the members of a shard have in common, to leave out shards that cannot match |
 
 pub mod attribute;
 pub mod keys;
@@ -52,3 +53,4 @@ pub mod record;
 pub mod taxonomy;
 mod text;
 mod wire;
+pub mod zone;

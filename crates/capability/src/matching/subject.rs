@@ -2,8 +2,9 @@
 
 use super::test::{Judgement, Shown, on_members, said};
 use crate::attribute::Value;
+use crate::keys;
 use crate::query::Test;
-use crate::record::{Capability, Declared, Digest};
+use crate::record::{Bloom, Capability, Declared, Digest};
 use crate::taxonomy::ClassId;
 
 /// A declaration to evaluate.
@@ -46,12 +47,10 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether there may be more classes than [`Subject::classes`] has. A digest gives up classes last, when nothing else is left.
+    /// Whether there may be more classes than [`Subject::classes`] has.
     pub(super) fn may_have_more_classes(self) -> bool {
         match self {
-            Self::Digest(digest) => {
-                digest.truncated() && digest.title.is_empty() && digest.attributes.is_empty()
-            }
+            Self::Digest(digest) => digest.may_have_more_classes(),
             Self::Capability(_) => false,
         }
     }
@@ -81,17 +80,23 @@ impl<'a> Subject<'a> {
 }
 
 fn tags_of_digest(test: &Test, digest: &Digest) -> Judgement<'static> {
-    let possible = |value: &Value| {
-        value.elements().iter().all(|tag| spellings(tag).iter().any(|tag| digest.may_have_tag(tag)))
-    };
-    // The filter proves absence only.
-    if matches!(test, Test::Eq(_) | Test::Any(_) | Test::All(_))
-        && on_members(test, possible) == Some(false)
-    {
+    if lacks_tags(test, &digest.terms) {
         Judgement::Unmet(Shown::OtherTags)
     } else {
         Judgement::Unknown
     }
+}
+
+/// Whether a filter proves that no tags are as asked. It proves absence only.
+pub(crate) fn lacks_tags(test: &Test, terms: &Bloom) -> bool {
+    let possible = |value: &Value| {
+        value
+            .elements()
+            .iter()
+            .all(|tag| spellings(tag).iter().any(|tag| terms.may_contain(&keys::tag_word(tag))))
+    };
+    matches!(test, Test::Eq(_) | Test::Any(_) | Test::All(_))
+        && on_members(test, possible) == Some(false)
 }
 
 /// The spellings under which a tag that queries write in lower case may have been put into a filter, which cannot be searched

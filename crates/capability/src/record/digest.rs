@@ -48,6 +48,13 @@ impl Bloom {
         Self::bits(word).into_iter().all(|bit| self.0[usize::from(bit / 8)] & (1 << (bit % 8)) != 0)
     }
 
+    /// Puts in every word that is in `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine |= theirs;
+        }
+    }
+
     /// The 32 bytes; bit `i` is bit `i % 8` of byte `i / 8`.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -237,6 +244,21 @@ impl Digest {
     /// Whether something was given up to fit.
     pub fn truncated(&self) -> bool {
         self.flags & TRUNCATED != 0
+    }
+
+    /// Whether there may be more classes than [`Digest::classes`] has: classes are given up last, when nothing else is left.
+    pub(crate) fn may_have_more_classes(&self) -> bool {
+        self.truncated() && self.title.is_empty() && self.attributes.is_empty()
+    }
+
+    /// Whether attributes are left out that [`Digest::omitted`] does not name.
+    pub(crate) fn has_unlisted_keys(&self) -> bool {
+        self.flags & UNLISTED != 0
+    }
+
+    /// Whether [`Digest::omitted`] is full.
+    pub(crate) fn omits_as_many_as_it_can(&self) -> bool {
+        self.omitted.len() >= MAX_ATTRIBUTES
     }
 
     /// Whether the capability may carry this tag (see [`Bloom`] for how sure a yes is).
