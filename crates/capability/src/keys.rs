@@ -114,9 +114,9 @@ pub fn entity(key: &str, word: &str) -> Labelled {
     Labelled::new(KeyFamily::Entity, &format!("{key}={word}"))
 }
 
-/// The spelling of a tag in a digest's Bloom filter: in lower case, and apart from terms, which are stems.
+/// The spelling of a tag in a digest's Bloom filter: folded, and apart from terms, which are stems.
 pub(crate) fn tag_word(tag: &str) -> String {
-    format!("#{}", tag.to_lowercase())
+    format!("#{}", crate::text::fold_tag(tag))
 }
 
 /// Entities, then terms. Entity attributes take turns, most selective key first, so that one long list does not push

@@ -77,6 +77,14 @@ pub fn clean(text: &str, limit: usize) -> String {
     out
 }
 
+/// The spelling that tags are compared in: the same for every mix of capitals (each character to its capital and back, so that
+/// `ς` meets `σ`), single spaces, form C.
+pub(crate) fn fold_tag(tag: &str) -> String {
+    let folded: String =
+        tag.nfc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect();
+    folded.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Cuts to at most `limit` bytes at a character boundary, without trailing space.
 pub(crate) fn cut(text: &mut String, limit: usize) {
     if text.len() > limit {

@@ -58,7 +58,7 @@ pub fn admits(digest: &Digest, label: &str) -> bool {
                 taxonomy::skill_category(id).is_some_and(|found| found.to_string() == category)
             };
             admits_class(digest, domain)
-                && (digest.truncated() || digest.classes.iter().any(in_category))
+                && (digest.may_have_more_classes() || digest.classes.iter().any(in_category))
         }),
         Some(KeyFamily::ClassLeaf) => admits_class(digest, body),
         Some(KeyFamily::Term) => digest.terms.may_contain(body),
@@ -67,7 +67,5 @@ pub fn admits(digest: &Digest, label: &str) -> bool {
 }
 
 fn admits_class(digest: &Digest, class: &str) -> bool {
-    // Classes after the first may have been given up; only a truncated digest can have lost one.
-    digest.classes.iter().any(|id| id.to_string() == class)
-        || (digest.truncated() && digest.classes.len() == 1)
+    digest.classes.iter().any(|id| id.to_string() == class) || digest.may_have_more_classes()
 }

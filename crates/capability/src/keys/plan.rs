@@ -44,7 +44,8 @@ impl Plan {
 /// Plans the keys for what a query asks ([`crate::query::Query::plan_inputs`]).
 ///
 /// Order: interface, name, entities (by the selectivity of their keys), cells or classes, tags and terms, classes
-/// that the text names. A class subtree becomes its classes; with a domain and a skill, the cells of both.
+/// that the text names. A class subtree becomes its classes; with a domain and a skill, the cells of both. A subtree of more
+/// classes than [`MAX_PLAN_KEYS`] promises nothing and costs most: it goes behind tags and terms.
 pub fn plan(inputs: &PlanInputs) -> Plan {
     let mut steps = Vec::new();
     // Nobody publishes under an interface that accepts anything: its group is empty although the interface matches.
@@ -67,7 +68,11 @@ pub fn plan(inputs: &PlanInputs) -> Plan {
         let keys = choice.any.iter().map(|word| entity(&choice.key, word)).collect();
         steps.push(step(KeyFamily::Entity, keys, false));
     }
-    steps.extend(class_step(&inputs.classes));
+    let (classes, too_many) = match class_step(&inputs.classes) {
+        Some(step) if step.complete => (Some(step), None),
+        incomplete => (None, incomplete),
+    };
+    steps.extend(classes);
     for tags in &inputs.tags {
         let words: Option<Vec<String>> =
             tags.iter().map(|tag| terms::words(tag).into_iter().next()).collect();
@@ -86,6 +91,7 @@ pub fn plan(inputs: &PlanInputs) -> Plan {
         }
         steps.extend(named_classes(text));
     }
+    steps.extend(too_many);
     Plan { steps }
 }
 

@@ -1,11 +1,14 @@
 //! What evaluation can ask of a digest or a capability, so that both are judged by one set of rules.
 
+use std::collections::BTreeSet;
+
 use super::test::{Judgement, Shown, on_members, said};
 use crate::attribute::Value;
 use crate::keys;
 use crate::query::Test;
 use crate::record::{Bloom, Capability, Declared, Digest};
 use crate::taxonomy::ClassId;
+use crate::text::fold_tag;
 
 /// A declaration to evaluate.
 #[derive(Clone, Copy)]
@@ -89,36 +92,19 @@ fn tags_of_digest(test: &Test, digest: &Digest) -> Judgement<'static> {
 
 /// Whether a filter proves that no tags are as asked. It proves absence only.
 pub(crate) fn lacks_tags(test: &Test, terms: &Bloom) -> bool {
-    let possible = |value: &Value| {
-        value
-            .elements()
-            .iter()
-            .all(|tag| spellings(tag).iter().any(|tag| terms.may_contain(&keys::tag_word(tag))))
-    };
+    let possible =
+        |value: &Value| value.elements().iter().all(|tag| terms.may_contain(&keys::tag_word(tag)));
     matches!(test, Test::Eq(_) | Test::Any(_) | Test::All(_))
         && on_members(test, possible) == Some(false)
-}
-
-/// The spellings under which a tag that queries write in lower case may have been put into a filter, which cannot be searched
-/// regardless of case.
-fn spellings(tag: &str) -> [String; 3] {
-    let mut chars = tag.chars();
-    let capitalised =
-        chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect());
-    [tag.to_owned(), tag.to_uppercase(), capitalised]
 }
 
 fn tags_of_capability<'a>(test: &Test, capability: &'a Capability) -> Judgement<'a> {
     if capability.tags.is_empty() {
         return Judgement::Undeclared;
     }
-    // Spelled as queries spell tags.
-    let has = |value: &Value| {
-        value
-            .elements()
-            .iter()
-            .all(|wanted| capability.tags.iter().any(|tag| tag.to_lowercase() == *wanted))
-    };
+    let declared: BTreeSet<String> = capability.tags.iter().map(|tag| fold_tag(tag)).collect();
+    let has =
+        |value: &Value| value.elements().iter().all(|wanted| declared.contains(&fold_tag(wanted)));
     let met = on_members(test, has).unwrap_or(false);
     said(met, Shown::Tags(&capability.tags))
 }

@@ -138,7 +138,7 @@ pub struct Digest {
     /// Keys of attributes that the capability declares and this digest leaves out: up to sixteen that have a number.
     #[cbor(n(10), with = "wire::key_set")]
     pub omitted: BTreeSet<String>,
-    /// The capability's tags (as `#tag`, lower case) and terms ([`keys::terms`]).
+    /// The capability's tags (as `#tag`, folded) and terms ([`keys::terms`]).
     #[n(11)]
     pub terms: Bloom,
     /// The digest of the capability's interface.
@@ -246,9 +246,14 @@ impl Digest {
         self.flags & TRUNCATED != 0
     }
 
-    /// Whether there may be more classes than [`Digest::classes`] has: classes are given up last, when nothing else is left.
+    /// Whether there may be more classes than [`Digest::classes`] has: classes are given up last, one by one from the end, when
+    /// nothing else is left.
     pub(crate) fn may_have_more_classes(&self) -> bool {
-        self.truncated() && self.title.is_empty() && self.attributes.is_empty()
+        self.truncated()
+            && self.title.is_empty()
+            && self.attributes.is_empty()
+            && self.endpoints.len() <= 1
+            && (1..MAX_CLASSES).contains(&self.classes.len())
     }
 
     /// Whether attributes are left out that [`Digest::omitted`] does not name.

@@ -192,8 +192,21 @@ fn subtrees_are_bounded_and_say_so() {
         any: (1..=24).map(|n| format!("oasf1.1:domain/{n}").parse().unwrap()).collect(),
         subtree: true,
     };
-    let plan = keys::plan(&PlanInputs { classes: vec![everything], ..PlanInputs::default() });
+    let wide = PlanInputs { classes: vec![everything], ..PlanInputs::default() };
+    let plan = keys::plan(&wide);
     assert!(!plan.steps[0].complete && plan.steps[0].keys.len() == MAX_PLAN_KEYS);
+    let plan = keys::plan(&PlanInputs {
+        tags: vec![vec!["fx".into()]],
+        text: Some("ohlc candles".into()),
+        ..wide.clone()
+    });
+    assert_eq!(families(&plan), [KeyFamily::Term, KeyFamily::Term, KeyFamily::ClassLeaf]);
+    assert!(plan.steps.iter().all(|step| !step.complete));
+    // A narrower condition beside it decides.
+    let mut narrowed = wide;
+    narrowed.classes.push(under("comity1:domain/10002"));
+    let plan = keys::plan(&narrowed);
+    assert!(plan.steps[0].complete && plan.steps[0].keys.len() == 1);
     assert_eq!(keys::plan(&PlanInputs::default()), Plan::default());
 }
 
@@ -212,6 +225,29 @@ fn digests_are_admitted_to_their_groups_only() {
         assert!(!keys::admits(&digest, label), "{label}");
     }
     for label in ["", "entity", "entity/", "class/", "cell/x", "unknown/airports", "term/zzz"] {
+        assert!(!keys::admits(&digest, label), "{label}");
+    }
+}
+
+#[test]
+fn a_digest_that_lost_classes_is_admitted_under_them_and_a_cut_title_admits_nobody_elsewhere() {
+    let label = |n: usize| format!("{n}{}", "x".repeat(63)).parse().unwrap();
+    let mut wide = Capability::new(&"n".repeat(64)).unwrap();
+    wide.visibility = comity_capability::record::Visibility::Public;
+    wide.classes = (0..4).map(label).collect();
+    wide.classes[3] = "oasf1.1:skill/80502".parse().unwrap();
+    let digest = Digest::summarise(&record(vec![wide.clone()]), 0, Hash::of(b"x")).unwrap();
+    assert!((1..4).contains(&digest.classes.len()), "{:?}", digest.classes);
+    for label in labels(&wide) {
+        assert!(keys::admits(&digest, &label), "{label}");
+    }
+    // A digest that only gave up the end of its title has all its classes.
+    let mut wordy = ecb();
+    wordy.classes.truncate(1);
+    wordy.title = "Euro foreign exchange reference rates ".repeat(2).trim_end().into();
+    let digest = Digest::summarise(&record(vec![wordy]), 0, Hash::of(b"x")).unwrap();
+    assert!(digest.truncated() && !digest.classes.is_empty());
+    for label in ["class/oasf1.1:domain/2", "cell/comity1:domain/10002+oasf1.1:skill/1"] {
         assert!(!keys::admits(&digest, label), "{label}");
     }
 }

@@ -293,3 +293,27 @@ fn a_shard_stops_when_its_cost_is_spent() {
     let nothing = evaluate_shard(&query, shard(&digests), ShardLimits { cost: 0, ..limits });
     assert!(nothing.exhausted && nothing.found.is_empty());
 }
+
+#[test]
+fn tags_are_found_in_any_mix_of_capitals_and_spaces() {
+    for (published, asked) in [
+        ("iPhone", "IPHONE"),
+        ("GraphQL", "graphql"),
+        ("eurUsd", "EURusd"),
+        ("open  data", "Open Data"),
+        ("\u{39f}\u{394}\u{39f}\u{3a3}", "\u{3bf}\u{3b4}\u{3bf}\u{3c3}"),
+        ("Stra\u{df}e", "STRASSE"),
+        ("\u{130}stanbul", "\u{130}STANBUL"),
+    ] {
+        let mut candidate = capability("tagged", "x", &["finance"], &[]);
+        candidate.tags = [published.to_owned()].into();
+        let query = comity_capability::query::Query::from_json(
+            &json!({"query": {"filter": {"tags": [asked]}}}),
+        )
+        .unwrap();
+        let whole = evaluate_capability(&query, &candidate);
+        assert!(whole.passes(), "{published} asked as {asked}: {:?}", whole.evidence());
+        let short = evaluate(&query, &digest(&candidate));
+        assert!(short.is_open(), "{published} asked as {asked}: {:?}", short.evidence());
+    }
+}

@@ -78,7 +78,7 @@ fn prices_places_and_numbers_have_bounds() {
         assert_eq!(shard.may_match(&parse(question)), may, "{question}");
     }
     // Another currency joins: nothing is said of prices any more.
-    let mut mixed = shard.clone();
+    let mut mixed = shard;
     mixed.merge(&of(&[priced("dollars", "3 USD", [0.0, 0.0, 1.0, 1.0], 5)]));
     assert!(mixed.may_match(&parse("find where price < 0.0005 EUR")));
 }
@@ -136,7 +136,7 @@ fn altered_maps_are_refused() {
     assert!(ZoneMap::decode(&longer).is_err());
     assert!(ZoneMap::decode(&vec![0xa0; ZONE_BYTES_MAX + 1]).is_err());
     // The flags are the second member; no program of ours sets the highest bits.
-    let mut flagged = bytes.clone();
+    let mut flagged = bytes;
     assert_eq!(flagged[3..5], [1, 0], "map head, key 0, version, key 1, flags");
     flagged[4] = 0x17;
     assert!(ZoneMap::decode(&flagged).is_err());
