@@ -63,7 +63,7 @@ pub const ITEM_LIFETIME_MAX: Duration = Duration::from_secs(26 * 3_600);
 pub const BEAT_LIFETIME_MAX: Duration = Duration::from_secs(9_000);
 
 /// Parameters an operator or a simulation may change. The defaults are those of the public network (OVERLAY section 1.1).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Requests a lookup keeps in flight while peers answer.
     pub alpha: usize,

@@ -3,12 +3,14 @@
 use std::fmt;
 
 use comity_core::Time;
+use serde::{Deserialize, Serialize};
 
 /// Violations described in full; more are only counted.
 pub const VIOLATIONS_KEPT_MAX: usize = 20;
 
 /// A rule of the machine or of the network as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Every request gets exactly one reply in the same drain.
     OneReply,
@@ -57,9 +59,9 @@ pub enum Rule {
 }
 
 /// One violation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// When.
+    /// When, in microseconds since the UNIX epoch.
     pub at: Time,
     /// At which node.
     pub node: Option<usize>,

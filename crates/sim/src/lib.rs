@@ -40,9 +40,10 @@ pub mod workload;
 pub mod world;
 
 pub use report::{PhaseReport, Report, Sample};
-pub use run::{RunFailure, run};
+pub use run::{Progress, RunFailure, run, run_with};
 pub use scenario::{
-    Demands, Fault, Measure, Misbehaviour, PRESETS, Scenario, ScenarioError, Start,
+    Adversaries, Demands, Fault, Measure, Misbehaviour, PRESETS, Protocol, Scenario, ScenarioError,
+    Sessions, Start,
 };
-pub use workload::Workload;
+pub use workload::{Skew, Workload};
 pub use world::Messages;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::random::{Ppm, Random};
+use crate::scenario::units::{duration, percent};
 
 /// Regions nodes live in.
 pub const REGIONS: usize = 10;
@@ -44,19 +47,26 @@ const LOG_NORMAL_PERMILLE: [u64; 32] = [
 ];
 
 /// What the network does to messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LinkModel {
     /// Median of the one-way delay between a node and its region's backbone; log-normal, sigma 0.6, drawn once per node.
+    #[serde(with = "duration")]
     pub access_median: Duration,
     /// Each message is late by a uniform time below this.
+    #[serde(with = "duration")]
     pub jitter_max: Duration,
     /// Messages that never arrive.
+    #[serde(with = "percent")]
     pub loss: Ppm,
     /// Messages that arrive twice, the second time up to a second later.
+    #[serde(with = "percent")]
     pub duplicate: Ppm,
     /// Messages that are held back long enough for later ones to overtake them, up to [`LinkModel::reorder_max`].
+    #[serde(with = "percent")]
     pub reorder: Ppm,
     /// Longest time a reordered message is held back.
+    #[serde(with = "duration")]
     pub reorder_max: Duration,
 }
 

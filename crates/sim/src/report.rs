@@ -1,183 +1,388 @@
-//! What a run measured.
+//! What a run measured: everything that figures and tables are made of, and nothing that depends on the machine it ran on.
+//!
+//! A [`Report`] is written and read as JSON. Baselines fill the same one, through the same [`SampleBuilder`] and [`SeriesBuilder`].
 
-use std::fmt;
-use std::time::Duration;
+mod collect;
+mod text;
 
-use comity_core::Hash;
-use comity_overlay::Cost;
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
 
 use crate::check::Violation;
-use crate::random::micros;
+use crate::scenario::Scenario;
 use crate::world::Counters;
 
-/// Measurements of one kind of command in one phase.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub use collect::{
+    PhaseBuilder, SERIES_POINTS_MAX, SampleBuilder, SeriesBuilder, VALUES_KEPT_MAX, Values,
+};
+
+/// Version of the report's form; a reader of another version finds fields missing.
+pub const REPORT_FORMAT: u32 = 1;
+
+/// How a number is distributed. All zero when there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spread {
+    /// How many values.
+    pub count: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Median, by nearest rank like all percentiles here.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+/// So many of so many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hits {
+    /// How many were found, held, done.
+    pub found: u64,
+    /// How many there were.
+    pub wanted: u64,
+}
+
+impl Hits {
+    /// Adds `found` of `wanted`.
+    pub const fn add(&mut self, found: u64, wanted: u64) {
+        self.found += found;
+        self.wanted += wanted;
+    }
+
+    /// The share, 0 to 1; 1 if nothing was wanted.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        if self.wanted == 0 { 1.0 } else { ratio(self.found, self.wanted) }
+    }
+}
+
+/// Measurements of one kind of command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sample {
     /// Commands given.
-    pub started: usize,
+    pub started: u64,
+    /// Commands that ended.
+    pub ended: u64,
     /// Commands that found what they looked for in full.
-    pub succeeded: usize,
+    pub succeeded: u64,
     /// Commands whose node went down.
-    pub abandoned: usize,
-    costs: Vec<Cost>,
+    pub abandoned: u64,
+    /// From command to outcome, in milliseconds.
+    pub latency_ms: Spread,
+    /// Longest chain of requests that led to each other.
+    pub hops: Spread,
+    /// Requests sent.
+    pub requests: Spread,
+    /// Encoded bytes in both directions, transport overhead not counted.
+    pub bytes: Spread,
 }
 
 impl Sample {
-    pub(crate) fn add(&mut self, cost: Cost, succeeded: bool) {
-        self.costs.push(cost);
-        self.succeeded += usize::from(succeeded);
-    }
-
-    /// Commands that ended.
-    #[must_use]
-    pub fn ended(&self) -> usize {
-        self.costs.len()
-    }
-
     /// Share of the commands that ended which succeeded; 1 if there was none.
     #[must_use]
     pub fn success(&self) -> f64 {
-        share(self.succeeded, self.ended())
-    }
-
-    /// Latency that this share of the commands did not exceed, by nearest rank.
-    #[must_use]
-    pub fn latency(&self, percent: usize) -> Duration {
-        let mut sorted: Vec<_> = self.costs.iter().map(|cost| cost.elapsed).collect();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(100).max(1);
-        sorted.get(rank - 1).copied().unwrap_or_default()
-    }
-
-    /// Mean requests of one command.
-    #[must_use]
-    pub fn requests_mean(&self) -> f64 {
-        self.mean(|cost| u64::from(cost.requests))
-    }
-
-    /// Mean hops of one command.
-    #[must_use]
-    pub fn hops_mean(&self) -> f64 {
-        self.mean(|cost| u64::from(cost.hops))
-    }
-
-    /// Most hops of one command.
-    #[must_use]
-    pub fn hops_max(&self) -> u32 {
-        self.costs.iter().map(|cost| cost.hops).max().unwrap_or(0)
-    }
-
-    /// Mean encoded bytes of one command, both directions, transport overhead not counted.
-    #[must_use]
-    pub fn bytes_mean(&self) -> f64 {
-        self.mean(|cost| cost.bytes_sent + cost.bytes_received)
-    }
-
-    fn mean(&self, of: impl Fn(&Cost) -> u64) -> f64 {
-        let total: u64 = self.costs.iter().map(of).sum();
-        ratio(total, self.ended() as u64)
-    }
-
-    fn json(&self) -> Json {
-        json!({
-            "started": self.started, "ended": self.ended(), "succeeded": self.succeeded, "abandoned": self.abandoned,
-            "latency_ms": { "p50": millis(self.latency(50)), "p90": millis(self.latency(90)), "p99": millis(self.latency(99)) },
-            "requests_mean": self.requests_mean(), "hops_mean": self.hops_mean(), "hops_max": self.hops_max(),
-            "bytes_mean": self.bytes_mean(),
-        })
+        Hits { found: self.succeeded, wanted: self.ended }.share()
     }
 }
 
+/// What was shown to askers that should not have been. Forged and expired must be 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shown {
+    /// Matches shown in all.
+    pub matches: u64,
+    /// Nobody of this network sealed it so.
+    pub forged: u64,
+    /// Past its expiry.
+    pub expired: u64,
+    /// Its publisher had retired it.
+    pub retired: u64,
+    /// Its publisher was down.
+    pub gone: u64,
+    /// A newer version had been published and acknowledged more than a beat's life ago.
+    pub stale: u64,
+    /// It claims what its publisher does not have.
+    pub lies: u64,
+}
+
 /// Measurements of one phase.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PhaseReport {
     /// `before`, `during` or `after` the faults.
-    pub label: &'static str,
-    /// Directory queries; one succeeds when it finds all there is.
+    pub label: String,
+    /// When it began, in virtual seconds from the start.
+    pub begin_seconds: f64,
+    /// When it ended.
+    pub end_seconds: f64,
+    /// Nodes that ran at its end.
+    pub live_nodes: u64,
+    /// Structured directory queries; one succeeds when it finds all it wants.
     pub queries: Sample,
+    /// Directory queries in free text.
+    pub texts: Sample,
+    /// From question to verified live best peer, probes included; one succeeds when the peer lives and answers the question.
+    pub peers: Sample,
+    /// The same question by the same asker once more, right after.
+    pub peers_warm: Sample,
     /// Searches for peer records.
     pub finds: Sample,
     /// Lookups; one succeeds when it finds the true 20 nearest.
     pub lookups: Sample,
-    /// Right answers there were, over all queries.
-    pub gold: u64,
-    /// Right answers found.
-    pub gold_found: u64,
-    /// Matches shown whose publisher was gone.
-    pub gone_shown: u64,
-    /// Matches shown although their publisher had retired them.
-    pub retired_shown: u64,
-    /// True nearest nodes that lookups should have found, and those they did.
-    pub nearest: (u64, u64),
-    /// Bytes sent by all nodes, and the microseconds all nodes were up.
-    pub traffic: (u64, u64),
+    /// Right answers found, of those there were, as many as the question wanted: structured queries.
+    pub recall: Hits,
+    /// Of the oracle's best five, those among the five best found (equally good ones count as equal): structured queries.
+    pub recall_at_5: Hits,
+    /// [`PhaseReport::recall`] of queries in free text.
+    pub text_recall: Hits,
+    /// [`PhaseReport::recall_at_5`] of queries in free text.
+    pub text_recall_at_5: Hits,
+    /// What was shown to askers.
+    pub shown: Shown,
+    /// True nearest nodes that lookups found, of those they should have.
+    pub nearest: Hits,
+    /// Bytes each node sent in a second, transport overhead counted.
+    pub sent_per_second: Spread,
+    /// Requests each node sent in a second.
+    pub messages_per_second: Spread,
+    /// Requests each node served in a second.
+    pub served_per_second: Spread,
 }
 
 impl PhaseReport {
     /// Right answers found, of those there were; 1 if there was none.
     #[must_use]
     pub fn recall(&self) -> f64 {
-        if self.gold == 0 { 1.0 } else { ratio(self.gold_found, self.gold) }
+        self.recall.share()
     }
 
     /// True nearest nodes found by lookups.
     #[must_use]
     pub fn nearest_found(&self) -> f64 {
-        if self.nearest.0 == 0 { 1.0 } else { ratio(self.nearest.1, self.nearest.0) }
-    }
-
-    /// Bytes a node sent a second, everything counted.
-    #[must_use]
-    pub fn bytes_per_node_second(&self) -> f64 {
-        ratio(self.traffic.0, self.traffic.1) * 1e6
-    }
-
-    fn json(&self) -> Json {
-        json!({
-            "label": self.label, "recall": self.recall(), "gold": self.gold, "gone_shown": self.gone_shown,
-            "retired_shown": self.retired_shown, "nearest_found": self.nearest_found(),
-            "bytes_per_node_second": self.bytes_per_node_second(),
-            "queries": self.queries.json(), "finds": self.finds.json(), "lookups": self.lookups.json(),
-        })
+        self.nearest.share()
     }
 }
 
+/// One point of the time series: what happened in one bucket of time. `None` where nothing was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Point {
+    /// When the bucket begins, in virtual seconds from the start.
+    pub at_seconds: f64,
+    /// Nodes that ran at its end.
+    pub live_nodes: u64,
+    /// Structured queries that ended in it.
+    pub queries: u64,
+    /// Recall of structured queries.
+    pub recall: Option<f64>,
+    /// Recall@5 of structured queries.
+    pub recall_at_5: Option<f64>,
+    /// Share of structured queries that found all they wanted.
+    pub success: Option<f64>,
+    /// Recall@5 of queries in free text.
+    pub text_recall_at_5: Option<f64>,
+    /// Share of peer searches that found the record.
+    pub find_success: Option<f64>,
+    /// Median latency of structured queries.
+    pub latency_ms_p50: Option<f64>,
+    /// 90th percentile.
+    pub latency_ms_p90: Option<f64>,
+    /// 99th percentile.
+    pub latency_ms_p99: Option<f64>,
+    /// Mean hops of structured queries.
+    pub hops: Option<f64>,
+    /// Mean requests of structured queries.
+    pub requests: Option<f64>,
+    /// Mean bytes of structured queries.
+    pub bytes: Option<f64>,
+    /// Mean bytes a running node sent in a second.
+    pub sent_per_second: Option<f64>,
+    /// Share of table entries, of a sample of nodes, that are down.
+    pub dead_entries: Option<f64>,
+    /// Matches shown whose publisher was down or had retired.
+    pub gone_shown: u64,
+}
+
+/// Measurements over time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Series {
+    /// Width of a bucket.
+    pub bucket_seconds: f64,
+    /// The buckets in order, at most [`SERIES_POINTS_MAX`].
+    pub points: Vec<Point>,
+}
+
+/// Something that happened to the network, for figures over time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mark {
+    /// When, in virtual seconds from the start.
+    pub at_seconds: f64,
+    /// What, in a few words.
+    pub label: String,
+}
+
+/// How the work of custodians is spread over nodes, at the end of the first phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CustodyReport {
+    /// Items each running node holds.
+    pub items: Spread,
+    /// Bytes of them.
+    pub bytes: Spread,
+    /// Digests in each shard of each node.
+    pub shard_digests: Spread,
+    /// Requests each node served since it started.
+    pub served: Spread,
+}
+
+/// Memory of one part of a node's state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatePart {
+    /// Which part: `machine`, `table`, `custody`, …, and `all`.
+    pub part: String,
+    /// Mean bytes of a running node, at the end of the first phase.
+    pub mean: f64,
+    /// Most bytes of one node seen in the run.
+    pub peak: u64,
+}
+
+/// How long something took to show, for those for whom it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wait {
+    /// Virtual seconds.
+    pub seconds: Spread,
+    /// For how many it did not show while it was watched.
+    pub never: u64,
+}
+
+/// What happens to agents that come and go, as others see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lifecycle {
+    /// From registering to being found by another.
+    pub found: Wait,
+    /// From retiring to being found by nobody.
+    pub retired: Wait,
+    /// From crashing to being found by nobody.
+    pub crashed: Wait,
+}
+
+/// What nodes did against those who break the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Defence {
+    /// Own items looked up to see whether custodians keep them.
+    pub audits: u64,
+    /// Of these, how many found an omission.
+    pub omissions: u64,
+    /// Nodes put into quarantine by somebody, counted at each.
+    pub quarantined: u64,
+    /// Of these, how many keep the rules.
+    pub quarantined_honest: u64,
+}
+
+/// What an attack cost whoever made it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attack {
+    /// Nodes that break the rules, eclipse ids included.
+    pub adversaries: u64,
+    /// Keys that were eclipsed.
+    pub keys: u64,
+    /// Ids placed next to keys.
+    pub minted_ids: u64,
+    /// Ids that would have to be tried to get them.
+    pub tried_ids: f64,
+    /// Places that a core computes in a second, as measured; see [`crate::adversary::MINTS_PER_CORE_SECOND`].
+    pub mints_per_core_second: f64,
+    /// Core hours for all of them.
+    pub core_hours: f64,
+    /// Hours of one graphics card for all of them, estimated; see [`crate::adversary::GPU_CORES`].
+    pub gpu_hours: f64,
+    /// Registrations of floods and stuffers offered.
+    pub registrations: u64,
+}
+
+/// What the machine that ran the simulation needed: filled in by the caller, because the simulator reads no clock.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Host {
+    /// Wall-clock seconds.
+    pub wall_seconds: f64,
+    /// Largest resident set in bytes.
+    pub rss_bytes: u64,
+    /// The machine in words.
+    pub machine: String,
+}
+
 /// Measurements of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
-    /// Name of the scenario.
-    pub scenario: String,
-    /// Its seed.
-    pub seed: u64,
-    /// Nodes at the beginning.
-    pub nodes: usize,
+    /// [`REPORT_FORMAT`].
+    pub format: u32,
+    /// What was run.
+    pub scenario: Scenario,
     /// How to repeat it.
     pub repeat: String,
-    /// Simulated time.
-    pub virtual_time: Duration,
-    /// Hash over all events in order.
-    pub trace: Hash,
+    /// Simulated seconds.
+    pub virtual_seconds: f64,
+    /// Hash over all events in order, in hexadecimal.
+    pub trace: String,
     /// What happened.
     pub counters: Counters,
     /// The phases in order.
     pub phases: Vec<PhaseReport>,
+    /// Measurements over time.
+    pub series: Series,
+    /// What happened when.
+    pub marks: Vec<Mark>,
     /// Joins.
     pub joins: Sample,
-    /// Publications, each of all items of one node.
+    /// First publications, each of all items of one node.
     pub publications: Sample,
-    /// Honest nodes among the true 20 nearest to places in use, and those of them that hold what belongs there.
-    pub stored: (u64, u64),
-    /// Table entries at the end, and those of them that are down.
-    pub entries: (u64, u64),
+    /// Later publications of the same, renewals of beats included.
+    pub renewals: Sample,
+    /// Copies of published items on honest nodes that should hold them, before any fault.
+    pub stored: Hits,
+    /// Table entries at the end that are up.
+    pub entries: Hits,
+    /// How custody is spread.
+    pub custody: CustodyReport,
+    /// Estimates of the network's size, each divided by the true size, before any fault.
+    pub estimates: Spread,
+    /// Agents that come and go.
+    pub lifecycle: Lifecycle,
+    /// What nodes did against those who break the rules.
+    pub defence: Defence,
+    /// What the attack cost.
+    pub attack: Attack,
+    /// Memory of a node by part.
+    pub state: Vec<StatePart>,
     /// Largest state of one node seen, in bytes, approximately.
-    pub peak_state_bytes: usize,
+    pub peak_state_bytes: u64,
     /// Signatures checked, each once.
     pub signatures: u64,
     /// What was wrong, at most [`crate::check::VIOLATIONS_KEPT_MAX`].
     pub violations: Vec<Violation>,
     /// How many violations there were.
     pub violations_total: u64,
+    /// What the machine needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
 }
 
 impl Report {
@@ -187,137 +392,52 @@ impl Report {
         self.phases.iter().find(|phase| phase.label == label)
     }
 
-    /// Share of the true 20 nearest nodes that held what belongs to a place, before any fault.
+    /// Share of the nodes that should hold what belongs to a place and did, before any fault.
     #[must_use]
     pub fn stored_on_true_20(&self) -> f64 {
-        if self.stored.0 == 0 { 1.0 } else { ratio(self.stored.1, self.stored.0) }
+        self.stored.share()
+    }
+
+    /// All phases' shown matches together.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let mut all = Shown::default();
+        for Shown { matches, forged, expired, retired, gone, stale, lies } in
+            self.phases.iter().map(|phase| phase.shown)
+        {
+            all.matches += matches;
+            all.forged += forged;
+            all.expired += expired;
+            all.retired += retired;
+            all.gone += gone;
+            all.stale += stale;
+            all.lies += lies;
+        }
+        all
+    }
+
+    /// Whether no rule was broken and every demand met.
+    #[must_use]
+    pub const fn passed(&self) -> bool {
+        self.violations_total == 0
     }
 
     /// Everything as JSON.
+    ///
+    /// # Panics
+    /// Never: every field is a number, a text, a list or a table of these.
     #[must_use]
-    pub fn json(&self) -> Json {
-        let counters = &self.counters;
-        json!({
-            "scenario": self.scenario, "seed": self.seed, "nodes": self.nodes, "repeat": self.repeat,
-            "virtual_seconds": self.virtual_time.as_secs_f64(), "trace": self.trace.to_string(),
-            "events": counters.events, "messages": counters.messages, "bytes": counters.bytes, "lost": counters.lost,
-            "duplicated": counters.duplicated, "reordered": counters.reordered, "cut": counters.cut, "to_dead": counters.to_dead,
-            "misbehaved": counters.misbehaved, "crashes": counters.crashes, "restarts": counters.restarts,
-            "departures": counters.departures,
-            "joins": self.joins.json(), "publications": self.publications.json(),
-            "phases": self.phases.iter().map(PhaseReport::json).collect::<Vec<_>>(),
-            "stored_on_true_20": self.stored_on_true_20(),
-            "table_entries": self.entries.0, "table_entries_dead": self.entries.1,
-            "peak_state_bytes": self.peak_state_bytes, "signatures": self.signatures,
-            "violations": self.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "violations_total": self.violations_total,
-        })
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("reports hold nothing that JSON cannot say")
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counters = &self.counters;
-        writeln!(
-            f,
-            "{} with {} nodes, seed {}, {:.0} s simulated",
-            self.scenario,
-            self.nodes,
-            self.seed,
-            self.virtual_time.as_secs_f64()
-        )?;
-        writeln!(f, "trace   {}", self.trace)?;
-        writeln!(
-            f,
-            "events  {}; {} messages, {:.1} MB; {} lost, {} cut, {} to nodes that were down, {} twice, {} late, {} misbehaviours",
-            counters.events,
-            counters.messages,
-            bytes_f64(counters.bytes) / 1e6,
-            counters.lost,
-            counters.cut,
-            counters.to_dead,
-            counters.duplicated,
-            counters.reordered,
-            counters.misbehaved
-        )?;
-        writeln!(
-            f,
-            "nodes   {} crashes, {} restarts, {} departures",
-            counters.crashes, counters.restarts, counters.departures
-        )?;
-        writeln!(
-            f,
-            "state   {} B at most a node; {} table entries, {:.1} % of them down; {} signatures checked",
-            self.peak_state_bytes,
-            self.entries.0,
-            100.0 * ratio(self.entries.1, self.entries.0),
-            self.signatures
-        )?;
-        writeln!(f, "stored  on {:.2} % of the true 20", 100.0 * self.stored_on_true_20())?;
-        writeln!(
-            f,
-            "{:24} {:>5} {:>8} {:>7} {:>7} {:>7} {:>6} {:>5} {:>4} {:>8}",
-            "", "n", "success", "p50 ms", "p90 ms", "p99 ms", "reqs", "hops", "max", "bytes"
-        )?;
-        row(f, "joins", &self.joins)?;
-        row(f, "publications", &self.publications)?;
-        for phase in &self.phases {
-            for (kind, sample) in
-                [("queries", &phase.queries), ("finds", &phase.finds), ("lookups", &phase.lookups)]
-            {
-                row(f, &format!("{} {kind}", phase.label), sample)?;
-            }
-            writeln!(
-                f,
-                "  recall {:.3} % of {}; {:.2} % of the true 20 found; {:.0} B/node/s; shown: {} gone, {} retired",
-                100.0 * phase.recall(),
-                phase.gold,
-                100.0 * phase.nearest_found(),
-                phase.bytes_per_node_second(),
-                phase.gone_shown,
-                phase.retired_shown
-            )?;
-        }
-        for violation in &self.violations {
-            writeln!(f, "WRONG   {violation}")?;
-        }
-        if self.violations_total > self.violations.len() as u64 {
-            writeln!(f, "WRONG   {} violations in all", self.violations_total)?;
-        }
-        Ok(())
-    }
-}
-
-fn row(f: &mut fmt::Formatter<'_>, name: &str, sample: &Sample) -> fmt::Result {
-    writeln!(
-        f,
-        "{name:24} {:>5} {:>7.2}% {:>7.0} {:>7.0} {:>7.0} {:>6.1} {:>5.2} {:>4} {:>8.0}",
-        sample.ended(),
-        100.0 * sample.success(),
-        millis(sample.latency(50)),
-        millis(sample.latency(90)),
-        millis(sample.latency(99)),
-        sample.requests_mean(),
-        sample.hops_mean(),
-        sample.hops_max(),
-        sample.bytes_mean()
-    )
-}
-
-fn millis(duration: Duration) -> f64 {
-    bytes_f64(micros(duration)) / 1e3
-}
-
-fn share(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 1.0 } else { ratio(part as u64, whole as u64) }
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { bytes_f64(part) / bytes_f64(whole) }
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { float(part) / float(whole) }
 }
 
 /// For reports only: exact up to 2^53.
 #[allow(clippy::cast_precision_loss, reason = "reports round anyway")]
-const fn bytes_f64(number: u64) -> f64 {
+pub(crate) const fn float(number: u64) -> f64 {
     number as f64
 }

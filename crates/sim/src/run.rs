@@ -4,7 +4,10 @@
 //! A fault that was promised and never happened fails the run, because a test that tested nothing would pass otherwise.
 
 mod ask;
+mod cast;
 mod demand;
+mod fault;
+mod gauge;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,16 +15,16 @@ use std::time::Duration;
 use comity_core::Time;
 use comity_overlay::{Command, CommandError, Contact, Outcome};
 
-use crate::adversary::{Adversary, Colluders, Dropper, Forger, Misrouter};
 use crate::bootstrap::ideal_table;
 use crate::check::Rule;
 use crate::publisher::Register;
-use crate::random::{PPM_ONE, Random};
-use crate::report::{PhaseReport, Report, Sample};
-use crate::scenario::{EPOCH, Fault, Misbehaviour, Scenario, Start};
+use crate::random::{Ppm, Random, micros};
+use crate::report::{Hits, Mark, PhaseBuilder, Report, SampleBuilder, SeriesBuilder};
+use crate::scenario::{EPOCH, Fault, Scenario, Sessions, Start};
 use crate::world::{Completed, NodeIx, Op, Settings, World};
 
 use ask::{Asked, Question};
+use gauge::Gauges;
 
 /// Nodes that already run which a new node is told to join through.
 const SEEDS: usize = 3;
@@ -34,15 +37,37 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Longest a command may take: the deadline of a publication and a lookup inside it.
 const COMMAND_MAX: Duration = Duration::from_secs(180);
 
+/// Nodes set up between two words of progress.
+const NODES_PER_PROGRESS: usize = 1_000;
+/// How often a run says how far it is.
+const PROGRESS_STEPS: u64 = 2_000;
+
 /// Nodes that begin to publish when the network is cut.
 const PUBLISHERS_OF_PARTITION: usize = 10;
 
 /// A run that broke a rule.
 #[derive(Debug, thiserror::Error)]
-#[error("{} violations in {} with seed {}; repeat it with:\n  {}\n{report}", report.violations_total, report.scenario, report.seed, report.repeat)]
+#[error("{} violations in {} with seed {}; repeat it with:\n  {}\n{report}", report.violations_total, report.scenario.name, report.scenario.seed, report.repeat)]
 pub struct RunFailure {
     /// What it measured all the same.
     pub report: Report,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Virtual time that has passed.
+    pub done: Duration,
+    /// Virtual time of the whole run; the last commands may take a little longer.
+    pub total: Duration,
+    /// Events so far.
+    pub events: u64,
+    /// Nodes that were set up so far, while they are.
+    pub nodes: usize,
+}
+
+impl Progress {
+    const NONE: Self = Self { done: Duration::ZERO, total: Duration::ZERO, events: 0, nodes: 0 };
 }
 
 /// Runs `scenario` to its end.
@@ -50,12 +75,30 @@ pub struct RunFailure {
 /// # Errors
 /// [`RunFailure`] when a rule or a demand was broken. It says how to repeat the run.
 pub fn run(scenario: &Scenario) -> Result<Report, Box<RunFailure>> {
+    run_with(scenario, &mut |_| ())
+}
+
+/// Runs `scenario` to its end and tells `progress` a few thousand times how far it is. What `progress` does changes nothing.
+///
+/// # Errors
+/// As [`run()`].
+pub fn run_with(
+    scenario: &Scenario,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Box<RunFailure>> {
     let mut runner = Runner::new(scenario.clone());
-    let end = runner.plan();
-    runner.run_until(end);
+    let end = runner.plan(progress);
+    let total = end.saturating_since(EPOCH);
+    let step = Duration::from_micros(micros(total) / PROGRESS_STEPS).max(Duration::from_millis(1));
+    let mut until = EPOCH;
+    while until < end {
+        until = (until + step).min(end);
+        runner.run_until(until);
+        progress(runner.progress(total));
+    }
     runner.finish(end);
     let report = runner.report();
-    if report.violations_total == 0 { Ok(report) } else { Err(Box::new(RunFailure { report })) }
+    if report.passed() { Ok(report) } else { Err(Box::new(RunFailure { report })) }
 }
 
 /// What the runner does at a time.
@@ -66,6 +109,8 @@ enum Task {
     Publish(NodeIx),
     Ask { phase: usize, kind: Question },
     Strike(Fault),
+    FaultEnds(Fault),
+    Sample,
     CrashAllBack(NodeIx),
     SessionEnd { node: NodeIx, incarnation: u32 },
     Restart(NodeIx),
@@ -106,12 +151,15 @@ struct Runner {
     pending: BTreeMap<Op, Pending>,
     /// Nodes that publish as soon as they have joined.
     publish_on_join: Vec<NodeIx>,
-    churning: Option<Duration>,
-    phases: Vec<PhaseReport>,
-    joins: Sample,
-    publications: Sample,
-    stored: (u64, u64),
-    peak_state_bytes: usize,
+    churning: Option<(Sessions, Ppm)>,
+    phases: Vec<PhaseBuilder>,
+    series: SeriesBuilder,
+    marks: Vec<Mark>,
+    joins: SampleBuilder,
+    publications: SampleBuilder,
+    renewals: SampleBuilder,
+    stored: Hits,
+    gauges: Gauges,
     /// Draws of nodes and keys, of what to ask, of what fails.
     birth: Random,
     curiosity: Random,
@@ -140,10 +188,13 @@ impl Runner {
             publish_on_join: Vec::new(),
             churning: None,
             phases: Vec::new(),
-            joins: Sample::default(),
-            publications: Sample::default(),
-            stored: (0, 0),
-            peak_state_bytes: 0,
+            series: SeriesBuilder::new(EPOCH, Duration::ZERO, Duration::ZERO),
+            marks: Vec::new(),
+            joins: SampleBuilder::default(),
+            publications: SampleBuilder::default(),
+            renewals: SampleBuilder::default(),
+            stored: Hits::default(),
+            gauges: Gauges::default(),
             birth: stream("birth"),
             curiosity: stream("curiosity"),
             fate: stream("fate"),
@@ -159,9 +210,9 @@ impl Runner {
     }
 
     /// Makes the nodes and writes the agenda. Returns when the run ends.
-    fn plan(&mut self) -> Time {
+    fn plan(&mut self, progress: &mut dyn FnMut(Progress)) -> Time {
         self.make_nodes();
-        let started = self.plan_start();
+        let started = self.plan_start(progress);
         let publishers: Vec<_> = self.register.publishers.keys().copied().collect();
         for ix in publishers {
             let at = started + self.birth.within(self.scenario.publish_window);
@@ -173,27 +224,27 @@ impl Runner {
         let mut end = self.plan_phase("before", settled);
         if !self.scenario.faults.is_empty() {
             let began = end;
-            for fault in self.scenario.faults.clone() {
-                let after = match fault {
-                    Fault::Kill { at, .. }
-                    | Fault::Partition { at }
-                    | Fault::RestartAll { at, .. } => at,
-                    Fault::Churn { .. } | Fault::Links { .. } => Duration::ZERO,
-                };
-                self.at(began + after, Task::Strike(fault));
-            }
+            let healed = self.plan_faults(began);
             let measured = self.plan_phase("during", began + self.scenario.measure_at);
-            let healed = measured.max(began + self.scenario.fault_phase);
+            let healed = measured.max(healed);
             self.at(healed, Task::CheckNodes);
             self.at(healed, Task::Heal);
             end = self.plan_phase("after", healed + self.scenario.settle);
+        }
+        let length = end.saturating_since(EPOCH);
+        self.series = SeriesBuilder::new(EPOCH, length, self.scenario.measure.bucket);
+        let bucket = self.series.bucket();
+        let mut at = EPOCH + bucket;
+        while at < end {
+            self.at(at, Task::Sample);
+            at += bucket;
         }
         end
     }
 
     fn plan_phase(&mut self, label: &'static str, begin: Time) -> Time {
         let phase = self.phases.len();
-        self.phases.push(PhaseReport { label, ..PhaseReport::default() });
+        self.phases.push(PhaseBuilder::new(label));
         let measure = self.scenario.measure;
         self.at(begin, Task::PhaseBegins(phase));
         let kinds = [
@@ -212,50 +263,18 @@ impl Runner {
         end
     }
 
-    fn make_nodes(&mut self) {
-        for _ in 0..self.scenario.nodes {
-            self.world.add_node(&mut self.birth);
-        }
-        let mut all: Vec<NodeIx> = (0..self.scenario.nodes).collect();
-        self.fate.shuffle(&mut all);
-        let bad = u64::from(self.scenario.adversaries) * all.len() as u64 / u64::from(PPM_ONE);
-        let honest = all.split_off(usize::try_from(bad).unwrap_or(usize::MAX).min(all.len()));
-        for ix in &all {
-            let adversary: Box<dyn Adversary> = match self.scenario.misbehaviour {
-                Misbehaviour::Drop => Box::new(Dropper),
-                Misbehaviour::Misroute => Box::new(Misrouter),
-                Misbehaviour::Forge => Box::new(Forger),
-            };
-            self.world.node_mut(*ix).adversary = Some(adversary);
-        }
-        self.world.set_colluders(Colluders::new(
-            all.iter().map(|ix| self.world.nodes()[*ix].contact.clone()).collect(),
-        ));
-        for ix in 0..self.scenario.nodes {
-            self.world.node_mut(ix).side = self.fate.below(2) == 1;
-        }
-        let publishers = self.scenario.workload.publishers.min(honest.len());
-        // As many again for nodes that take the place of others.
-        let mut lists = self.scenario.workload.draw_specs(&mut self.curiosity, 2 * publishers);
-        self.spare_specs = lists.split_off(publishers);
-        for (ix, specs) in honest.iter().zip(lists) {
-            self.register.enlist(*ix, &self.world.nodes()[*ix], specs);
-        }
-        self.askers = honest.iter().rev().take(self.scenario.askers).copied().collect();
-    }
-
     /// Returns when the network is expected to be there.
-    fn plan_start(&mut self) -> Time {
+    fn plan_start(&mut self, progress: &mut dyn FnMut(Progress)) -> Time {
         match self.scenario.start {
-            Start::Joined(window) => {
+            Start::Joined { over: window } => {
                 let nodes = u32::try_from(self.scenario.nodes).unwrap_or(u32::MAX).max(1);
                 for (order, ix) in (0..).zip(0..self.scenario.nodes) {
                     self.at(EPOCH + window * order / nodes, Task::Start(ix));
                 }
                 EPOCH + window + Duration::from_secs(30)
             }
-            Start::Built => {
-                self.build_tables();
+            Start::Built | Start::Settled => {
+                self.build_tables(progress);
                 let joining: std::collections::BTreeSet<_> =
                     self.askers.iter().chain(self.register.publishers.keys()).copied().collect();
                 for ix in joining {
@@ -267,7 +286,7 @@ impl Runner {
         }
     }
 
-    fn build_tables(&mut self) {
+    fn build_tables(&mut self, progress: &mut dyn FnMut(Progress)) {
         let mut sorted: Vec<Contact> =
             self.world.nodes().iter().map(|node| node.contact.clone()).collect();
         sorted.sort_by_key(|contact| contact.overlay_id);
@@ -276,6 +295,9 @@ impl Runner {
             let me = self.world.nodes()[ix].contact.overlay_id;
             let table = ideal_table(&mut self.birth, &sorted, &me);
             self.world.preload(ix, table);
+            if ix.is_multiple_of(NODES_PER_PROGRESS) {
+                progress(Progress { nodes: ix, ..Progress::NONE });
+            }
         }
     }
 
@@ -317,16 +339,10 @@ impl Runner {
             Task::CrashAllBack(ix) | Task::Restart(ix) => self.restart(ix),
             Task::SessionEnd { node, incarnation } => self.session_end(node, incarnation),
             Task::Heal => self.heal(),
-            Task::PhaseBegins(phase) => {
-                self.phases[phase].traffic =
-                    (self.world.counters().bytes, self.world.node_micros());
-            }
-            Task::PhaseEnds(phase) => {
-                let (bytes, micros) = self.phases[phase].traffic;
-                self.phases[phase].traffic =
-                    (self.world.counters().bytes - bytes, self.world.node_micros() - micros);
-                self.note_peak();
-            }
+            Task::FaultEnds(fault) => self.fault_ends(fault),
+            Task::Sample => self.sample_network(),
+            Task::PhaseBegins(phase) => self.phase_begins(phase),
+            Task::PhaseEnds(phase) => self.phase_ends(phase),
             Task::CheckNodes => {
                 self.world.check_nodes();
                 self.note_peak();
@@ -335,10 +351,13 @@ impl Runner {
         }
     }
 
-    fn note_peak(&mut self) {
-        let largest =
-            self.world.nodes().iter().map(crate::node::Node::state_bytes).max().unwrap_or(0);
-        self.peak_state_bytes = self.peak_state_bytes.max(largest);
+    fn progress(&self, total: Duration) -> Progress {
+        Progress {
+            done: self.world.now().saturating_since(EPOCH),
+            total,
+            events: self.world.counters().events,
+            nodes: self.world.nodes().len(),
+        }
     }
 
     fn command(&mut self, node: NodeIx, command: Command, what: What) {
@@ -473,145 +492,11 @@ impl Runner {
             );
         };
         let everywhere = report.items.iter().all(|item| item.places_held == item.places);
-        self.publications.started += 1;
-        self.publications.add(report.cost, everywhere);
-        if let Some(publisher) = self.register.publishers.get_mut(&ix) {
-            publisher.published = true;
-        }
-    }
-
-    // ---- faults ----
-
-    fn strike(&mut self, fault: Fault) {
-        match fault {
-            Fault::Kill { percent, .. } => {
-                let mut up = self.up();
-                self.fate.shuffle(&mut up);
-                let victims = up.len() * usize::from(percent) / 100;
-                for ix in up.into_iter().take(victims) {
-                    self.crash(ix);
-                }
-            }
-            Fault::Partition { .. } => {
-                self.world.set_partitioned(true);
-                self.enlist_more();
-            }
-            Fault::RestartAll { pause, spread, .. } => {
-                let back = self.world.now() + pause;
-                for ix in self.up() {
-                    self.crash(ix);
-                    let at = back + self.fate.within(spread);
-                    self.at(at, Task::CrashAllBack(ix));
-                }
-            }
-            Fault::Churn { session } => {
-                self.churning = Some(session);
-                for ix in self.up() {
-                    self.begin_session(ix);
-                }
-            }
-            Fault::Links { loss, duplicate, reorder } => {
-                let link = self.scenario.link.clone();
-                self.world.set_link(crate::link::LinkModel { loss, duplicate, reorder, ..link });
-            }
-        }
-    }
-
-    /// New publishers on both sides of a partition: only a network that has become one again finds what either side published alone.
-    fn enlist_more(&mut self) {
-        let nodes = self.world.nodes();
-        let is_new =
-            |ix: &NodeIx| nodes[*ix].is_honest() && !self.register.publishers.contains_key(ix);
-        let mut new: Vec<NodeIx> = self.up().into_iter().filter(is_new).collect();
-        self.fate.shuffle(&mut new);
-        for ix in new.into_iter().take(PUBLISHERS_OF_PARTITION) {
-            let Some(specs) = self.spare_specs.pop() else { return };
-            self.register.enlist(ix, &self.world.nodes()[ix], specs);
-            let at = self.world.now() + self.fate.within(self.scenario.publish_window);
-            self.at(at, Task::Publish(ix));
-        }
-    }
-
-    fn heal(&mut self) {
-        if self.world.is_partitioned() {
-            self.world.set_partitioned(false);
-        }
-        self.world.set_link(self.scenario.link.clone());
-        self.churning = None;
-    }
-
-    fn up(&self) -> Vec<NodeIx> {
-        self.world
-            .nodes()
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| node.is_up())
-            .map(|(ix, _)| ix)
-            .collect()
-    }
-
-    fn crash(&mut self, ix: NodeIx) {
-        self.world.crash(ix);
-        self.abandon(ix);
-    }
-
-    /// What a node that went down had begun will never end.
-    fn abandon(&mut self, ix: NodeIx) {
-        let phases = &mut self.phases;
-        self.pending.retain(|_, pending| {
-            if pending.node == ix
-                && let What::Ask { phase, asked } = &pending.what
-            {
-                asked.sample(&mut phases[*phase]).abandoned += 1;
-            }
-            pending.node != ix
-        });
-        self.publish_on_join.retain(|waiting| *waiting != ix);
-    }
-
-    fn begin_session(&mut self, ix: NodeIx) {
-        if let Some(mean) = self.churning {
-            let at = self.world.now() + self.fate.exponential(mean);
-            let incarnation = self.world.nodes()[ix].incarnation;
-            self.at(at, Task::SessionEnd { node: ix, incarnation });
-        }
-    }
-
-    fn session_end(&mut self, ix: NodeIx, incarnation: u32) {
-        let Some(mean) = self.churning else { return };
-        let node = &self.world.nodes()[ix];
-        if !node.is_up() || node.incarnation != incarnation {
-            return;
-        }
-        if self.fate.below(3) < 2 {
-            self.crash(ix);
-            let back = self.world.now() + self.fate.exponential(mean / 4);
-            return self.at(back, Task::Restart(ix));
-        }
-        let (now, life) = (self.world.now(), self.scenario.digest_life);
-        match self.register.tombstone(ix, &self.world.nodes()[ix], now, life) {
-            Some(tombstone) => {
-                self.command(ix, Command::Retire { tombstones: vec![tombstone] }, What::Retire)
-            }
-            None => self.command(ix, Command::Leave, What::Leave),
-        }
-    }
-
-    /// A node has left; another takes its place.
-    fn left(&mut self, ix: NodeIx) {
-        self.world.depart(ix);
-        self.abandon(ix);
-        let fresh = self.world.add_node(&mut self.birth);
-        self.world.node_mut(fresh).side = self.world.nodes()[ix].side;
-        if self.register.publishers.contains_key(&ix)
-            && let Some(specs) = self.spare_specs.pop()
-        {
-            self.register.enlist(fresh, &self.world.nodes()[fresh], specs);
-            self.publish_on_join.push(fresh);
-        }
-        if let Some(slot) = self.askers.iter_mut().find(|asker| **asker == ix) {
-            *slot = fresh;
-        }
-        self.start(fresh);
+        let publisher = self.register.publishers.get_mut(&ix);
+        let first =
+            publisher.is_none_or(|publisher| !std::mem::replace(&mut publisher.published, true));
+        let sample = if first { &mut self.publications } else { &mut self.renewals };
+        sample.started += 1;
+        sample.add(report.cost, everywhere);
     }
 }

@@ -13,28 +13,76 @@ use comity_capability::taxonomy::{self, ClassKind};
 use comity_core::canonical::Canonical;
 use comity_core::{Hash, Time};
 use comity_overlay as overlay;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::random::{Ppm, Random};
+use crate::scenario::units::{count, percent};
 
 const YEAR_FIRST: u16 = 2000;
 const YEAR_LAST: u16 = 2025;
 /// Resolutions, finest first.
 const RESOLUTIONS: [&str; 4] = ["PT1M", "PT1H", "P1D", "P7D"];
 
+/// How often the elements of a list occur.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skew {
+    /// All alike.
+    #[default]
+    Uniform,
+    /// The n-th is drawn 1/n as often as the first: Zipf's law with exponent 1.
+    Zipf,
+}
+
 /// What is published and asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Workload {
-    /// How many nodes publish; all of them when it is more than there are.
+    /// How many nodes publish; all of them when it is more than there are, or `"all"`.
+    #[serde(with = "count")]
     pub publishers: usize,
     /// Capabilities of each publisher.
     pub capabilities_each: usize,
-    /// Specs that are near misses of an earlier one.
+    /// Specs that are near misses of an earlier one, in percent.
+    #[serde(with = "percent")]
     pub twins: Ppm,
     /// Classes in use, from the leaves of the taxonomy's domains.
     pub classes: usize,
-    /// Currency pairs in use.
+    /// How often each class is declared.
+    pub class_skew: Skew,
+    /// Agents that declare the first class, in percent; 0 leaves it to `class_skew`.
+    #[serde(with = "percent")]
+    pub head_class: Ppm,
+    /// Entities (currency pairs) in use.
     pub pairs: u32,
+    /// How often each entity is declared.
+    pub pair_skew: Skew,
+    /// How often each publisher's capabilities are asked for.
+    pub question_skew: Skew,
+    /// Questions that ask for a class with attributes but no entity, in percent of the structured ones.
+    #[serde(with = "percent")]
+    pub broad: Ppm,
+    /// Words that capabilities are about in free text; each has one.
+    pub topics: u32,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            publishers: 60,
+            capabilities_each: 2,
+            twins: 400_000,
+            classes: 12,
+            class_skew: Skew::Uniform,
+            head_class: 0,
+            pairs: 60,
+            pair_skew: Skew::Uniform,
+            question_skew: Skew::Uniform,
+            broad: 0,
+            topics: 0,
+        }
+    }
 }
 
 /// A capability in numbers.
@@ -286,6 +334,7 @@ mod tests {
             twins: 500_000,
             classes: 4,
             pairs: 12,
+            ..Workload::default()
         };
         let mut random = Random::new(7, "test");
         let specs: Vec<_> = workload.draw_specs(&mut random, 60).into_iter().flatten().collect();

@@ -40,7 +40,8 @@ pub type NodeIx = usize;
 pub struct Op(pub u64);
 
 /// How messages travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Messages {
     /// As values; their encoded length is computed.
     Values,
@@ -60,7 +61,8 @@ pub struct Completed {
 }
 
 /// What happened so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Events taken from the queue.
     pub events: u64,
@@ -223,6 +225,15 @@ impl World {
             ((ip.to_bits() >> 8).checked_sub(FIRST_PREFIX)?, (ip.to_bits() & 0xff).checked_sub(1)?);
         let ix = usize::try_from(prefix * per + host).ok()?;
         (ix < self.nodes.len()).then_some(ix)
+    }
+
+    /// Whether nobody runs at a contact's address, or somebody else.
+    #[must_use]
+    pub fn is_dead(&self, contact: &Contact) -> bool {
+        self.listener(contact).is_none_or(|ix| {
+            let node = &self.nodes[ix];
+            !node.is_up() || node.contact.agent != contact.agent
+        })
     }
 
     /// Starts a node's machine with nothing but its key.

@@ -11,7 +11,7 @@ use comity_overlay::{
 use super::{Runner, What};
 use crate::check::Rule;
 use crate::publisher::key_of;
-use crate::report::{PhaseReport, Sample};
+use crate::report::{Hits, PhaseBuilder, SampleBuilder};
 use crate::workload;
 use crate::world::NodeIx;
 
@@ -35,7 +35,7 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    pub(super) const fn sample<'a>(&self, phase: &'a mut PhaseReport) -> &'a mut Sample {
+    pub(super) const fn sample<'a>(&self, phase: &'a mut PhaseBuilder) -> &'a mut SampleBuilder {
         match self {
             Self::Query { .. } => &mut phase.queries,
             Self::Find { .. } => &mut phase.finds,
@@ -152,10 +152,11 @@ impl Runner {
         let register = &self.register;
         gold.retain(|key| register.spec(key).is_some_and(|(ix, _)| world.nodes()[*ix].is_up()));
         let found = gold.intersection(&shown).count();
+        let recall = Hits { found: found as u64, wanted: gold.len() as u64 };
         let report_phase = &mut self.phases[phase];
-        report_phase.gold += gold.len() as u64;
-        report_phase.gold_found += found as u64;
+        report_phase.done.recall.add(recall.found, recall.wanted);
         report_phase.queries.add(report.cost, found == gold.len());
+        self.series.query(self.world.now(), report.cost, found == gold.len(), recall, recall);
     }
 
     fn check_match(
@@ -181,8 +182,13 @@ impl Runner {
         let retired =
             self.register.publishers.get(publisher).is_some_and(|publisher| publisher.retired);
         let gone = !self.world.nodes()[*publisher].is_up();
-        self.phases[phase].retired_shown += u64::from(retired);
-        self.phases[phase].gone_shown += u64::from(gone && !retired);
+        let shown = self.phases[phase].shown();
+        shown.matches += 1;
+        shown.retired += u64::from(retired);
+        shown.gone += u64::from(gone && !retired);
+        if gone || retired {
+            self.series.gone_shown(now);
+        }
     }
 
     fn check_item(&mut self, node: NodeIx, item: &VerifiedItem) {
@@ -211,6 +217,7 @@ impl Runner {
         }
         let found = report.records.iter().any(|record| record.signer == *agent);
         self.phases[phase].finds.add(report.cost, found);
+        self.series.find(self.world.now(), found);
     }
 
     fn judge_nearest(
@@ -233,8 +240,7 @@ impl Runner {
             .filter(|ix| found.contains(&self.world.nodes()[**ix].contact.agent))
             .count();
         let report_phase = &mut self.phases[phase];
-        report_phase.nearest.0 += nearest.len() as u64;
-        report_phase.nearest.1 += hits as u64;
+        report_phase.done.nearest.add(hits as u64, nearest.len() as u64);
         report_phase.lookups.add(report.cost, hits == nearest.len());
     }
 
@@ -268,7 +274,7 @@ mod tests {
     /// A runner with publishers, and a genuine digest of the first.
     fn runner_with_digest() -> (Runner, VerifiedItem) {
         let mut runner = Runner::new(Scenario::healthy(10, 1));
-        runner.plan();
+        runner.plan(&mut |_| ());
         let ix = *runner.register.publishers.keys().next().unwrap();
         let node = &runner.world.nodes()[ix];
         let (life, beat) = (runner.scenario.digest_life, runner.scenario.beat_life);

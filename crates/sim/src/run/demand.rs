@@ -9,7 +9,10 @@ use comity_overlay::{PLACEMENTS, ShardId};
 use super::{COMMAND_MAX, Pending, Runner};
 use crate::check::Rule;
 use crate::publisher::key_of;
-use crate::report::Report;
+use crate::random::micros;
+use crate::report::{
+    Attack, Defence, Lifecycle, PhaseBuilder, PhaseReport, REPORT_FORMAT, Report, float,
+};
 use crate::scenario::{EPOCH, Fault};
 
 /// Places looked at to see where items are stored.
@@ -39,10 +42,9 @@ impl Runner {
                 let Some(overlay) = node.overlay.as_ref().filter(|_| node.is_honest()) else {
                     continue;
                 };
-                self.stored.0 += 1;
-                self.stored.1 += u64::from(
-                    overlay.custody().get(&key).is_some_and(|held| held.shards.contains(&shard)),
-                );
+                let holds =
+                    overlay.custody().get(&key).is_some_and(|held| held.shards.contains(&shard));
+                self.stored.add(u64::from(holds), 1);
             }
         }
     }
@@ -79,11 +81,11 @@ impl Runner {
             ("loss", self.scenario.link.loss > 0, counters.lost),
             ("duplicate", self.scenario.link.duplicate > 0, counters.duplicated),
             ("reorder", self.scenario.link.reorder > 0, counters.reordered),
-            ("misbehaviour", self.scenario.adversaries > 0, counters.misbehaved),
+            ("misbehaviour", !self.scenario.adversaries.is_empty(), counters.misbehaved),
         ];
         for fault in &self.scenario.faults {
             promised.extend(match fault {
-                Fault::Kill { percent, .. } => vec![("kill", *percent > 0, counters.crashes)],
+                Fault::Kill { share, .. } => vec![("kill", *share > 0, counters.crashes)],
                 Fault::Partition { .. } => vec![("partition", true, counters.cut)],
                 Fault::RestartAll { .. } => vec![
                     ("crash of all", true, counters.crashes),
@@ -92,7 +94,7 @@ impl Runner {
                 Fault::Churn { .. } => {
                     vec![("end of a session", true, counters.crashes + counters.departures)]
                 }
-                Fault::Links { loss, duplicate, reorder } => vec![
+                Fault::Links { loss, duplicate, reorder, .. } => vec![
                     ("loss", *loss > 0, counters.lost),
                     ("duplicate", *duplicate > 0, counters.duplicated),
                     ("reorder", *reorder > 0, counters.reordered),
@@ -112,84 +114,170 @@ impl Runner {
     }
 
     fn check_demands(&mut self) {
-        let demands = self.scenario.demands;
-        let mut failed = Vec::new();
-        let mut least = |what: &str, demanded: Option<f64>, got: f64| {
-            if let Some(demanded) = demanded.filter(|demanded| got < *demanded) {
-                failed.push(format!("{what}: {got:.4}, demanded at least {demanded:.4}"));
-            }
-        };
-        for phase in &self.phases {
-            let recall = match phase.label {
-                "before" => demands.recall_before,
-                "during" => demands.recall_during,
-                _ => demands.recall_after,
-            };
-            least(&format!("recall {}", phase.label), recall, phase.recall());
-        }
-        if let (Some(before), Some(last)) = (self.phases.first(), self.phases.last()) {
-            least("peer searches that succeed", demands.finds_after, last.finds.success());
-            least("true 20 found", demands.found_of_true_20, before.nearest_found());
-            least("true 20 found at the end", demands.found_of_true_20_after, last.nearest_found());
+        let phases: Vec<_> = self.phases.iter().map(PhaseBuilder::finish).collect();
+        let mut failed = Failed::default();
+        self.demand_recall(&phases, &mut failed);
+        self.demand_costs(&phases, &mut failed);
+        self.demand_times(&mut failed);
+        if let Some(before) = phases.first() {
             let asked = self.scenario.measure;
             for (what, wanted, ended) in [
-                ("queries", asked.queries, before.queries.ended()),
-                ("finds", asked.finds, before.finds.ended()),
+                ("queries", asked.queries, before.queries.ended),
+                ("queries in free text", asked.texts, before.texts.ended),
+                ("questions for a live peer", asked.peers, before.peers.ended),
+                ("finds", asked.finds, before.finds.ended),
             ] {
                 if wanted > 0 && ended == 0 {
-                    failed.push(format!("none of {wanted} {what} was asked and answered"));
+                    failed.0.push(format!("none of {wanted} {what} was asked and answered"));
                 }
             }
-            let hops = before.finds.hops_mean();
-            if demands.find_hops_mean_max.is_some_and(|max| hops > max) {
-                failed.push(format!("mean hops of peer searches: {hops:.2}"));
-            }
-            let p99 = before.queries.latency(99);
-            if demands.query_p99_max.is_some_and(|max| p99 > max) {
-                failed.push(format!("99th percentile of query latency: {p99:?}"));
-            }
         }
-        if let Some(demanded) = demands.stored_on_true_20 {
-            let got = if self.stored.0 == 0 { 1.0 } else { self.report().stored_on_true_20() };
-            if got < demanded {
-                failed.push(format!(
-                    "stored on the true 20: {got:.4}, demanded at least {demanded:.4}"
-                ));
-            }
-        }
-        for detail in failed {
+        for detail in failed.0 {
             self.world.violations.add(self.world.now(), None, Rule::Demand, detail);
         }
     }
 
-    pub(super) fn report(&self) -> Report {
-        let nodes = self.world.nodes();
-        let mut entries = (0, 0);
-        let up: std::collections::BTreeMap<_, _> =
-            nodes.iter().map(|node| (node.contact.agent, node.is_up())).collect();
-        for overlay in nodes.iter().filter_map(|node| node.overlay.as_ref()) {
-            for entry in overlay.table().entries() {
-                entries.0 += 1;
-                entries.1 += u64::from(!up.get(&entry.contact.agent).copied().unwrap_or(false));
+    fn demand_recall(&self, phases: &[PhaseReport], failed: &mut Failed) {
+        let demands = self.scenario.demands;
+        for phase in phases {
+            let recall = match phase.label.as_str() {
+                "before" => demands.recall_before,
+                "during" => demands.recall_during,
+                _ => demands.recall_after,
+            };
+            let name = |what: &str| format!("{what} {}", phase.label);
+            failed.least(&name("recall"), recall, phase.recall());
+            failed.least(&name("recall@5"), demands.recall_at_5, phase.recall_at_5.share());
+            failed.least(
+                &name("recall@5 of free text"),
+                demands.text_recall_at_5,
+                phase.text_recall_at_5.share(),
+            );
+            failed.least(&name("live peers"), demands.peers_live, phase.peers.success());
+        }
+        if let (Some(before), Some(last)) = (phases.first(), phases.last()) {
+            failed.least("peer searches that succeed", demands.finds_after, last.finds.success());
+            failed.least("true 20 found", demands.found_of_true_20, before.nearest_found());
+            let after = demands.found_of_true_20_after;
+            failed.least("true 20 found at the end", after, last.nearest_found());
+        }
+        failed.least("stored on the true 20", demands.stored_on_true_20, self.stored.share());
+        for point in self.series.finish().points {
+            if let Some(recall) = point.recall {
+                let what = format!("recall at second {:.0}", point.at_seconds);
+                failed.least(&what, demands.recall_always, recall);
             }
         }
+    }
+
+    fn demand_costs(&self, phases: &[PhaseReport], failed: &mut Failed) {
+        let demands = self.scenario.demands;
+        let Some(before) = phases.first() else { return };
+        let hops = demands.find_hops_mean_max;
+        failed.most("mean hops of peer searches", hops, before.finds.hops.mean);
+        for (what, max, got) in [
+            (
+                "99th percentile of query latency",
+                demands.query_p99_max,
+                before.queries.latency_ms.p99,
+            ),
+            ("median time to a live peer", demands.peer_p50_max, before.peers.latency_ms.p50),
+            (
+                "99th percentile of the time to a live peer",
+                demands.peer_p99_max,
+                before.peers.latency_ms.p99,
+            ),
+        ] {
+            failed.most(&format!("{what} in ms"), max.map(|max| max.as_secs_f64() * 1e3), got);
+        }
+        failed.most("bytes of a query", demands.query_bytes_max, before.queries.bytes.mean);
+        failed.most(
+            "bytes of a query in free text",
+            demands.text_bytes_max,
+            before.texts.bytes.mean,
+        );
+        for phase in phases {
+            let what = format!("bytes sent a node and second, {}", phase.label);
+            failed.most(&what, demands.sent_per_second_max, phase.sent_per_second.mean);
+        }
+        let items = self.gauges.custody.items;
+        if items.mean > 0.0 {
+            let over = items.max / items.mean;
+            failed.most("fullest custodian over the mean", demands.custody_over_mean_max, over);
+        }
+    }
+
+    fn demand_times(&self, failed: &mut Failed) {
+        let demands = self.scenario.demands;
+        let times = self.lifecycle();
+        for (what, max, wait, got) in [
+            ("found", demands.found_p95_max, times.found, times.found.seconds.p95),
+            (
+                "gone after retiring",
+                demands.retired_p95_max,
+                times.retired,
+                times.retired.seconds.p95,
+            ),
+            ("gone after crashing", demands.crashed_max, times.crashed, times.crashed.seconds.max),
+        ] {
+            let Some(max) = max else { continue };
+            failed.most(&format!("seconds until {what}"), Some(max.as_secs_f64()), got);
+            // One in twenty may take longer than the 95th percentile.
+            if wait.never * 20 > wait.seconds.count + wait.never {
+                failed.0.push(format!("{} were never {what}", wait.never));
+            }
+        }
+    }
+
+    pub(super) fn report(&self) -> Report {
         Report {
-            scenario: self.scenario.name.clone(),
-            seed: self.scenario.seed,
-            nodes: self.scenario.nodes,
+            format: REPORT_FORMAT,
+            scenario: self.scenario.clone(),
             repeat: self.scenario.repeat(),
-            virtual_time: self.world.now().saturating_since(EPOCH),
-            trace: self.world.trace_hash(),
+            virtual_seconds: float(micros(self.world.now().saturating_since(EPOCH))) / 1e6,
+            trace: self.world.trace_hash().to_string(),
             counters: *self.world.counters(),
-            phases: self.phases.clone(),
-            joins: self.joins.clone(),
-            publications: self.publications.clone(),
+            phases: self.phases.iter().map(PhaseBuilder::finish).collect(),
+            series: self.series.finish(),
+            marks: self.marks.clone(),
+            joins: self.joins.finish(),
+            publications: self.publications.finish(),
+            renewals: self.renewals.finish(),
             stored: self.stored,
-            entries,
-            peak_state_bytes: self.peak_state_bytes,
+            entries: self.entries(),
+            custody: self.gauges.custody,
+            estimates: self.gauges.estimates.spread(1e3),
+            lifecycle: self.lifecycle(),
+            defence: Defence::default(),
+            attack: Attack::default(),
+            state: self.gauges.state(),
+            peak_state_bytes: self.gauges.peak_state_bytes,
             signatures: self.world.services.checked,
             violations: self.world.violations.kept().to_vec(),
             violations_total: self.world.violations.total(),
+            host: None,
+        }
+    }
+
+    fn lifecycle(&self) -> Lifecycle {
+        Lifecycle::default()
+    }
+}
+
+/// Demands that are not met.
+#[derive(Debug, Default)]
+struct Failed(Vec<String>);
+
+impl Failed {
+    fn least(&mut self, what: &str, demanded: Option<f64>, got: f64) {
+        if let Some(demanded) = demanded.filter(|demanded| got < *demanded) {
+            self.0.push(format!("{what}: {got:.4}, demanded at least {demanded:.4}"));
+        }
+    }
+
+    fn most(&mut self, what: &str, demanded: Option<f64>, got: f64) {
+        if let Some(demanded) = demanded.filter(|demanded| got > *demanded) {
+            self.0.push(format!("{what}: {got:.4}, demanded at most {demanded:.4}"));
         }
     }
 }

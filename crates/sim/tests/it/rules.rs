@@ -17,7 +17,7 @@ fn tiny(name: &str) -> Scenario {
 fn a_fault_that_never_fired_fails_the_run() {
     let mut scenario = tiny("healthy");
     // One percent of 25 nodes is nobody.
-    scenario.faults = vec![Fault::Kill { percent: 1, at: Duration::ZERO }];
+    scenario.faults = vec![Fault::Kill { share: 10_000, at: Duration::ZERO }];
     let failure = run(&scenario).unwrap_err();
     assert!(
         failure.report.violations.iter().any(|violation| violation.rule == Rule::FaultNeverFired),
