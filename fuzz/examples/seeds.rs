@@ -216,7 +216,7 @@ fn overlay() -> Outcome {
         let mut source = Unstructured::new(&bytes);
         let frame = RequestFrame {
             server: n % 2 == 0,
-            addrs: fake::contact(n as usize).addrs,
+            addrs: fake::contact(n as usize).addrs.clone(),
             request: fake::request(&mut source, 5)?,
         };
         write("overlay_wire", &format!("request-{n}"), &encode_request(&frame))?;

@@ -91,7 +91,7 @@ impl Run {
                     self.drain(None);
                 }
                 _ if u.ratio(1, 4)? => self.restart(),
-                _ => self.overlay.set_me(contact(0).addrs, u.ratio(3, 4)?),
+                _ => self.overlay.set_me(contact(0).addrs.clone(), u.ratio(3, 4)?),
             }
         }
         Ok(())
@@ -152,10 +152,9 @@ impl Run {
     }
 
     fn request(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let mut from = contact(u.int_in_range(1..=PEERS - 1)?);
-        from.server = u.ratio(7, 8)?;
+        let mut from = contact(u.int_in_range(1..=PEERS - 1)?).with_server(u.ratio(7, 8)?);
         if u.ratio(1, 8)? {
-            from.addrs.clear();
+            from = from.with_addrs(Vec::new());
         }
         // Through the codec, as the network delivers it: what does not decode never reaches the machine.
         let request = fake::request(u, self.minute())?;
@@ -256,7 +255,7 @@ impl Run {
                     assert_ne!(to.agent, contact(0).agent, "the node talks to itself");
                     self.last_request = id;
                     self.sent.insert(id, to.agent);
-                    let frame = RequestFrame { server: true, addrs: contact(0).addrs, request };
+                    let frame = RequestFrame { server: true, addrs: contact(0).addrs.clone(), request };
                     let bytes = encode_request(&frame);
                     assert!(bytes.len() <= MESSAGE_BYTES_MAX);
                     assert_eq!(decode_request(&bytes).ok(), Some(frame), "a peer can read it");

@@ -167,9 +167,9 @@ impl Node {
         let mut found: BTreeMap<AgentId, Vec<SocketAddr>> = BTreeMap::new();
         for contact in published.chain(contacts) {
             let addrs = found.entry(contact.agent).or_default();
-            for addr in contact.addrs {
-                if !addrs.contains(&addr) {
-                    addrs.push(addr);
+            for addr in &contact.addrs {
+                if !addrs.contains(addr) {
+                    addrs.push(*addr);
                 }
             }
         }

@@ -1,15 +1,18 @@
 //! Who can be reached where.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
 
 use comity_core::{AgentId, OverlayId};
 
 /// Most socket addresses kept or sent for one contact; the rest are dropped.
 pub const ADDRS_PER_CONTACT_MAX: usize = 4;
 
-/// A peer as the overlay knows it: key, place in the key space, where to dial, and whether it serves.
+/// What is known of a peer: key, place in the key space, where to dial, and whether it serves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Contact {
+pub struct Peer {
     /// The peer's Ed25519 key; the shell's transport proves it.
     pub agent: AgentId,
     /// The peer's place, always derived from `agent` by the receiver, never taken from a message.
@@ -20,18 +23,75 @@ pub struct Contact {
     pub server: bool,
 }
 
+/// A shared [`Peer`]: a handle of one word. Tables, messages and requests that name the same peer share one copy of it; comparisons
+/// are those of the value.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Contact(Arc<Peer>);
+
+impl fmt::Debug for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Deref for Contact {
+    type Target = Peer;
+
+    fn deref(&self) -> &Peer {
+        &self.0
+    }
+}
+
 impl Contact {
+    /// A contact; addresses beyond [`ADDRS_PER_CONTACT_MAX`] are dropped.
+    #[must_use]
+    pub fn new(
+        agent: AgentId,
+        overlay_id: OverlayId,
+        mut addrs: Vec<SocketAddr>,
+        server: bool,
+    ) -> Self {
+        addrs.truncate(ADDRS_PER_CONTACT_MAX);
+        Self(Arc::new(Peer { agent, overlay_id, addrs, server }))
+    }
+
     /// A serving contact; addresses beyond [`ADDRS_PER_CONTACT_MAX`] are dropped.
     #[must_use]
-    pub fn server(agent: AgentId, overlay_id: OverlayId, mut addrs: Vec<SocketAddr>) -> Self {
-        addrs.truncate(ADDRS_PER_CONTACT_MAX);
-        Self { agent, overlay_id, addrs, server: true }
+    pub fn server(agent: AgentId, overlay_id: OverlayId, addrs: Vec<SocketAddr>) -> Self {
+        Self::new(agent, overlay_id, addrs, true)
+    }
+
+    /// The same peer in this role. The handle itself when it has it already.
+    #[must_use]
+    pub fn with_server(self, server: bool) -> Self {
+        if self.server == server {
+            return self;
+        }
+        Self::new(self.agent, self.overlay_id, self.addrs.clone(), server)
+    }
+
+    /// The same peer at other addresses; those beyond [`ADDRS_PER_CONTACT_MAX`] are dropped.
+    #[must_use]
+    pub fn with_addrs(&self, addrs: Vec<SocketAddr>) -> Self {
+        Self::new(self.agent, self.overlay_id, addrs, self.server)
+    }
+
+    /// The same peer at another place: for tests.
+    #[must_use]
+    pub fn with_overlay_id(&self, overlay_id: OverlayId) -> Self {
+        Self::new(self.agent, overlay_id, self.addrs.clone(), self.server)
     }
 
     /// The IP prefix of the first address, the unit of the diversity caps. `None` when it has no address.
     #[must_use]
     pub fn prefix(&self) -> Option<IpPrefix> {
         self.addrs.first().map(|addr| IpPrefix::of(addr.ip()))
+    }
+
+    /// Whether both handles share one copy.
+    #[must_use]
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -197,10 +197,7 @@ impl Directory {
         let opened = PeerRecord::open(envelope, now).map_err(|error| reject(&error))?;
         let record = opened.payload;
         let overlay_id = self.position(&opened.signer).ok_or(Reject::Mint)?;
-        let contact = Contact {
-            server: record.server,
-            ..Contact::server(opened.signer, overlay_id, record.addrs)
-        };
+        let contact = Contact::new(opened.signer, overlay_id, record.addrs, record.server);
         let content = Content::Peer(contact);
         let (seq, issued, expires) = (record.seq, record.issued, record.expires);
         Ok(VerifiedItem {

@@ -80,7 +80,7 @@ pub mod table;
 pub mod wire;
 
 pub use config::*;
-pub use contact::{ADDRS_PER_CONTACT_MAX, Contact, Exempt, IpPrefix, Positions};
+pub use contact::{ADDRS_PER_CONTACT_MAX, Contact, Exempt, IpPrefix, Peer, Positions};
 pub use drive::{
     Action, Command, CommandError, CommandId, Cost, CustodianReport, CustodianSaid, CustodyChange,
     CustodyRow, Failure, FoundDigest, ItemReport, JoinReport, KeyReport, LookupReport, Outcome,

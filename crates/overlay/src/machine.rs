@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::config::{COMMANDS_MAX, Config, K, REGION_SLACK};
-use crate::contact::{ADDRS_PER_CONTACT_MAX, Contact};
+use crate::contact::Contact;
 use crate::drive::{
     Action, Command, CommandError, CommandId, Cost, CustodyChange, CustodyRow, LookupReport,
     Outcome, Reason, RequestId, Stats,
@@ -212,10 +212,8 @@ impl Overlay {
     }
 
     /// The own addresses or role changed. The peer record is the shell's to sign and publish again.
-    pub fn set_me(&mut self, mut addrs: Vec<SocketAddr>, server: bool) {
-        addrs.truncate(ADDRS_PER_CONTACT_MAX);
-        self.me.addrs = addrs;
-        self.me.server = server;
+    pub fn set_me(&mut self, addrs: Vec<SocketAddr>, server: bool) {
+        self.me = Contact::new(self.me.agent, self.me.overlay_id, addrs, server);
     }
 
     /// The routing table.
@@ -399,7 +397,7 @@ impl Overlay {
     fn keeps(&self, place: &OverlayId) -> bool {
         self.me.server
             && (self.region().times(REGION_SLACK).contains(place, &self.me.overlay_id)
-                || self.table.nearer_than(place, &self.me.overlay_id) < K)
+                || self.table.nearer_than_me(place) < K)
     }
 
     fn random_id(&mut self) -> OverlayId {

@@ -113,11 +113,6 @@ impl Region {
     }
 }
 
-/// The XOR distance as two halves of a 256-bit number: what tables compare by the thousand.
-pub(crate) fn halves(a: &OverlayId, b: &OverlayId) -> (u128, u128) {
-    (leading_bits(a) ^ leading_bits(b), trailing_bits(a) ^ trailing_bits(b))
-}
-
 /// The leading 128 bits of the XOR distance.
 pub(crate) fn leading_distance(a: &OverlayId, b: &OverlayId) -> u128 {
     leading_bits(a) ^ leading_bits(b)
@@ -127,12 +122,6 @@ fn leading_bits(id: &OverlayId) -> u128 {
     let mut top = [0; 16];
     top.copy_from_slice(&id.0[..16]);
     u128::from_be_bytes(top)
-}
-
-fn trailing_bits(id: &OverlayId) -> u128 {
-    let mut bottom = [0; 16];
-    bottom.copy_from_slice(&id.0[16..]);
-    u128::from_be_bytes(bottom)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! moves up when an entry fails [`STRIKES_MAX`] times in a row (Maymounkov and Mazières 2002, section 2.2; the prefix caps
 //! are those of discv5).
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use comity_core::{AgentId, OverlayId, Time};
@@ -14,22 +14,88 @@ use crate::config::{
     BUCKETS_MAX, K, PREFIX_PER_BUCKET_MAX, PREFIX_PER_TABLE_MAX, SPARES_MAX, STRIKES_MAX,
 };
 use crate::contact::{Contact, Exempt, IpPrefix};
-use crate::shard::halves;
 
-/// A contact in the table and what is known of its health.
+/// Bits of [`Entry::health`] that count strikes.
+const STRIKE_BITS: u32 = 8;
+/// What [`tag`] gives an address that does not count against the prefix caps.
+const UNCOUNTED: u32 = 0;
+
+/// A contact in the table and what is known of its health: 24 bytes, so that a scan over a bucket stays within a few cache lines and
+/// follows the handle only to break a tie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Who and where.
     pub contact: Contact,
-    /// When it last answered.
-    pub seen: Time,
-    /// Unanswered requests since.
-    pub strikes: u8,
+    /// When it last answered, in microseconds (2^56 of them last until the year 4253), and below that its strikes.
+    health: u64,
+    /// The leading bits of its overlay id.
+    lead: u32,
+    /// The [`tag`] of its prefix, [`UNCOUNTED`] when the caps ignore it.
+    prefix: u32,
+}
+
+impl Entry {
+    fn new(contact: Contact, seen: Time, prefix: u32) -> Self {
+        let lead = lead(&contact.overlay_id);
+        let mut entry = Self { contact, health: 0, lead, prefix };
+        entry.see(seen);
+        entry
+    }
+
+    /// When it last answered or asked.
+    #[must_use]
+    pub const fn seen(&self) -> Time {
+        Time(self.health >> STRIKE_BITS)
+    }
+
+    /// Unanswered requests since it last answered.
+    #[must_use]
+    pub fn strikes(&self) -> u8 {
+        u8::try_from(self.health & ((1 << STRIKE_BITS) - 1)).expect("masked to a byte")
+    }
+
+    /// It answered: no strikes.
+    const fn see(&mut self, now: Time) {
+        self.health = now.as_micros() << STRIKE_BITS;
+    }
+
+    /// It asked something: its strikes stay.
+    const fn hear(&mut self, now: Time) {
+        self.health = now.as_micros() << STRIKE_BITS | (self.health & ((1 << STRIKE_BITS) - 1));
+    }
+
+    /// One more strike; gives their number.
+    fn strike(&mut self) -> u8 {
+        let strikes = self.strikes().saturating_add(1);
+        self.health = (self.health >> STRIKE_BITS) << STRIKE_BITS | u64::from(strikes);
+        strikes
+    }
+
+    fn is_at(&self, lead: u32, id: &OverlayId) -> bool {
+        self.lead == lead && self.contact.overlay_id == *id
+    }
+}
+
+/// The leading 32 bits of an id: enough to order most of a bucket.
+const fn lead(id: &OverlayId) -> u32 {
+    let [a, b, c, d, ..] = id.0;
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// A number that equal prefixes share: exact for IPv4, folded for IPv6, never [`UNCOUNTED`].
+fn tag(prefix: IpPrefix) -> u32 {
+    const V6: u32 = 1 << 31;
+    match prefix {
+        IpPrefix::V4([a, b, c]) => u32::from_be_bytes([0, a, b, c]) + 1,
+        IpPrefix::V6([a, b, c, d, e, f]) => {
+            u32::from_be_bytes([a, b, c, d]).rotate_left(16) ^ u32::from_be_bytes([0, 0, e, f]) | V6
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Bucket {
-    /// Oldest first.
+    /// Oldest first; at most [`K`].
     entries: Vec<Entry>,
     /// Newest last.
     spares: Vec<Contact>,
@@ -40,6 +106,19 @@ struct Bucket {
 impl Bucket {
     const fn new(now: Time) -> Self {
         Self { entries: Vec::new(), spares: Vec::new(), refreshed: now }
+    }
+
+    fn position(&self, id: &OverlayId) -> Option<usize> {
+        let lead = lead(id);
+        self.entries.iter().position(|entry| entry.is_at(lead, id))
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.entries.len() == self.entries.capacity() && self.entries.len() >= K / 4 {
+            // Doubling would leave room that a bucket never uses.
+            self.entries.reserve_exact(K.saturating_sub(self.entries.len()));
+        }
+        self.entries.push(entry);
     }
 }
 
@@ -79,8 +158,6 @@ pub enum Struck {
 pub struct Table {
     me: OverlayId,
     buckets: Vec<Bucket>,
-    /// Entries per counted prefix over all buckets.
-    prefixes: BTreeMap<IpPrefix, usize>,
     exempt: Vec<Exempt>,
 }
 
@@ -88,7 +165,7 @@ impl Table {
     /// An empty table around `me`. Contacts in `exempt` networks and on loopback do not count against the prefix caps.
     #[must_use]
     pub fn new(me: OverlayId, exempt: Vec<Exempt>, now: Time) -> Self {
-        Self { me, buckets: vec![Bucket::new(now)], prefixes: BTreeMap::new(), exempt }
+        Self { me, buckets: vec![Bucket::new(now)], exempt }
     }
 
     /// Number of entries.
@@ -117,11 +194,8 @@ impl Table {
     /// The entry at `id`.
     #[must_use]
     pub fn get(&self, id: &OverlayId) -> Option<&Entry> {
-        self.buckets
-            .get(self.index(id))?
-            .entries
-            .iter()
-            .find(|entry| entry.contact.overlay_id == *id)
+        let bucket = self.buckets.get(self.index(id))?;
+        bucket.entries.get(bucket.position(id)?)
     }
 
     /// Whether a contact at `id` that answers could enter its bucket now: room, or a split that would make some.
@@ -134,23 +208,50 @@ impl Table {
     /// The `count` contacts nearest to `target`, nearest first.
     #[must_use]
     pub fn closest(&self, target: &OverlayId, count: usize) -> Vec<Contact> {
-        let mut all: Vec<_> = self
-            .entries()
-            .map(|entry| (halves(&entry.contact.overlay_id, target), &entry.contact))
-            .collect();
-        if count < all.len() && count > 0 {
-            all.select_nth_unstable_by_key(count - 1, |(distance, _)| *distance);
+        let mut closest = Vec::with_capacity(count.min(self.len()));
+        let mut order = Vec::with_capacity(K);
+        for index in self.outwards(target) {
+            let entries = &self.buckets[index].entries;
+            let room = count - closest.len();
+            if room == 0 {
+                break;
+            }
+            order.clear();
+            order.extend(entries.iter().map(|entry| (entry.lead ^ lead(target), entry)));
+            order.sort_unstable_by(|a, b| nearer(*a, *b, target));
+            closest.extend(order.iter().take(room).map(|(_, entry)| entry.contact.clone()));
         }
-        all.truncate(count);
-        all.sort_unstable_by_key(|(distance, _)| *distance);
-        all.into_iter().map(|(_, contact)| contact.clone()).collect()
+        closest
     }
 
-    /// How many entries lie nearer to `target` than `id` does.
+    /// All buckets, the one nearest to `target` first.
+    ///
+    /// Whoever is in bucket `i` differs from the own id in bit `i`, whoever is in a later one does not. So where `target` differs in
+    /// bit `i` too, all of bucket `i` is nearer to it than all later buckets, and otherwise farther.
+    fn outwards(&self, target: &OverlayId) -> impl Iterator<Item = usize> + '_ {
+        let last = self.buckets.len() - 1;
+        let target = *target;
+        let differs = move |index: &usize| self.differs(*index, &target);
+        let nearer = (0..last).filter(differs);
+        let farther = (0..last).rev().filter(move |index| !differs(index));
+        nearer.chain([last]).chain(farther)
+    }
+
+    /// Whether `target` and the own id differ in bit `index`.
+    fn differs(&self, index: usize, target: &OverlayId) -> bool {
+        let (byte, bit) = (index / 8, 0x80_u8 >> (index % 8));
+        (self.me.0[byte] ^ target.0[byte]) & bit != 0
+    }
+
+    /// How many entries lie nearer to `target` than the own id does.
     #[must_use]
-    pub fn nearer_than(&self, target: &OverlayId, id: &OverlayId) -> usize {
-        let limit = halves(id, target);
-        self.entries().filter(|entry| halves(&entry.contact.overlay_id, target) < limit).count()
+    pub fn nearer_than_me(&self, target: &OverlayId) -> usize {
+        let last = self.buckets.len() - 1;
+        let whole = (0..last).filter(|index| self.differs(*index, target));
+        let whole: usize = whole.map(|index| self.buckets[index].entries.len()).sum();
+        let mine = self.me.distance(target);
+        let nearer = |entry: &&Entry| entry.contact.overlay_id.distance(target) < mine;
+        whole + self.buckets[last].entries.iter().filter(nearer).count()
     }
 
     /// Offers a contact that has just answered.
@@ -160,9 +261,7 @@ impl Table {
         }
         let id = contact.overlay_id;
         let index = self.index(&id);
-        if let Some(at) =
-            self.buckets[index].entries.iter().position(|entry| entry.contact.overlay_id == id)
-        {
+        if let Some(at) = self.buckets[index].position(&id) {
             return self.refresh_entry(now, index, at, contact);
         }
         self.buckets[index].spares.retain(|spare| spare.overlay_id != id);
@@ -185,7 +284,7 @@ impl Table {
         let doubtful = bucket
             .entries
             .iter()
-            .min_by_key(|entry| entry.seen)
+            .min_by_key(|entry| entry.seen())
             .expect("a full bucket has entries");
         Inserted::Spare { doubtful: doubtful.contact.clone() }
     }
@@ -193,10 +292,9 @@ impl Table {
     /// Notes that an entry was heard of (it asked something); nothing for others.
     pub fn heard(&mut self, now: Time, id: &OverlayId) {
         let index = self.index(id);
-        if let Some(entry) =
-            self.buckets[index].entries.iter_mut().find(|entry| entry.contact.overlay_id == *id)
-        {
-            entry.seen = now;
+        let bucket = &mut self.buckets[index];
+        if let Some(at) = bucket.position(id) {
+            bucket.entries[at].hear(now);
         }
     }
 
@@ -204,16 +302,14 @@ impl Table {
     pub fn strike(&mut self, id: &OverlayId) -> Struck {
         let index = self.index(id);
         let bucket = &mut self.buckets[index];
-        let Some(at) = bucket.entries.iter().position(|entry| entry.contact.overlay_id == *id)
-        else {
+        let Some(at) = bucket.position(id) else {
             bucket.spares.retain(|spare| spare.overlay_id != *id);
             return Struck::Kept;
         };
-        bucket.entries[at].strikes += 1;
-        if bucket.entries[at].strikes < STRIKES_MAX {
+        if bucket.entries[at].strike() < STRIKES_MAX {
             return Struck::Kept;
         }
-        self.take(index, at);
+        self.buckets[index].entries.remove(at);
         Struck::Evicted { candidate: self.buckets[index].spares.pop() }
     }
 
@@ -221,9 +317,9 @@ impl Table {
     pub fn remove(&mut self, id: &OverlayId) -> bool {
         let index = self.index(id);
         self.buckets[index].spares.retain(|spare| spare.overlay_id != *id);
-        match self.buckets[index].entries.iter().position(|entry| entry.contact.overlay_id == *id) {
+        match self.buckets[index].position(id) {
             Some(at) => {
-                self.take(index, at);
+                self.buckets[index].entries.remove(at);
                 true
             }
             None => false,
@@ -234,8 +330,8 @@ impl Table {
     #[must_use]
     pub fn unseen(&self, now: Time, idle: Duration, count: usize) -> Vec<Contact> {
         let mut unseen: Vec<_> =
-            self.entries().filter(|entry| now.saturating_since(entry.seen) >= idle).collect();
-        unseen.sort_by_key(|entry| entry.seen);
+            self.entries().filter(|entry| now.saturating_since(entry.seen()) >= idle).collect();
+        unseen.sort_by_key(|entry| entry.seen());
         unseen.into_iter().take(count).map(|entry| entry.contact.clone()).collect()
     }
 
@@ -280,33 +376,32 @@ impl Table {
     }
 
     fn refresh_entry(&mut self, now: Time, index: usize, at: usize, contact: Contact) -> Inserted {
-        let moved = self.buckets[index].entries[at].contact.addrs != contact.addrs;
-        if moved && self.buckets[index].entries[at].contact.prefix() != contact.prefix() {
+        let known = &mut self.buckets[index].entries[at];
+        known.see(now);
+        if known.contact == contact {
+            // The handle known already is the one others share.
+            return Inserted::Known { moved: false };
+        }
+        let moved = known.contact.addrs != contact.addrs;
+        if moved && known.contact.prefix() != contact.prefix() {
             let old = self.buckets[index].entries.remove(at);
-            self.uncount(&old.contact);
             let allowed = self.prefix_allows(index, &contact);
-            let kept = Entry {
-                contact: if allowed { contact } else { old.contact },
-                seen: now,
-                strikes: 0,
-            };
-            self.count(&kept.contact);
+            let kept = if allowed { self.entry(now, contact) } else { old };
             self.buckets[index].entries.insert(at, kept);
             return Inserted::Known { moved: allowed };
         }
-        let entry = &mut self.buckets[index].entries[at];
-        *entry = Entry { contact, seen: now, strikes: 0 };
+        known.contact = contact;
         Inserted::Known { moved }
     }
 
-    fn push(&mut self, now: Time, index: usize, contact: Contact) {
-        self.count(&contact);
-        self.buckets[index].entries.push(Entry { contact, seen: now, strikes: 0 });
+    fn entry(&self, now: Time, contact: Contact) -> Entry {
+        let prefix = self.counted(&contact).map_or(UNCOUNTED, tag);
+        Entry::new(contact, now, prefix)
     }
 
-    fn take(&mut self, index: usize, at: usize) {
-        let entry = self.buckets[index].entries.remove(at);
-        self.uncount(&entry.contact);
+    fn push(&mut self, now: Time, index: usize, contact: Contact) {
+        let entry = self.entry(now, contact);
+        self.buckets[index].push(entry);
     }
 
     fn split(&mut self) {
@@ -335,27 +430,21 @@ impl Table {
 
     fn prefix_allows(&self, index: usize, contact: &Contact) -> bool {
         let Some(prefix) = self.counted(contact) else { return true };
-        let in_table = self.prefixes.get(&prefix).copied().unwrap_or(0);
-        let same = |entry: &&Entry| self.counted(&entry.contact) == Some(prefix);
-        in_table < PREFIX_PER_TABLE_MAX
+        let tag = tag(prefix);
+        // Folded tags may collide: the address decides.
+        let same =
+            |entry: &&Entry| entry.prefix == tag && self.counted(&entry.contact) == Some(prefix);
+        self.entries().filter(same).count() < PREFIX_PER_TABLE_MAX
             && self.buckets[index].entries.iter().filter(same).count() < PREFIX_PER_BUCKET_MAX
     }
+}
 
-    fn count(&mut self, contact: &Contact) {
-        if let Some(prefix) = self.counted(contact) {
-            *self.prefixes.entry(prefix).or_insert(0) += 1;
-        }
-    }
-
-    fn uncount(&mut self, contact: &Contact) {
-        let Some(prefix) = self.counted(contact) else { return };
-        if let Some(count) = self.prefixes.get_mut(&prefix) {
-            *count -= 1;
-            if *count == 0 {
-                self.prefixes.remove(&prefix);
-            }
-        }
-    }
+/// Order by distance to `target`; each comes with the leading bits of its distance.
+fn nearer(a: (u32, &Entry), b: (u32, &Entry), target: &OverlayId) -> Ordering {
+    a.0.cmp(&b.0).then_with(|| {
+        let distance = |entry: &Entry| entry.contact.overlay_id.distance(target);
+        distance(a.1).cmp(&distance(b.1))
+    })
 }
 
 /// Looks an agent up by key, a linear search: for tools, not for the hot path.

@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn an_entry_at_a_wrong_place_is_seen() {
         let mut world = world();
-        let other = Contact { overlay_id: OverlayId([7; 32]), ..world.nodes()[1].contact.clone() };
+        let other = world.nodes()[1].contact.with_overlay_id(OverlayId([7; 32]));
         world.preload(0, vec![other]);
         world.check_nodes();
         assert_eq!(rules(&world), [Rule::PlaceOfEntry]);

@@ -89,8 +89,7 @@ impl SharedServices {
             let Opened { signer, payload, .. } = open::<PeerRecord>(Kind::Peer, sealed, MAX_PEER)?;
             let overlay_id = self.places.position(&signer).ok_or(Reject::Mint)?;
             let PeerRecord { seq, issued, expires, addrs, server, .. } = payload;
-            let content =
-                Content::Peer(Contact { server, ..Contact::server(signer, overlay_id, addrs) });
+            let content = Content::Peer(Contact::new(signer, overlay_id, addrs, server));
             Ok(VerifiedItem {
                 signer,
                 subject: None,

@@ -250,7 +250,7 @@ impl Actor {
             reply.send(wire::encode_response(&Response::Error(wire::ErrorCode::Invalid)).into());
             return;
         };
-        let from = Contact { agent: peer, overlay_id, addrs, server };
+        let from = Contact::new(peer, overlay_id, addrs, server);
         let token = ReplyToken(self.next_token);
         self.next_token += 1;
         self.replies.insert(token, reply);

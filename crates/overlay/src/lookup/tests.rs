@@ -58,7 +58,7 @@ fn converges_on_the_nearest() {
 
 #[test]
 fn asks_nobody_twice_and_never_itself() {
-    let me = Contact { overlay_id: OverlayId([0xff; 32]), ..contact(9) };
+    let me = contact(9).with_overlay_id(OverlayId([0xff; 32]));
     let mut lookup = search(Breadth { paths: 4, path_k: 6, ..BREADTH }, contacts(1..9));
     let asked =
         run(&mut lookup, |_| Some(contacts(1..40).into_iter().chain([me.clone()]).collect()));

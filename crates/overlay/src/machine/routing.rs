@@ -82,7 +82,7 @@ impl Overlay {
                 let unseen = self
                     .table
                     .get(&doubtful.overlay_id)
-                    .map(|entry| now.saturating_since(entry.seen));
+                    .map(|entry| now.saturating_since(entry.seen()));
                 if unseen.is_some_and(|unseen| unseen >= DOUBT_AFTER) {
                     self.send(now, doubtful, Request::Ping, Purpose::Ping);
                 }
@@ -191,8 +191,8 @@ impl Overlay {
         let imported = std::mem::take(&mut self.upkeep.imported);
         let mut seeds = self.table.closest(&self.me.overlay_id, K);
         seeds.extend(self.upkeep.seeds.iter().cloned().chain(imported));
-        seeds.iter_mut().for_each(|seed| seed.server = true);
         seeds.retain(|seed| seed.overlay_id != self.me.overlay_id);
+        let seeds: Vec<_> = seeds.into_iter().map(|seed| seed.with_server(true)).collect();
         if let Some(Task::Join(join)) = self.jobs.get_mut(&id).map(|job| &mut job.task) {
             join.tried = seeds.len();
         }

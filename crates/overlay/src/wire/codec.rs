@@ -438,7 +438,7 @@ fn read_contacts(
         let addrs = read_addrs(d)?;
         let contact = positions.accept(&key).and_then(|agent| {
             let overlay_id = positions.position(&agent)?;
-            Some(Contact { agent, overlay_id, addrs, server: true })
+            Some(Contact::server(agent, overlay_id, addrs))
         });
         Ok(contact)
     })?;

@@ -278,7 +278,7 @@ impl Net {
 
     pub(crate) fn contact(&self, index: usize) -> Contact {
         let agent = self.agent(index);
-        Contact { overlay_id: place(&agent), ..self.nodes[index].overlay.me().clone() }
+        self.nodes[index].overlay.me().with_overlay_id(place(&agent))
     }
 
     pub(crate) fn find(&mut self, index: usize, labels: &[&str], least: u64) -> QueryReport {

@@ -129,7 +129,7 @@ proptest! {
                         Inserted::Spare { doubtful } => {
                             let bucket = model.bucket(&doubtful.overlay_id);
                             let oldest = model.entries.iter().filter(|entry| model.bucket(&entry.0.overlay_id) == bucket).map(|entry| entry.1).min();
-                            prop_assert_eq!(table.get(&doubtful.overlay_id).map(|entry| entry.seen), oldest);
+                            prop_assert_eq!(table.get(&doubtful.overlay_id).map(|entry| entry.seen()), oldest);
                             "spare"
                         }
                     };
@@ -163,7 +163,7 @@ proptest! {
                 }
             }
             let by_id = |entries: Vec<(Contact, Time, u8)>| entries.into_iter().map(|e| (e.0.overlay_id, e)).collect::<BTreeMap<_, _>>();
-            let mine = table.entries().map(|entry| (entry.contact.clone(), entry.seen, entry.strikes)).collect();
+            let mine = table.entries().map(|entry| (entry.contact.clone(), entry.seen(), entry.strikes())).collect();
             prop_assert_eq!(by_id(mine), by_id(model.entries.clone()));
             prop_assert_eq!(table.buckets(), usize::try_from(model.depth).unwrap() + 1);
         }
@@ -192,8 +192,8 @@ proptest! {
 #[test]
 fn oneself_clients_and_unreachable_peers_never_enter() {
     let mut table = Table::new(peer(1, 0).overlay_id, Vec::new(), Time::ZERO);
-    let client = Contact { server: false, ..peer(2, 0) };
-    let homeless = Contact { addrs: Vec::new(), ..peer(3, 0) };
+    let client = peer(2, 0).with_server(false);
+    let homeless = peer(3, 0).with_addrs(Vec::new());
     for contact in [peer(1, 0), client, homeless] {
         assert_eq!(table.insert(Time::ZERO, contact), Inserted::Refused);
     }
@@ -207,9 +207,11 @@ fn a_spare_is_offered_when_an_entry_fails() {
     let mut index = 0;
     let mut spare = None;
     while spare.is_none() {
-        let mut contact = peer(index % PEERS, 0);
-        contact.overlay_id.0[0] = 0x80;
-        contact.overlay_id.0[2] = u8::try_from(index).unwrap();
+        let contact = peer(index % PEERS, 0);
+        let mut place = contact.overlay_id;
+        place.0[0] = 0x80;
+        place.0[2] = u8::try_from(index).unwrap();
+        let contact = contact.with_overlay_id(place);
         if matches!(
             table.insert(Time::from_secs(index as u64), contact.clone()),
             Inserted::Spare { .. }
