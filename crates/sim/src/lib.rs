@@ -23,9 +23,11 @@
 //! * [`services`]: verification remembered by item, evaluation by the production directory, places from a table.
 //! * [`workload`]: capabilities and questions with answers known by construction.
 //! * [`adversary`]: nodes that break the rules on purpose.
+//! * [`baseline`]: other designs in the same harness.
 //! * [`scenario`]: presets and what a seed may draw; [`mod@run`]: phases, faults, demands; [`check`]: the rules; [`report`]: the numbers.
 
 pub mod adversary;
+pub mod baseline;
 pub mod bootstrap;
 pub mod check;
 pub mod link;

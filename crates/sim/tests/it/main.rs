@@ -1,5 +1,6 @@
 //! Scenarios of the production overlay, small enough for every change. A failing one prints its seed and how to repeat it.
 
+mod baselines;
 mod determinism;
 mod faults;
 mod healthy;
