@@ -23,13 +23,14 @@
 //! * [`services`]: verification remembered by item, evaluation by the production directory, places from a table.
 //! * [`workload`]: capabilities and questions with answers known by construction.
 //! * [`adversary`]: nodes that break the rules on purpose.
-//! * [`baseline`]: other designs in the same harness.
+//! * [`baseline`]: other designs in the same harness; [`cost`]: what attacks and a table of all nodes cost, by arithmetic.
 //! * [`scenario`]: presets and what a seed may draw; [`mod@run`]: phases, faults, demands; [`check`]: the rules; [`report`]: the numbers.
 
 pub mod adversary;
 pub mod baseline;
 pub mod bootstrap;
 pub mod check;
+pub mod cost;
 pub mod link;
 pub mod node;
 mod publisher;
