@@ -195,33 +195,36 @@ impl Value {
         if self == other {
             return true;
         }
-        let (a, b) = (self.elements(), other.elements());
-        !a.is_empty() && a == b
+        let len = self.words().count();
+        len > 0 && len == other.words().count() && other.words().all(|word| self.has_word(word))
     }
 
     /// Whether every element of `other` is an element of this value (a word counts as a set of one).
     pub fn includes(&self, other: &Self) -> bool {
-        let (mine, theirs) = (self.elements(), other.elements());
-        if theirs.is_empty() {
+        if other.words().next().is_none() {
             return self.same(other);
         }
-        theirs.is_subset(&mine)
+        other.words().all(|word| self.has_word(word))
     }
 
     /// Whether the two have an element in common (a word counts as a set of one).
     pub fn intersects(&self, other: &Self) -> bool {
-        let (mine, theirs) = (self.elements(), other.elements());
-        if theirs.is_empty() {
+        if other.words().next().is_none() {
             return self.same(other);
         }
-        !theirs.is_disjoint(&mine)
+        other.words().any(|word| self.has_word(word))
     }
 
     /// The words of a set, or the one word of an enum or text; empty for every other kind.
     pub fn elements(&self) -> BTreeSet<&str> {
-        match self {
-            Self::Enum(word) | Self::Text(word) => BTreeSet::from([word.as_str()]),
-            Self::Set(words) => words.iter().map(String::as_str).collect(),
+        self.words().collect()
+    }
+
+    /// The [`elements`](Self::elements), without a set around them.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        let (one, many) = match self {
+            Self::Enum(word) | Self::Text(word) => (Some(word.as_str()), None),
+            Self::Set(words) => (None, Some(words)),
             Self::Bool(_)
             | Self::Int(_)
             | Self::Dec(_)
@@ -231,7 +234,25 @@ impl Value {
             | Self::Geo(_)
             | Self::Money(_)
             | Self::Semver(_)
-            | Self::Bytes32(_) => BTreeSet::new(),
+            | Self::Bytes32(_) => (None, None),
+        };
+        one.into_iter().chain(many.into_iter().flatten().map(String::as_str))
+    }
+
+    fn has_word(&self, wanted: &str) -> bool {
+        match self {
+            Self::Enum(word) | Self::Text(word) => word == wanted,
+            Self::Set(words) => words.contains(wanted),
+            Self::Bool(_)
+            | Self::Int(_)
+            | Self::Dec(_)
+            | Self::Time(_)
+            | Self::Interval(_)
+            | Self::Duration(_)
+            | Self::Geo(_)
+            | Self::Money(_)
+            | Self::Semver(_)
+            | Self::Bytes32(_) => false,
         }
     }
 

@@ -4,6 +4,8 @@
 //! evidence says which of the two it was. A digest is a summary: what was left out of it is [`Verdict::Unknown`], and the asker settles it on
 //! the full record. Whatever is decided on a digest is decided the same way on the record behind it.
 
+mod compiled;
+mod points;
 mod shard;
 pub(crate) mod subject;
 mod test;
@@ -13,6 +15,7 @@ use std::fmt;
 use crate::query::{Condition, Query};
 use crate::record::{Capability, Digest};
 
+pub use points::POINTS_MAX;
 pub use shard::{Found, NearMiss, ShardAnswer, ShardLimits, evaluate_shard};
 use subject::Subject;
 use test::Judgement;

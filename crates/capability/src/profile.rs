@@ -9,6 +9,9 @@ mod normalise;
 mod pair;
 mod table;
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 use serde_json::Value as Json;
 
 use crate::attribute::{Value, ValueError, ValueKind};
@@ -98,6 +101,13 @@ pub fn lookup(name: &str) -> Option<&'static KeySpec> {
         })
     };
     find(name).or_else(|| find(name.strip_prefix("data.")?))
+}
+
+/// The key with exactly this full name.
+pub(crate) fn by_name(name: &str) -> Option<&'static KeySpec> {
+    static BY_NAME: OnceLock<BTreeMap<&'static str, &'static KeySpec>> = OnceLock::new();
+    let by_name = || keys().iter().map(|spec| (spec.key, spec)).collect();
+    BY_NAME.get_or_init(by_name).get(name).copied()
 }
 
 /// The key with this digest number.

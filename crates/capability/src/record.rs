@@ -13,6 +13,7 @@
 //! `open` of each checks signature, size, limits and times; `decode` alone checks all but
 //! the signature and the times.
 
+mod attributes;
 mod capability;
 mod digest;
 mod signal;
@@ -23,10 +24,13 @@ use comity_core::Time;
 use comity_core::envelope::EnvelopeError;
 
 pub use crate::text::{MAX_FREE_TEXT, MAX_TAG, MAX_TITLE, TextError, clean};
+pub use attributes::Attributes;
+pub(crate) use attributes::{Sought, word_bit};
 pub use capability::{
     Capability, CapabilityError, Interface, MAX_CLASSES, MAX_DECLARED_ATTRIBUTES, MAX_EXAMPLES,
     MAX_NAME, MAX_SCHEMA, MAX_TAGS, Visibility,
 };
+pub(crate) use digest::head_of;
 pub use digest::{Bloom, Declared, Digest, MAX_ATTRIBUTES, MAX_DIGEST, MAX_ENDPOINTS};
 pub use signal::{Beat, Load, MAX_BEAT, MAX_PEER, MAX_TOMBSTONE, PeerRecord, Status, Tombstone};
 pub use times::{BEAT_LIFE, CLOCK_SKEW, DIGEST_LIFE, TimesError, check_times};

@@ -191,9 +191,7 @@ enum WireKey {
 impl WireKey {
     fn of(key: &str) -> Self {
         let number = key.strip_prefix('#').and_then(|number| number.parse().ok());
-        match number
-            .or_else(|| profile::keys().iter().find(|spec| spec.key == key).map(|spec| spec.id))
-        {
+        match number.or_else(|| profile::by_name(key).map(|spec| spec.id)) {
             Some(number) => Self::Number(number),
             None => Self::Name(key.len(), key.to_owned()),
         }
@@ -238,8 +236,16 @@ pub(crate) mod attributes {
         e: &mut Encoder<W>,
         ctx: &mut C,
     ) -> Result<(), EncodeError<W::Error>> {
+        write(attributes.iter().map(|(key, value)| (key.as_str(), value)), e, ctx)
+    }
+
+    pub(super) fn write<'a, C, W: Write>(
+        attributes: impl Iterator<Item = (&'a str, &'a Value)>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
         let sorted: BTreeMap<WireKey, &Value> =
-            attributes.iter().map(|(key, value)| (WireKey::of(key), value)).collect();
+            attributes.map(|(key, value)| (WireKey::of(key), value)).collect();
         e.map(len_of(sorted.len()))?;
         for (key, value) in sorted {
             key.write(e)?;
@@ -266,6 +272,24 @@ pub(crate) mod attributes {
             attributes.insert(key, Value::decode(d, ctx)?);
         }
         Ok(attributes)
+    }
+}
+
+/// The attributes of a digest, in the same form.
+pub(crate) mod packed_attributes {
+    use super::{DecodeError, Decoder, EncodeError, Encoder, Write, attributes};
+    use crate::record::Attributes;
+
+    pub(crate) fn encode<C, W: Write>(
+        packed: &Attributes,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        attributes::write(packed.iter(), e, ctx)
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Attributes, DecodeError> {
+        attributes::decode(d, ctx).map(Attributes::from)
     }
 }
 

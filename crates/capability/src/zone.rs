@@ -102,7 +102,7 @@ impl ZoneMap {
         for class in &digest.classes {
             self.add_class(class);
         }
-        for (key, value) in &digest.attributes {
+        for (key, value) in digest.attributes.iter() {
             match masked(key) {
                 Some(spec) => self.add_value(spec, value),
                 None => self.add_foreign(key),

@@ -68,6 +68,15 @@ impl Decimal {
         Self::reduced(i128::from(self.mantissa), u32::from(self.scale) + u32::from(digits))
     }
 
+    /// This number times a power of ten, rounded down; up to 10^18 it fits.
+    pub(crate) fn scaled(self, digits: u8) -> i128 {
+        let mantissa = i128::from(self.mantissa);
+        match digits.checked_sub(self.scale) {
+            Some(more) => mantissa * 10i128.pow(u32::from(more)),
+            None => mantissa.div_euclid(10i128.pow(u32::from(self.scale - digits))),
+        }
+    }
+
     /// This number times `factor`, if the product is a whole number that fits.
     pub fn times_whole(self, factor: u64) -> Option<i128> {
         let product = i128::from(self.mantissa).checked_mul(i128::from(factor))?;

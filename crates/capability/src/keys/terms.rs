@@ -1,6 +1,7 @@
 //! Words worth a key: cut, folded, stripped of common words, stemmed. Publisher and asker run the same code.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
@@ -62,7 +63,12 @@ fn as_pair(chunk: &str) -> Option<String> {
 fn is_telling(word: &str) -> bool {
     TERM_LENGTH.contains(&word.chars().count())
         && !word.chars().all(char::is_numeric)
-        && !COMMON.split_ascii_whitespace().any(|common| common == word)
+        && !is_common(word)
+}
+
+fn is_common(word: &str) -> bool {
+    static WORDS: OnceLock<BTreeSet<&'static str>> = OnceLock::new();
+    WORDS.get_or_init(|| COMMON.split_ascii_whitespace().collect()).contains(word)
 }
 
 /// The terms of a capability, at most [`MAX_TERMS`]: the first different words of tags, title, name, examples and

@@ -5,9 +5,9 @@ use std::cmp::Reverse;
 use comity_core::canonical::Canonical;
 use comity_core::{AgentId, Hash};
 
-use super::subject::Subject;
-use super::test::Judgement;
-use super::{Outcome, Part, evaluate, judge};
+use super::compiled::{Compiled, Standing};
+use super::points::Points;
+use super::{Outcome, evaluate};
 use crate::query::Query;
 use crate::record::Digest;
 
@@ -42,7 +42,8 @@ pub struct Found {
     pub agent: AgentId,
     /// True when the digest leaves a condition open that only the record decides.
     pub open: bool,
-    /// Words of the free text found in the digest, plus preferences met.
+    /// What it is worth to the asker as far as a custodian can tell: preferences met, words
+    /// of the free text found, and price, weighed as the asker's rank profile does; 0 to [`POINTS_MAX`](super::POINTS_MAX).
     pub score: u32,
 }
 
@@ -62,7 +63,7 @@ pub struct NearMiss {
 pub struct ShardAnswer {
     /// The best digests, passing ones before open ones, best first.
     pub found: Vec<Found>,
-    /// Refused digests with the fewest failed conditions, nearest first.
+    /// Refused digests with the fewest failed conditions, nearest first; of equals those that meet more preferences.
     pub near_misses: Vec<NearMiss>,
     /// Digests evaluated.
     pub evaluated: usize,
@@ -82,15 +83,12 @@ pub fn evaluate_shard<'a>(
     digests: impl IntoIterator<Item = (AgentId, &'a Digest)>,
     limits: ShardLimits,
 ) -> ShardAnswer {
-    let wanted = crate::rank::terms_of(query.text().unwrap_or_default());
-    let price = cost_of(query) + wanted.len() as u64;
-    let seed = Canonical::encode(query);
-    let lot = |agent: &AgentId, index: usize| {
-        (Hash::derive("comity/shard/lot/v1", &[&seed, agent.as_bytes()]), index)
-    };
+    let compiled = Compiled::of(query);
+    let mut points = Points::new(query, compiled.preferences());
+    let price = cost_of(query) + points.words() as u64;
     let mut answer = ShardAnswer::default();
-    let mut found = Best::new(limits.results);
-    let mut missed = Best::new(limits.near_misses);
+    let mut matching = Vec::new();
+    let mut misses = Misses::new(limits.near_misses);
     for (index, (agent, digest)) in digests.into_iter().enumerate() {
         if answer.cost + price > limits.cost {
             answer.exhausted = true;
@@ -98,54 +96,158 @@ pub fn evaluate_shard<'a>(
         }
         answer.cost += price;
         answer.evaluated += 1;
-        let Counts { failed, open, preferred } = count(query, digest);
-        let words = wanted.iter().filter(|term| digest.terms.may_contain(term)).count();
-        let score = u32::try_from(words + preferred).unwrap_or(u32::MAX);
-        if failed > 0 {
-            missed.offer((failed, Reverse(score), lot(&agent, index)), (index, agent, digest));
-        } else {
-            answer.matching += 1;
-            found.offer(
-                (open, Reverse(score), lot(&agent, index)),
-                Found { index, agent, open, score },
-            );
+        let Standing { failed, open } = compiled.judge(digest, misses.worth_knowing);
+        let member = Member { index, agent, digest };
+        if failed == 0 {
+            let preferred = compiled.preferred(digest);
+            points.take(digest, preferred);
+            matching.push((member, open));
+        } else if failed <= misses.worth_knowing {
+            misses.take(failed, Reverse(compiled.preferred(digest)), member);
         }
     }
-    answer.found = found.into_sorted();
-    let explained = |(index, agent, digest)| NearMiss {
-        index,
-        agent,
-        failed: evaluate(query, digest).failed().cloned().collect(),
-    };
-    answer.near_misses = missed.into_sorted().into_iter().map(explained).collect();
+    answer.matching = matching.len();
+    let lots = Lots::of(query);
+    let scores = points.scores();
+    let ordered = matching.into_iter().zip(scores);
+    let ordered = ordered.map(|((member, open), score)| ((open, Reverse(score)), member)).collect();
+    answer.found = lots
+        .best(ordered, limits.results)
+        .into_iter()
+        .map(|((open, Reverse(score)), Member { index, agent, .. })| Found {
+            index,
+            agent,
+            open,
+            score,
+        })
+        .collect();
+    answer.near_misses = lots
+        .best(misses.kept, limits.near_misses)
+        .into_iter()
+        .map(|(_, Member { index, agent, digest })| NearMiss {
+            index,
+            agent,
+            failed: evaluate(query, digest).failed().cloned().collect(),
+        })
+        .collect();
     answer
 }
 
-/// What a digest comes to, without words.
-struct Counts {
-    /// Conditions that refuse it.
-    failed: usize,
-    /// Whether its record is needed to decide.
-    open: bool,
-    /// Preferences met.
-    preferred: usize,
+struct Member<'a> {
+    index: usize,
+    agent: AgentId,
+    digest: &'a Digest,
 }
 
-fn count(query: &Query, digest: &Digest) -> Counts {
-    let mut counts = Counts { failed: 0, open: false, preferred: 0 };
-    for (asked, judgement) in judge(query, Subject::Digest(digest)) {
-        match (asked.part(), judgement) {
-            (Part::Required, Judgement::Unmet(_) | Judgement::Undeclared)
-            | (Part::Excluded, Judgement::Met(_)) => counts.failed += 1,
-            (Part::Required | Part::Excluded, Judgement::Unknown) => counts.open = true,
-            (Part::Preferred, Judgement::Met(_)) => counts.preferred += 1,
-            (Part::Required, Judgement::Met(_))
-            | (Part::Excluded, Judgement::Unmet(_) | Judgement::Undeclared)
-            | (Part::Preferred, Judgement::Unmet(_) | Judgement::Undeclared | Judgement::Unknown) =>
-                {}
+/// Refused digests that may be among the nearest.
+struct Misses<'a> {
+    limit: usize,
+    /// Digests that fail more conditions than this are not among the nearest, whatever else is to come.
+    worth_knowing: usize,
+    /// How many fail as many conditions as the index says, to [`FAILED_COUNTED`].
+    by_failed: [usize; FAILED_COUNTED],
+    kept: Vec<((usize, Reverse<usize>), Member<'a>)>,
+}
+
+/// Conditions of a query and its name; that many can fail.
+const FAILED_COUNTED: usize = crate::query::CONDITIONS_MAX + 2;
+
+impl<'a> Misses<'a> {
+    const fn new(limit: usize) -> Self {
+        let worth_knowing = if limit == 0 { 0 } else { FAILED_COUNTED - 1 };
+        Self { limit, worth_knowing, by_failed: [0; FAILED_COUNTED], kept: Vec::new() }
+    }
+
+    fn take(&mut self, failed: usize, preferred: Reverse<usize>, member: Member<'a>) {
+        self.kept.push(((failed, preferred), member));
+        if let Some(count) = self.by_failed.get_mut(failed) {
+            *count += 1;
+        }
+        let mut nearer = 0;
+        for (failed, count) in self.by_failed.iter().enumerate() {
+            nearer += count;
+            if nearer >= self.limit {
+                self.worth_knowing = self.worth_knowing.min(failed);
+                break;
+            }
         }
     }
-    counts
+}
+
+/// What breaks ties: SipHash-2-4 of the agent under a key made of the query, which nobody can choose a key pair for without trying.
+struct Lots([u64; 2]);
+
+impl Lots {
+    fn of(query: &Query) -> Self {
+        let key = Hash::derive("comity/shard/lot/v1", &[&Canonical::encode(query)]).0;
+        let (words, _) = key.as_chunks::<8>();
+        Self([0, 1].map(|at| words.get(at).map_or(0, |word| u64::from_le_bytes(*word))))
+    }
+
+    fn draw(&self, member: &Member<'_>) -> (u64, usize) {
+        (siphash(self.0, member.agent.as_bytes()), member.index)
+    }
+
+    /// The `limit` smallest by key and then lot, in order. Lots are drawn only where keys are equal.
+    fn best<'a, K: Ord + Copy>(
+        &self,
+        mut members: Vec<(K, Member<'a>)>,
+        limit: usize,
+    ) -> Vec<(K, Member<'a>)> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        if members.len() > limit {
+            let (_, (last, _), _) = members.select_nth_unstable_by_key(limit - 1, |(key, _)| *key);
+            let last = *last;
+            members.retain(|(key, _)| *key <= last);
+        }
+        members.sort_unstable_by_key(|(key, member)| (*key, member.index));
+        let mut drawn = Vec::with_capacity(members.len());
+        let mut rest = members.into_iter().peekable();
+        while let Some((key, member)) = rest.next() {
+            let alone = rest.peek().is_none_or(|(next, _)| *next != key)
+                && drawn.last().is_none_or(|(last, _, _)| *last != key);
+            let lot = if alone { (0, member.index) } else { self.draw(&member) };
+            drawn.push((key, lot, member));
+        }
+        drawn.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        drawn.truncate(limit);
+        drawn.into_iter().map(|(key, _, member)| (key, member)).collect()
+    }
+}
+
+/// SipHash-2-4 (Aumasson and Bernstein, 2012) of 32 bytes.
+fn siphash([k0, k1]: [u64; 2], message: &[u8; 32]) -> u64 {
+    fn round(v: &mut [u64; 4]) {
+        v[0] = v[0].wrapping_add(v[1]);
+        v[1] = v[1].rotate_left(13) ^ v[0];
+        v[0] = v[0].rotate_left(32);
+        v[2] = v[2].wrapping_add(v[3]);
+        v[3] = v[3].rotate_left(16) ^ v[2];
+        v[0] = v[0].wrapping_add(v[3]);
+        v[3] = v[3].rotate_left(21) ^ v[0];
+        v[2] = v[2].wrapping_add(v[1]);
+        v[1] = v[1].rotate_left(17) ^ v[2];
+        v[2] = v[2].rotate_left(32);
+    }
+    let mut v = [
+        k0 ^ 0x736f_6d65_7073_6575,
+        k1 ^ 0x646f_7261_6e64_6f6d,
+        k0 ^ 0x6c79_6765_6e65_7261,
+        k1 ^ 0x7465_6462_7974_6573,
+    ];
+    let last = (message.len() as u64) << 56;
+    let words = message.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    for word in words.chain([last]) {
+        v[3] ^= word;
+        round(&mut v);
+        round(&mut v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    (0..4).for_each(|_| round(&mut v));
+    v.into_iter().fold(0, |all, word| all ^ word)
 }
 
 /// Work units of one query on one digest.
@@ -157,33 +259,4 @@ fn cost_of(query: &Query) -> u64 {
         .map(|condition| 1 + condition.operands() as u64)
         .sum::<u64>()
         + 1
-}
-
-/// The items with the smallest keys, in memory for at most twice as many.
-struct Best<K, T> {
-    limit: usize,
-    items: Vec<(K, T)>,
-}
-
-impl<K: Ord, T> Best<K, T> {
-    fn new(limit: usize) -> Self {
-        Self { limit, items: Vec::new() }
-    }
-
-    fn offer(&mut self, key: K, item: T) {
-        self.items.push((key, item));
-        if self.items.len() > self.limit.saturating_mul(2).saturating_add(8) {
-            self.trim();
-        }
-    }
-
-    fn trim(&mut self) {
-        self.items.sort_by(|(a, _), (b, _)| a.cmp(b));
-        self.items.truncate(self.limit);
-    }
-
-    fn into_sorted(mut self) -> Vec<T> {
-        self.trim();
-        self.items.into_iter().map(|(_, item)| item).collect()
-    }
 }

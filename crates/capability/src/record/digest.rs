@@ -1,6 +1,6 @@
 //! The index entry of one capability: what custodians hold and evaluate queries on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use comity_core::canonical::{self, Canonical, DecodeError, Version};
@@ -8,6 +8,7 @@ use comity_core::envelope::{self, Kind, MAX_OVERHEAD, Opened};
 use comity_core::{Hash, Identity, Sha256Digest, Time};
 use serde_json::{Value as Json, json};
 
+use super::attributes::{Attributes, Sought};
 use super::capability::{MAX_CLASSES, Visibility, check_name};
 use super::times::{DIGEST_LIFE, check_times};
 use super::whole::Record;
@@ -53,6 +54,19 @@ impl Bloom {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine |= theirs;
         }
+    }
+
+    /// The filter of this word alone.
+    pub(crate) fn of(word: &str) -> Self {
+        let mut filter = Self::default();
+        filter.insert(word);
+        filter
+    }
+
+    /// Whether everything that is in `other` may have been put in.
+    pub(crate) fn includes(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).fold(0, |missing, (mine, theirs)| missing | (theirs & !mine))
+            == 0
     }
 
     /// The 32 bytes; bit `i` is bit `i % 8` of byte `i / 8`.
@@ -133,8 +147,8 @@ pub struct Digest {
     #[cbor(n(8), with = "wire::classes")]
     pub classes: Vec<ClassId>,
     /// The capability's attributes, at most sixteen.
-    #[cbor(n(9), with = "wire::attributes")]
-    pub attributes: BTreeMap<String, Value>,
+    #[cbor(n(9), with = "wire::packed_attributes")]
+    pub attributes: Attributes,
     /// Keys of attributes that the capability declares and this digest leaves out: up to sixteen that have a number.
     #[cbor(n(10), with = "wire::key_set")]
     pub omitted: BTreeSet<String>,
@@ -149,6 +163,9 @@ pub struct Digest {
     pub endpoints: Vec<SocketAddr>,
     #[n(14)]
     flags: u8,
+    /// Words of title and name, each by [`head_of`]: derived, not sent.
+    #[cbor(skip)]
+    heads: Box<[u32]>,
 }
 
 const IDEMPOTENT: u8 = 1;
@@ -196,7 +213,7 @@ impl Digest {
             name: capability.name.clone(),
             title: capability.title.clone(),
             classes: capability.classes.clone(),
-            attributes: capability.attributes.clone(),
+            attributes: capability.attributes.clone().into(),
             omitted: BTreeSet::new(),
             terms,
             interface: capability.interface.digest(),
@@ -204,12 +221,24 @@ impl Digest {
             flags: flag(capability.idempotent, IDEMPOTENT)
                 | flag(capability.streaming, STREAMING)
                 | flag(capability.valid_for.micros() > 0, CACHEABLE),
+            heads: Box::default(),
         };
         if digest.endpoints.len() < record.endpoints.len() {
             digest.flags |= TRUNCATED;
         }
         digest.fit();
+        digest.derive_heads();
         Ok(digest)
+    }
+
+    /// The words of title and name, each by [`head_of`], as often as they stand there.
+    pub(crate) fn heads(&self) -> &[u32] {
+        &self.heads
+    }
+
+    fn derive_heads(&mut self) {
+        let words = keys::words(&self.title).into_iter().chain(keys::words(&self.name));
+        self.heads = words.map(|word| head_of(&word)).collect();
     }
 
     /// What the capability declares under this full key name.
@@ -217,13 +246,26 @@ impl Digest {
         if let Some(value) = self.attributes.get(key) {
             return Declared::Value(value);
         }
+        if self.may_omit(key) { Declared::Omitted } else { Declared::Undeclared }
+    }
+
+    /// What the capability declares under a key, as [`Digest::declared`], with the filter of the value's words.
+    pub(crate) fn seek(&self, sought: Sought<'_>, key: &str) -> (u64, Declared<'_>) {
+        match self.attributes.seek(sought) {
+            Some((words, value)) => (words, Declared::Value(value)),
+            None if self.may_omit(key) => (0, Declared::Omitted),
+            None => (0, Declared::Undeclared),
+        }
+    }
+
+    /// Whether a key without a value here may have one in the record.
+    fn may_omit(&self, key: &str) -> bool {
+        if self.omitted.is_empty() && self.flags & UNLISTED == 0 {
+            return false;
+        }
         let unlisted = self.flags & UNLISTED != 0
             && (!has_number(key) || self.omitted.len() == MAX_ATTRIBUTES);
-        if self.omitted.contains(key) || unlisted {
-            Declared::Omitted
-        } else {
-            Declared::Undeclared
-        }
+        unlisted || self.omitted.contains(key)
     }
 
     /// Whether calling it twice does no more than calling it once.
@@ -354,9 +396,9 @@ impl Digest {
             .attributes
             .iter()
             .min_by_key(|(key, value)| {
-                (selectivity(key), std::cmp::Reverse((value_len(value), key.as_str())))
+                (selectivity(key), std::cmp::Reverse((value_len(value), *key)))
             })
-            .map(|(key, _)| key.clone());
+            .map(|(key, _)| key.to_owned());
         let Some(key) = next else { return false };
         self.attributes.remove(&key);
         if !has_number(&key) || self.omitted.len() == MAX_ATTRIBUTES {
@@ -377,6 +419,12 @@ impl Digest {
             && self.omitted.iter().all(|key| has_number(key) && !self.attributes.contains_key(key));
         if within { Ok(()) } else { Err("a part of the digest exceeds its limit".to_owned()) }
     }
+}
+
+/// What stands for a word of a title or name (FNV-1a).
+pub(crate) fn head_of(word: &str) -> u32 {
+    word.bytes()
+        .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// As many leading endpoints as the hint has room for.
@@ -405,7 +453,7 @@ fn selectivity(key: &str) -> u8 {
 
 /// Whether the key costs a number on the wire, not a name.
 fn has_number(key: &str) -> bool {
-    key.starts_with('#') || profile::lookup(key).is_some_and(|spec| spec.key == key)
+    key.starts_with('#') || profile::by_name(key).is_some()
 }
 
 fn value_len(value: &Value) -> usize {
@@ -421,7 +469,8 @@ impl Canonical for Digest {
         if bytes.len() > MAX_PAYLOAD {
             return Err(DecodeError::TooLong { length: bytes.len(), max: MAX_PAYLOAD });
         }
-        let digest: Self = canonical::decode_minicbor(bytes)?;
+        let mut digest: Self = canonical::decode_minicbor(bytes)?;
+        digest.derive_heads();
         digest.check_decoded().map_err(|reason| DecodeError::Type { reason })?;
         Ok(digest)
     }

@@ -12,7 +12,7 @@ const MICROS_PER_HOUR: i64 = 3_600_000_000;
 const OPEN_START: i32 = i32::MIN;
 const OPEN_END: i32 = i32::MAX;
 /// Decimal digits after the point that are kept.
-const SCALAR_DIGITS: u32 = 6;
+const SCALAR_DIGITS: u8 = 6;
 /// Longitude of the antimeridian in 1e-7 degrees.
 const ANTIMERIDIAN: i32 = 1_800_000_000;
 
@@ -28,13 +28,7 @@ pub(super) fn scalar(value: &Value) -> Option<i64> {
 }
 
 pub(super) fn decimal(number: &Decimal) -> i64 {
-    let scale = u32::from(number.scale());
-    let mantissa = i128::from(number.mantissa());
-    let scaled = if scale <= SCALAR_DIGITS {
-        mantissa * 10i128.pow(SCALAR_DIGITS - scale)
-    } else {
-        mantissa.div_euclid(10i128.pow(scale - SCALAR_DIGITS))
-    };
+    let scaled = number.scaled(SCALAR_DIGITS);
     i64::try_from(scaled).unwrap_or(if scaled < 0 { i64::MIN } else { i64::MAX })
 }
 

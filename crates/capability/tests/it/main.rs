@@ -13,5 +13,6 @@ mod profile;
 mod query;
 mod rank;
 mod record;
+mod shard;
 mod taxonomy;
 mod zone;

@@ -162,7 +162,8 @@ impl Draw {
             let value = Value::infer(&self.raw()).unwrap_or(Value::Bool(true));
             let key = self.key();
             digest.omitted.remove(&key);
-            digest.attributes.insert(key, value);
+            let own = digest.attributes.iter().filter(|(known, _)| *known != key);
+            digest.attributes = own.chain([(key.as_str(), &value)]).collect();
         }
         digest
     }
