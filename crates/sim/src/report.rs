@@ -18,6 +18,12 @@ pub use collect::{
 /// Version of the report's form; a reader of another version finds fields missing.
 pub const REPORT_FORMAT: u32 = 1;
 
+/// Shares, in ten-thousandths, whose quantiles a [`Spread`] keeps: enough to draw its distribution function and its tail.
+pub const QUANTILES: [u16; 25] = [
+    0, 100, 500, 1_000, 2_000, 2_500, 3_000, 4_000, 5_000, 6_000, 7_000, 7_500, 8_000, 8_500,
+    9_000, 9_250, 9_500, 9_700, 9_800, 9_900, 9_950, 9_980, 9_990, 9_999, 10_000,
+];
+
 /// How a number is distributed. All zero when there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -38,6 +44,8 @@ pub struct Spread {
     pub p99: f64,
     /// Largest.
     pub max: f64,
+    /// The values below or at which the shares of [`QUANTILES`] lie.
+    pub quantiles: [f64; QUANTILES.len()],
 }
 
 /// So many of so many.

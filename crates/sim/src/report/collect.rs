@@ -5,7 +5,7 @@ use std::time::Duration;
 use comity_core::Time;
 use comity_overlay::Cost;
 
-use super::{Hits, PhaseReport, Point, Sample, Series, Shown, Spread, float, ratio};
+use super::{Hits, PhaseReport, Point, QUANTILES, Sample, Series, Shown, Spread, float, ratio};
 use crate::random::micros;
 
 /// Values of one distribution that are kept; of more, every second, fourth, … one.
@@ -84,10 +84,15 @@ impl Values {
         }
         let mut sorted = self.kept.clone();
         sorted.sort_unstable();
-        let rank = |percent: usize| {
-            let at = (sorted.len() * percent).div_ceil(100).max(1) - 1;
+        let of_10_000 = |share: usize| {
+            let at = (sorted.len() * share).div_ceil(10_000).max(1) - 1;
             sorted.get(at).copied().map_or(0.0, float) / unit
         };
+        let rank = |percent: usize| of_10_000(100 * percent);
+        let mut quantiles = QUANTILES.map(|share| of_10_000(usize::from(share)));
+        // The ends are known even when not every value is kept.
+        quantiles[0] = float(self.min) / unit;
+        quantiles[QUANTILES.len() - 1] = float(self.max) / unit;
         let total = u64::try_from(self.total).unwrap_or(u64::MAX);
         Spread {
             count: self.count,
@@ -98,6 +103,7 @@ impl Values {
             p95: rank(95),
             p99: rank(99),
             max: float(self.max) / unit,
+            quantiles,
         }
     }
 }
