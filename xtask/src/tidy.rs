@@ -19,7 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
     ("node", &["core", "capability", "overlay", "specialist", "api"]),
-    ("cli", &["core", "capability", "specialist", "sim", "api", "node"]),
+    ("lab", &["sim"]),
+    ("cli", &["core", "capability", "specialist", "sim", "lab", "api", "node"]),
 ];
 
 /// Crates that take time, randomness and the world as arguments, and what must therefore never be below them.

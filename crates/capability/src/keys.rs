@@ -17,7 +17,6 @@
 
 mod label;
 mod plan;
-mod rarity;
 mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +28,7 @@ use crate::taxonomy::{self, ClassId, ClassKind};
 
 pub use label::{KeyFamily, admits};
 pub use plan::{MAX_PLAN_KEYS, MAX_QUERY_TERMS, Plan, Step, plan};
-pub use rarity::rarity;
-pub use terms::{MAX_FILTER_WORDS, MAX_TERMS, stem, terms, vocabulary, words};
+pub use terms::{MAX_TERMS, stem, terms, words};
 
 /// Most entity and term keys of a capability together.
 pub const MAX_RARE_KEYS: usize = 16;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{call, find, id, network, node, serve, shell};
+use crate::commands::{call, find, id, network, node, serve, shell, sim};
 use crate::{bench, demo};
 
 /// Find AI agents by what they can do, call them directly, and keep proof of what they answered.
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
     Bench(bench::BenchArgs),
+    /// Simulate networks of any size: what is found, how fast, at what cost, and what faults and attacks do to it.
+    Sim(Box<sim::SimArgs>),
     /// Print completions for a shell.
     Completions(shell::CompletionsArgs),
     /// Write the man pages.
@@ -126,6 +128,7 @@ impl Command {
             Self::Groups(args) => args.output.json,
             Self::Demo(args) => args.json,
             Self::Bench(args) => args.json,
+            Self::Sim(args) => args.output.json,
             Self::Completions(_) | Self::Man(_) | Self::Openapi => false,
         }
     }

@@ -18,7 +18,6 @@ use clap::Args;
 use comity_api::types::Exit;
 use indicatif::ProgressBar;
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::echo::Echo;
 use self::machine::Machine;
@@ -27,7 +26,7 @@ use self::network::Network;
 use self::report::{NetworkFacts, Report, Settings};
 use self::stats::micros;
 use crate::output::Output;
-use crate::progress;
+use crate::{progress, signals};
 
 /// Fewest nodes that leave somebody for every part: five that serve, three that ask.
 const NODES_MIN: u16 = 8;
@@ -76,7 +75,7 @@ pub(crate) async fn run(args: &BenchArgs, out: &Output) -> Result<ExitCode> {
     let mut network = Network::default();
     let measured = tokio::select! {
         measured = Box::pin(measure(args, directory.path(), &mut network, &progress)) => Some(measured),
-        stopped = stop_asked() => { stopped?; None }
+        stopped = signals::stop_asked() => { stopped?; None }
     };
     progress.step("stopping the nodes");
     network.stop().await;
@@ -90,20 +89,6 @@ pub(crate) async fn run(args: &BenchArgs, out: &Output) -> Result<ExitCode> {
     out.answer(&report, report::text)?;
     let exit = if report.failures == 0 { Exit::Ok } else { Exit::Failure };
     Ok(ExitCode::from(exit.code()))
-}
-
-/// Resolves when this program is to end.
-async fn stop_asked() -> Result<()> {
-    let listen = |kind| signal(kind).context("signals cannot be received");
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
-    Ok(())
 }
 
 async fn measure(

@@ -7,6 +7,7 @@ pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod serve;
 pub(crate) mod shell;
+pub(crate) mod sim;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
             Box::pin(demo::run(args)).await
         }
         Command::Bench(args) => Box::pin(bench::run(&args, &context.out)).await,
+        Command::Sim(args) => Box::pin(sim::run(*args, context)).await,
         Command::Completions(args) => shell::completions(&args, context),
         Command::Man(args) => shell::man(&args, context),
         Command::Openapi => shell::openapi(context),

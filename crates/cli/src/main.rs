@@ -14,6 +14,7 @@ mod output;
 mod process;
 mod progress;
 mod render;
+mod signals;
 
 use std::process::ExitCode;
 

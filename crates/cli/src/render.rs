@@ -6,6 +6,7 @@ pub(crate) mod identity;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod serve;
+pub(crate) mod sim;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -13,5 +13,6 @@ mod e2e_story;
 mod e2e_support;
 mod identity;
 mod node;
+mod sim;
 mod support;
 mod verify;
