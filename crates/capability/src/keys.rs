@@ -17,6 +17,7 @@
 
 mod label;
 mod plan;
+mod rarity;
 mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,8 @@ use crate::taxonomy::{self, ClassId, ClassKind};
 
 pub use label::{KeyFamily, admits};
 pub use plan::{MAX_PLAN_KEYS, MAX_QUERY_TERMS, Plan, Step, plan};
-pub use terms::{MAX_TERMS, stem, terms, words};
+pub use rarity::rarity;
+pub use terms::{MAX_FILTER_WORDS, MAX_TERMS, stem, terms, vocabulary, words};
 
 /// Most entity and term keys of a capability together.
 pub const MAX_RARE_KEYS: usize = 16;

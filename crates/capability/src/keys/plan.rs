@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{KeyFamily, Labelled, cell, class, entity, terms};
+use super::{KeyFamily, Labelled, cell, class, entity, rarity, terms};
 use crate::query::{ClassChoice, EntityChoice, PlanInputs};
 use crate::record::Interface;
 use crate::taxonomy::{self, ClassId, ClassKind};
@@ -10,7 +10,7 @@ use crate::taxonomy::{self, ClassId, ClassKind};
 /// Most keys of one step. A wider class is asked for its first classes only, and the step is not complete.
 pub const MAX_PLAN_KEYS: usize = 128;
 /// Most term keys of a query.
-pub const MAX_QUERY_TERMS: usize = 8;
+pub const MAX_QUERY_TERMS: usize = 16;
 /// Most classes below one that the text merely names.
 const MAX_NAMED_CLASSES: usize = 16;
 
@@ -81,11 +81,9 @@ pub fn plan(inputs: &PlanInputs) -> Plan {
     }
     if let Some(text) = &inputs.text {
         let mut seen = BTreeSet::new();
-        let words: Vec<String> = terms::words(text)
-            .into_iter()
-            .filter(|word| seen.insert(word.clone()))
-            .take(MAX_QUERY_TERMS)
-            .collect();
+        let words = terms::words(text).into_iter().filter(|word| seen.insert(word.clone()));
+        let mut words = terms::rarest(words.collect(), MAX_QUERY_TERMS);
+        words.sort_by_key(|word| std::cmp::Reverse(rarity(word)));
         if !words.is_empty() {
             steps.push(term_step(&words));
         }

@@ -1,16 +1,20 @@
 //! Words worth a key: cut, folded, stripped of common words, stemmed. Publisher and asker run the same code.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
 
+use super::rarity::rarity;
 use crate::profile;
 use crate::record::Capability;
 
 /// Most terms of a capability.
 pub const MAX_TERMS: usize = 16;
+/// Most words in a digest's filter. At 40 words of four bits it says yes to 5 % of others.
+pub const MAX_FILTER_WORDS: usize = 40;
 /// Shortest and longest word that can be a term, in characters.
 const TERM_LENGTH: std::ops::RangeInclusive<usize> = 2..=32;
 
@@ -71,9 +75,9 @@ fn is_common(word: &str) -> bool {
     WORDS.get_or_init(|| COMMON.split_ascii_whitespace().collect()).contains(word)
 }
 
-/// The terms of a capability, at most [`MAX_TERMS`]: the first different words of tags, title, name, examples and
-/// text, in this order. There is no corpus to tell which are rare; where they stand is the best sign there is.
-pub fn terms(capability: &Capability) -> Vec<String> {
+/// Different words of a capability: of tags, title, name, examples and text, in this order, at most [`MAX_FILTER_WORDS`]. A
+/// digest's filter holds them.
+pub fn vocabulary(capability: &Capability) -> Vec<String> {
     let name = capability.name.replace(['-', '_', '.'], " ");
     let texts = capability
         .tags
@@ -83,5 +87,23 @@ pub fn terms(capability: &Capability) -> Vec<String> {
         .chain(capability.examples.iter().map(String::as_str))
         .chain([capability.text.as_str()]);
     let mut seen = BTreeSet::new();
-    texts.flat_map(words).filter(|term| seen.insert(term.clone())).take(MAX_TERMS).collect()
+    texts.flat_map(words).filter(|term| seen.insert(term.clone())).take(MAX_FILTER_WORDS).collect()
+}
+
+/// The terms of a capability, at most [`MAX_TERMS`]: the rarest words of its [`vocabulary`] ([`rarity`]), in the order of that. The
+/// group of a common word is large, costs the asker much and says little.
+pub fn terms(capability: &Capability) -> Vec<String> {
+    rarest(vocabulary(capability), MAX_TERMS)
+}
+
+/// The rarest of some words, of equals the first, in their order.
+pub(super) fn rarest(mut words: Vec<String>, most: usize) -> Vec<String> {
+    if words.len() > most {
+        let mut order: Vec<usize> = (0..words.len()).collect();
+        order.sort_by_key(|at| (Reverse(rarity(&words[*at])), *at));
+        order.truncate(most);
+        order.sort_unstable();
+        words = order.into_iter().map(|at| std::mem::take(&mut words[at])).collect();
+    }
+    words
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::attribute::{Currency, Decimal, Money, Value};
+use crate::keys::rarity;
 use crate::query::Query;
 use crate::rank::{CLASS_BREADTH, CLASSES_FREE, TERM_SATURATION, Weights, terms_of};
 use crate::record::{Bloom, Declared, Digest, Sought, head_of};
@@ -28,8 +29,7 @@ pub(super) struct Points {
 struct Word {
     filter: Bloom,
     head: u32,
-    /// How many members hold it.
-    holding: u64,
+    rarity: u64,
 }
 
 struct Member {
@@ -48,7 +48,11 @@ impl Points {
         let words: Vec<Word> = terms_of(query.text().unwrap_or_default())
             .into_iter()
             .take(WORDS_MAX)
-            .map(|word| Word { filter: Bloom::of(&word), head: head_of(&word), holding: 0 })
+            .map(|word| Word {
+                filter: Bloom::of(&word),
+                head: head_of(&word),
+                rarity: rarity(&word),
+            })
             .collect();
         Self {
             heads: words
@@ -76,10 +80,8 @@ impl Points {
             classes: digest.classes.len() as u64,
             price: price(digest),
         };
-        for (at, word) in self.words.iter_mut().enumerate() {
-            let holds = digest.terms.includes(&word.filter);
-            member.held |= u64::from(holds) << at;
-            word.holding += u64::from(holds);
+        for (at, word) in self.words.iter().enumerate() {
+            member.held |= u64::from(digest.terms.includes(&word.filter)) << at;
         }
         for head in digest.heads().iter().filter(|head| self.heads >> (**head % 64) & 1 == 1) {
             for (at, _) in self.words.iter().enumerate().filter(|(_, word)| word.head == *head) {
@@ -93,16 +95,15 @@ impl Points {
 
     /// The scores, in the order taken in.
     pub(super) fn scores(self) -> impl Iterator<Item = u32> {
-        let count = self.members.len() as u64;
-        let rarity: Vec<u64> = self.words.iter().map(|word| rarity(count, word.holding)).collect();
-        let all: u64 = rarity.iter().sum::<u64>().max(1);
+        let words = self.words;
+        let all: u64 = words.iter().map(|word| word.rarity).sum::<u64>().max(1);
         let median = median(&self.members);
         let [text_weight, soft_weight, price_weight] = self.weights;
         let preferences = self.preferences.max(1);
         self.members.into_iter().map(move |member| {
             let mut text = 0;
-            for (at, rarity) in rarity.iter().enumerate() {
-                text += rarity * member.saturated(at);
+            for (at, word) in words.iter().enumerate() {
+                text += word.rarity * member.saturated(at);
             }
             let text = text * UNIT / all / breadth(member.classes);
             let soft = UNIT * member.preferred / preferences;
@@ -137,30 +138,6 @@ fn breadth(classes: u64) -> u64 {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shares of one")]
 fn thousandths(share: f64) -> u64 {
     (share * 1_000.0).round() as u64
-}
-
-/// How rare a word is among so many members, in 1,024ths of a bit: log2 of (n + 1) / (holding + 0.5), as in [`crate::rank`].
-fn rarity(members: u64, holding: u64) -> u64 {
-    log2(2 * members + 2).saturating_sub(log2(2 * holding + 1))
-}
-
-/// The binary logarithm of a number from 1 up to 2^31, in 1,024ths, rounded down.
-fn log2(number: u64) -> u64 {
-    const ONE: u64 = 1 << 32;
-    let number = number.clamp(1, ONE >> 1);
-    let whole = u64::from(number.ilog2());
-    let (mut rest, mut fraction) = ((number << 32) >> whole, 0);
-    for _ in 0..10 {
-        // Below 2 before, below 4 when squared.
-        let squared = (u128::from(rest) * u128::from(rest)) >> 32;
-        rest = u64::try_from(squared).unwrap_or(u64::MAX);
-        fraction <<= 1;
-        if rest >= 2 * ONE {
-            rest >>= 1;
-            fraction |= 1;
-        }
-    }
-    whole << 10 | fraction
 }
 
 fn price(digest: &Digest) -> Option<Money> {

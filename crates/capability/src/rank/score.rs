@@ -154,10 +154,13 @@ fn document(declared: Declared<'_>, wanted: &BTreeSet<String>) -> Document {
             }
             document
         }
-        Declared::Digest(digest) => Document::of_terms(
-            wanted.iter().filter(|term| digest.terms.may_contain(term)).cloned(),
-            DIGEST_LENGTH,
-        ),
+        Declared::Digest(digest) => {
+            let mut document = Document::default();
+            document.add(&digest.title, TITLE_WEIGHT);
+            document.add(&digest.name, TITLE_WEIGHT);
+            let terms = wanted.iter().filter(|term| digest.terms.may_contain(term));
+            document.add_terms(terms, TEXT_WEIGHT, DIGEST_LENGTH)
+        }
     }
 }
 

@@ -5,11 +5,12 @@
 //! terms here must be cut by the same code that derives the rare-term keys.
 //!
 //! Source of the formula: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the field weights
-//! of section 3.6 (BM25F) and the inverse document frequency kept positive by `ln(1 + …)`.
+//! of section 3.6 (BM25F). How rare a word is comes from the list of [`crate::keys::rarity`], not from the candidates: all of these
+//! hold the words that they were found by, which would make the most telling words count least.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::keys::words;
+use crate::keys::{rarity, words};
 
 /// Saturation of repeated terms: the tenth repetition of a word adds almost nothing, so that stuffing a word does not pay.
 pub const TERM_SATURATION: f64 = 1.2;
@@ -33,9 +34,19 @@ impl Document {
         }
     }
 
-    /// A document known only to hold `terms`, once each, and taken to have `length`.
-    pub(super) fn of_terms(terms: impl Iterator<Item = String>, length: f64) -> Self {
-        Self { weights: terms.map(|term| (term, 1.0)).collect(), length }
+    /// With a text known only to hold `terms`; the whole is taken to have `length`.
+    pub(super) fn add_terms<'a>(
+        mut self,
+        terms: impl Iterator<Item = &'a String>,
+        weight: f64,
+        length: f64,
+    ) -> Self {
+        for term in terms {
+            let held = self.weights.entry(term.clone()).or_insert(0.0);
+            *held = held.max(weight);
+        }
+        self.length = length;
+        self
     }
 }
 
@@ -43,13 +54,8 @@ impl Document {
 pub(super) fn scores(wanted: &BTreeSet<String>, documents: &[Document]) -> Vec<f64> {
     let count = documents.len() as f64;
     let average = (documents.iter().map(|d| d.length).sum::<f64>() / count.max(1.0)).max(1.0);
-    let rarity: Vec<(&String, f64)> = wanted
-        .iter()
-        .map(|term| {
-            let holding = documents.iter().filter(|d| d.weights.contains_key(term)).count() as f64;
-            (term, (1.0 + (count - holding + 0.5) / (holding + 0.5)).ln())
-        })
-        .collect();
+    let rarity: Vec<(&String, f64)> =
+        wanted.iter().map(|term| (term, rarity(term) as f64)).collect();
     let best: f64 = rarity.iter().map(|(_, idf)| idf * (TERM_SATURATION + 1.0)).sum();
     documents
         .iter()

@@ -152,7 +152,7 @@ pub struct Digest {
     /// Keys of attributes that the capability declares and this digest leaves out: up to sixteen that have a number.
     #[cbor(n(10), with = "wire::key_set")]
     pub omitted: BTreeSet<String>,
-    /// The capability's tags (as `#tag`, folded) and terms ([`keys::terms`]).
+    /// The capability's tags (as `#tag`, folded) and words ([`keys::vocabulary`]).
     #[n(11)]
     pub terms: Bloom,
     /// The digest of the capability's interface.
@@ -199,7 +199,7 @@ impl Digest {
         for tag in &capability.tags {
             terms.insert(&keys::tag_word(tag));
         }
-        for term in keys::terms(capability) {
+        for term in keys::vocabulary(capability) {
             terms.insert(&term);
         }
         let flag = |on: bool, flag: u8| if on { flag } else { 0 };

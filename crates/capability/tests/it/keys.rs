@@ -142,7 +142,11 @@ fn plans_ask_the_selective_keys_first() {
         [true, true, false, false, true, false, false, false]
     );
     let terms: Vec<&str> = plan.steps[6].keys.iter().map(|key| key.label.as_str()).collect();
-    assert_eq!(terms, ["term/histor", "term/fx", "term/eurusd", "term/eur", "term/usd"]);
+    assert_eq!(
+        terms,
+        ["term/fx", "term/eurusd", "term/eur", "term/usd", "term/histor"],
+        "the rarest first"
+    );
     let named: Vec<&str> = plan.steps[7].keys.iter().map(|key| key.label.as_str()).collect();
     assert_eq!(named, ["class/comity1:domain/10002"]);
     let all = plan.keys();

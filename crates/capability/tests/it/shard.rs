@@ -73,12 +73,7 @@ fn scores(
     let words: BTreeSet<String> =
         keys::words(query.text().unwrap_or_default()).into_iter().collect();
     let holds = |at: usize, word: &str| digests[at].1.terms.may_contain(word);
-    let count = passing.len() as u64;
-    let rarity = |word: &str| {
-        let holding = passing.iter().filter(|at| holds(**at, word)).count() as u64;
-        log2(2 * count + 2) - log2(2 * holding + 1)
-    };
-    let rarity: Vec<(&String, u64)> = words.iter().map(|word| (word, rarity(word))).collect();
+    let rarity: Vec<(&String, u64)> = words.iter().map(|word| (word, keys::rarity(word))).collect();
     let all = rarity.iter().map(|(_, rarity)| rarity).sum::<u64>().max(1);
     let median = median(passing.iter().filter_map(|at| price(digests[*at].1)).collect());
     passing
@@ -136,21 +131,6 @@ fn median(mut prices: Vec<Money>) -> Option<Money> {
     prices.retain(|money| money.currency == most);
     prices.sort_by_key(|money| money.amount);
     prices.get(prices.len() / 2).copied()
-}
-
-/// In 1,024ths, rounded down: the largest n with 2^n <= number^1024, found one binary digit after the other.
-fn log2(number: u64) -> u64 {
-    let whole = u64::from(number.ilog2());
-    let (mut rest, mut digits) = ((u128::from(number) << 32) >> whole, 0);
-    for _ in 0..10 {
-        rest = (rest * rest) >> 32;
-        digits *= 2;
-        if rest >= 2 << 32 {
-            rest /= 2;
-            digits += 1;
-        }
-    }
-    whole * 1_024 + digits
 }
 
 fn compare(query: &Query, shard: &[(AgentId, &Digest)], limits: ShardLimits) {
