@@ -60,7 +60,6 @@ struct Options {
     pad: usize,
     texts: Option<String>,
     every: usize,
-    records: usize,
 }
 
 struct Question {
@@ -90,7 +89,7 @@ fn main() {
     for size in sizes {
         let mut sums = Sums::default();
         for question in questions.iter().step_by(options.every) {
-            everything.measure(question, size, options.records, &mut sums);
+            everything.measure(question, size, &mut sums);
         }
         sums.print(size);
     }
@@ -108,20 +107,13 @@ fn main() {
 }
 
 fn options() -> Options {
-    let mut options = Options {
-        functions: String::new(),
-        pad: 190_000,
-        texts: None,
-        every: 1,
-        records: RECORDS_READ,
-    };
+    let mut options = Options { functions: String::new(), pad: 190_000, texts: None, every: 1 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pad" => options.pad = arguments.next().unwrap().parse().unwrap(),
             "--texts" => options.texts = arguments.next(),
             "--every" => options.every = arguments.next().unwrap().parse().unwrap(),
-            "--records" => options.records = arguments.next().unwrap().parse().unwrap(),
             _ => options.functions = argument,
         }
     }
@@ -272,10 +264,10 @@ impl<'a> Directory<'a> {
         directory
     }
 
-    fn measure(&self, question: &Question, size: usize, records: usize, sums: &mut Sums) {
+    fn measure(&self, question: &Question, size: usize, sums: &mut Sums) {
         let flat = self.flat(&question.query, size, false);
         let listed = self.flat(&question.query, size, true);
-        let asked = self.through_keys(&question.query, size, records);
+        let asked = self.through_keys(&question.query, size);
         sums.questions += 1;
         sums.flat += ndcg(&flat, &question.answers);
         sums.listed += ndcg(&listed, &question.answers);
@@ -330,7 +322,7 @@ struct Asked {
 }
 
 impl Directory<'_> {
-    fn through_keys(&self, query: &Query, size: usize, records: usize) -> Asked {
+    fn through_keys(&self, query: &Query, size: usize) -> Asked {
         let plan = query.plan();
         let terms = plan.steps.iter().filter(|step| step.family == KeyFamily::Term);
         let terms: Vec<&str> = terms
@@ -371,7 +363,8 @@ impl Directory<'_> {
             leaves += depth.min(LEAVES_ASKED - leaves);
         }
         let reached: Vec<usize> = found.into_iter().collect();
-        let short = self.rank(query, &reached, |n| Declared::Digest(&self.digests[n]), records);
+        let short =
+            self.rank(query, &reached, |n| Declared::Digest(&self.digests[n]), RECORDS_READ);
         bytes += short.len() * RECORD_BYTES;
         let ranked = self.rank(query, &short, |n| Declared::Capability(&self.capabilities[n]), 10);
         Asked { ranked, reached, leaves, bytes }

@@ -21,6 +21,8 @@ pub struct Peer {
     pub addrs: Vec<SocketAddr>,
     /// It answers requests (routing and custody). A client is never put in a routing table.
     pub server: bool,
+    /// The prefix of the first address, at hand so that the diversity caps need not follow `addrs`.
+    prefix: Option<IpPrefix>,
 }
 
 /// A shared [`Peer`]: a handle of one word. Tables, messages and requests that name the same peer share one copy of it; comparisons
@@ -52,7 +54,8 @@ impl Contact {
         server: bool,
     ) -> Self {
         addrs.truncate(ADDRS_PER_CONTACT_MAX);
-        Self(Arc::new(Peer { agent, overlay_id, addrs, server }))
+        let prefix = addrs.first().map(|addr| IpPrefix::of(addr.ip()));
+        Self(Arc::new(Peer { agent, overlay_id, addrs, server, prefix }))
     }
 
     /// A serving contact; addresses beyond [`ADDRS_PER_CONTACT_MAX`] are dropped.
@@ -85,7 +88,7 @@ impl Contact {
     /// The IP prefix of the first address, the unit of the diversity caps. `None` when it has no address.
     #[must_use]
     pub fn prefix(&self) -> Option<IpPrefix> {
-        self.addrs.first().map(|addr| IpPrefix::of(addr.ip()))
+        self.0.prefix
     }
 
     /// Whether both handles share one copy.
@@ -120,6 +123,12 @@ pub enum IpPrefix {
 }
 
 impl IpPrefix {
+    /// Whether it holds loopback addresses; an IPv6 prefix never does, there are others beside `::1`.
+    #[must_use]
+    pub const fn is_loopback(&self) -> bool {
+        matches!(self, Self::V4([127, ..]))
+    }
+
     /// The prefix of `ip`; an IPv4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {

@@ -50,6 +50,13 @@ impl NetworkSize {
         self.samples.len()
     }
 
+    /// As if every sample had shown `size` nodes.
+    pub(crate) fn preload(&mut self, size: u64) {
+        self.samples.clear();
+        self.samples.reserve_exact(self.samples_max);
+        self.samples.extend(std::iter::repeat_n(size.max(1), self.samples_max));
+    }
+
     /// Adds what a lookup for a random `target` found: nodes that answered, nearest first. `exhaustive` when there was nobody else to
     /// ask, so that they and this node are all there are.
     pub(crate) fn sample(&mut self, target: &OverlayId, found: &[OverlayId], exhaustive: bool) {

@@ -1,20 +1,21 @@
 //! The state machine: its parts, the public calls, and the timers.
 
+mod noise;
 mod peer;
 mod publish;
 mod query;
 mod rate;
 mod routing;
 mod serve;
+mod timers;
 mod traffic;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_core::{OverlayId, Time};
-use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
 
 use crate::config::{COMMANDS_MAX, Config, K, REGION_SLACK};
 use crate::contact::Contact;
@@ -28,20 +29,22 @@ use crate::shard::Region;
 use crate::store::Custody;
 use crate::table::Table;
 
+use noise::Noise;
 use peer::PeerJob;
 use publish::{PublishJob, Publishing};
 use query::QueryJob;
 use rate::Rates;
 use routing::{JoinJob, LeaveJob, Upkeep};
+use timers::Timers;
 use traffic::{InFlight, Lookups};
 
 /// One node's overlay. See the crate documentation for how to drive it.
 #[derive(Debug)]
 pub struct Overlay {
     // Given.
-    config: Config,
+    config: Arc<Config>,
     me: Contact,
-    rng: ChaCha8Rng,
+    rng: Noise,
     // Knowledge.
     table: Table,
     custody: Custody,
@@ -56,7 +59,7 @@ pub struct Overlay {
     rates: Rates,
     // Out.
     actions: VecDeque<Action>,
-    timers: BTreeSet<(Time, Timer)>,
+    timers: Timers,
     // Names and counters.
     next_command: u64,
     next_request: u64,
@@ -119,9 +122,10 @@ impl Timer {
 }
 
 impl Overlay {
-    /// A node that knows nobody yet. `rng_seed` decides every random choice it will make.
+    /// A node that knows nobody yet. `rng_seed` decides every random choice it will make. Nodes of one process may share `config`.
     #[must_use]
-    pub fn new(config: Config, me: Contact, rng_seed: [u8; 32], now: Time) -> Self {
+    pub fn new(config: impl Into<Arc<Config>>, me: Contact, rng_seed: [u8; 32], now: Time) -> Self {
+        let config = config.into();
         let mut overlay = Self {
             table: Table::new(me.overlay_id, config.exempt.clone(), now),
             custody: Custody::new(config.custody_bytes_max),
@@ -130,14 +134,14 @@ impl Overlay {
             publishing: Publishing::new(config.republish_max),
             config,
             me,
-            rng: ChaCha8Rng::from_seed(rng_seed),
+            rng: Noise::new(rng_seed),
             jobs: BTreeMap::new(),
             lookups: Lookups::default(),
             requests: BTreeMap::new(),
             upkeep: Upkeep::default(),
             rates: Rates::default(),
             actions: VecDeque::new(),
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             next_command: 0,
             next_request: 0,
             counters: Counters::default(),
@@ -177,7 +181,7 @@ impl Overlay {
 
     /// Does what is due. Call when [`Self::poll_timeout`] says so; earlier calls do nothing.
     pub fn timeout(&mut self, now: Time) {
-        while let Some((due, timer)) = self.timers.first().copied() {
+        while let Some((due, timer)) = self.timers.first() {
             if due > now {
                 break;
             }
@@ -196,13 +200,18 @@ impl Overlay {
 
     /// The next action, oldest first.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() && self.actions.capacity() > 0 {
+            // A process may hold many nodes, and most have nothing to do.
+            self.actions = VecDeque::new();
+        }
+        action
     }
 
     /// When to call [`Self::timeout`] next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
-        self.timers.first().map(|(due, timer)| (*due, timer.reason()))
+        self.timers.first().map(|(due, timer)| (due, timer.reason()))
     }
 
     /// This node's own contact.
@@ -275,6 +284,13 @@ impl Overlay {
         for contact in contacts {
             self.table.insert(now, contact);
         }
+    }
+
+    /// Makes the node as sure of the network's size as if all its samples had shown `size` nodes: for simulations that start from a
+    /// built network. Preload the table first.
+    pub fn preload_size(&mut self, now: Time, size: u64) {
+        self.size.preload(size);
+        self.noted_size(now);
     }
 
     /// Everything stored, in key order.

@@ -423,9 +423,13 @@ impl Table {
 
     /// The prefix that counts against the caps; `None` for loopback and exempt networks.
     pub(crate) fn counted(&self, contact: &Contact) -> Option<IpPrefix> {
+        let prefix = contact.prefix()?;
+        if self.exempt.is_empty() && matches!(prefix, IpPrefix::V4(_)) {
+            return (!prefix.is_loopback()).then_some(prefix);
+        }
         let ip = contact.addrs.first()?.ip().to_canonical();
         let exempt = ip.is_loopback() || self.exempt.iter().any(|network| network.covers(ip));
-        (!exempt).then(|| IpPrefix::of(ip))
+        (!exempt).then_some(prefix)
     }
 
     fn prefix_allows(&self, index: usize, contact: &Contact) -> bool {

@@ -5,23 +5,43 @@ use comity_overlay::{Contact, K};
 
 use crate::random::Random;
 
-/// Contacts for the table of the node at `me`: for each bucket up to [`K`] random members of it.
-///
-/// `sorted` holds all contacts of the network in the order of their overlay ids.
+/// All contacts of a network in the order of their places.
+#[derive(Clone, Debug, Default)]
+pub struct Ring {
+    contacts: Vec<Contact>,
+    /// The leading bits of their places: what a search looks at.
+    leads: Vec<u64>,
+}
+
+impl Ring {
+    /// Of contacts in the order of their overlay ids.
+    #[must_use]
+    pub fn of_sorted(contacts: Vec<Contact>) -> Self {
+        let leads = contacts.iter().map(|contact| lead(&contact.overlay_id)).collect();
+        Self { contacts, leads }
+    }
+}
+
+const fn lead(id: &OverlayId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = id.0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Contacts for the table of the node at `me`: for each bucket up to [`K`] random members of it, far buckets first.
 #[must_use]
-pub fn ideal_table(random: &mut Random, sorted: &[Contact], me: &OverlayId) -> Vec<Contact> {
-    let mut table = Vec::new();
-    let (mut low, mut high) = (0, sorted.len());
-    for depth in 0..256 {
-        // sorted[low..high] share `depth` bits with `me`; those that differ in the next one are a bucket.
-        let split =
-            low + sorted[low..high].partition_point(|contact| !contact.overlay_id.bit(depth));
-        let (bucket, rest) = if me.bit(depth) {
-            ((low, split), (split, high))
-        } else {
+pub fn ideal_table(random: &mut Random, ring: &Ring, me: &OverlayId) -> Vec<Contact> {
+    let mut table = Vec::with_capacity(16 * K);
+    let (mut low, mut high) = (0, ring.contacts.len());
+    for depth in 0..u64::BITS {
+        // ring[low..high] share `depth` bits with `me`; those that differ in the next one are a bucket.
+        let bit = 1 << (u64::BITS - 1 - depth);
+        let split = low + ring.leads[low..high].partition_point(|lead| lead & bit == 0);
+        let (bucket, rest) = if lead(me) & bit == 0 {
             ((split, high), (low, split))
+        } else {
+            ((low, split), (split, high))
         };
-        table.extend(sample(random, &sorted[bucket.0..bucket.1]));
+        sample(random, &ring.contacts[bucket.0..bucket.1], &mut table);
         (low, high) = rest;
         if high - low <= 1 {
             break;
@@ -30,20 +50,21 @@ pub fn ideal_table(random: &mut Random, sorted: &[Contact], me: &OverlayId) -> V
     table
 }
 
-/// Up to [`K`] of `contacts`.
-fn sample(random: &mut Random, contacts: &[Contact]) -> Vec<Contact> {
+/// Adds up to [`K`] of `contacts` to `table`.
+fn sample(random: &mut Random, contacts: &[Contact], table: &mut Vec<Contact>) {
     if contacts.len() <= K {
-        return contacts.to_vec();
+        return table.extend_from_slice(contacts);
     }
-    // Floyd's algorithm: K distinct indexes without listing all.
-    let mut chosen = std::collections::BTreeSet::new();
-    for last in contacts.len() - K..contacts.len() {
+    // Floyd's algorithm: K distinct indexes without listing all; in order, for the memory's sake.
+    let mut chosen = [usize::MAX; K];
+    for (at, last) in (contacts.len() - K..contacts.len()).enumerate() {
         let index = random.index(last + 1);
-        if !chosen.insert(index) {
-            chosen.insert(last);
-        }
+        let new = if chosen[..at].contains(&index) { last } else { index };
+        let before = chosen[..at].partition_point(|known| *known < new);
+        chosen.copy_within(before..at, before + 1);
+        chosen[before] = new;
     }
-    chosen.into_iter().map(|index| contacts[index].clone()).collect()
+    table.extend(chosen.iter().map(|index| contacts[*index].clone()));
 }
 
 #[cfg(test)]
@@ -71,7 +92,8 @@ mod tests {
             }
             buckets
         };
-        let (there, known) = (count(&all), count(&ideal_table(&mut random, &all, &me)));
+        let (there, known) =
+            (count(&all), count(&ideal_table(&mut random, &Ring::of_sorted(all.clone()), &me)));
         for (bucket, size) in there {
             assert_eq!(known.get(&bucket).copied().unwrap_or(0), size.min(K), "bucket {bucket}");
         }

@@ -18,7 +18,7 @@
 //!
 //! # Map
 //!
-//! * [`world`]: the event loop over (time, sequence number), nodes, messages; [`node`]: one node and its invariants.
+//! * [`world`]: the event loop over (time, order), nodes, messages; [`node`]: one node and its invariants; [`places`]: who is where.
 //! * [`link`]: delays, loss, duplication, reordering; [`bootstrap`]: tables of a network that has existed for long.
 //! * [`services`]: verification remembered by item, evaluation by the production directory, places from a table.
 //! * [`workload`]: capabilities and questions with answers known by construction.
@@ -33,12 +33,15 @@ pub mod check;
 pub mod cost;
 pub mod link;
 pub mod node;
+pub mod places;
 mod publisher;
+mod queue;
 pub mod random;
 pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod services;
+mod trace;
 pub mod workload;
 pub mod world;
 

@@ -12,7 +12,7 @@ use comity_overlay::{
 use crate::adversary::Adversary;
 use crate::check::{Rule, Violations};
 use crate::link::Line;
-use crate::services::PlaceTable;
+use crate::places::PlaceTable;
 use crate::world::{NodeIx, Op};
 
 /// Longest that an expired item may still be held: custody is swept every maintenance round, and rounds are a minute apart by
@@ -37,11 +37,12 @@ pub(crate) struct Shadow {
     pub(crate) answered: BTreeSet<AgentId>,
 }
 
+static NO_SHADOW: Shadow =
+    Shadow { custody: BTreeMap::new(), peers: BTreeMap::new(), answered: BTreeSet::new() };
+
 /// A node.
 #[derive(Debug)]
 pub struct Node {
-    /// Its key.
-    pub identity: Identity,
     /// How others know it.
     pub contact: Contact,
     /// Its end of the links.
@@ -51,7 +52,7 @@ pub struct Node {
     /// Its misbehaviour.
     pub adversary: Option<Box<dyn Adversary>>,
     /// Its machine while it is up.
-    pub overlay: Option<Overlay>,
+    pub overlay: Option<Box<Overlay>>,
     /// Messages it sent.
     pub messages_sent: u64,
     /// Bytes it sent.
@@ -59,16 +60,18 @@ pub struct Node {
     pub(crate) incarnation: u32,
     pub(crate) wake: Option<Time>,
     pub(crate) open: BTreeMap<CommandId, Op>,
-    pub(crate) saved: Option<Saved>,
-    pub(crate) shadow: Shadow,
+    pub(crate) saved: Option<Box<Saved>>,
+    /// Kept only when the run compares.
+    pub(crate) shadow: Option<Box<Shadow>>,
     pub(crate) up_since: Time,
     up_before: Duration,
+    /// What its key is made from: the key itself takes seven times the room.
+    secret: [u8; 32],
 }
 
 impl Node {
-    pub(crate) fn new(identity: Identity, contact: Contact, line: Line) -> Self {
+    pub(crate) fn new(secret: [u8; 32], contact: Contact, line: Line) -> Self {
         Self {
-            identity,
             contact,
             line,
             side: false,
@@ -80,10 +83,17 @@ impl Node {
             wake: None,
             open: BTreeMap::new(),
             saved: None,
-            shadow: Shadow::default(),
+            shadow: None,
             up_since: Time::ZERO,
             up_before: Duration::ZERO,
+            secret,
         }
+    }
+
+    /// Its key; made anew each time.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::from_secret_bytes(&self.secret)
     }
 
     /// Whether it runs.
@@ -117,7 +127,11 @@ impl Node {
 
     /// Its machine, if it is still the same run of it.
     pub(crate) fn current(&mut self, incarnation: u32) -> Option<&mut Overlay> {
-        self.overlay.as_mut().filter(|_| self.incarnation == incarnation)
+        self.overlay.as_deref_mut().filter(|_| self.incarnation == incarnation)
+    }
+
+    pub(crate) fn shadow_mut(&mut self) -> &mut Shadow {
+        self.shadow.get_or_insert_default()
     }
 
     /// Everything that ends with the process.
@@ -126,7 +140,7 @@ impl Node {
         self.incarnation += 1;
         self.wake = None;
         self.open.clear();
-        self.shadow = Shadow::default();
+        self.shadow = None;
     }
 
     /// Checks the invariants of table, custody and persistence.
@@ -142,9 +156,10 @@ impl Node {
         self.check_table(overlay, ix, now, shadow, places, violations);
         self.check_custody(overlay, ix, now, violations);
         if shadow {
+            let kept = self.shadow.as_deref().unwrap_or(&NO_SHADOW);
             let held: BTreeMap<_, _> = overlay.export_custody().collect();
-            if held != self.shadow.custody {
-                let detail = first_difference(&held, &self.shadow.custody);
+            if held != kept.custody {
+                let detail = first_difference(&held, &kept.custody);
                 violations.add(now, Some(ix), Rule::CustodyReported, detail);
             }
             let known: BTreeMap<_, _> = overlay
@@ -152,8 +167,8 @@ impl Node {
                 .entries()
                 .map(|entry| (entry.contact.agent, entry.contact.clone()))
                 .collect();
-            if known != self.shadow.peers {
-                let detail = first_difference(&known, &self.shadow.peers);
+            if known != kept.peers {
+                let detail = first_difference(&known, &kept.peers);
                 violations.add(now, Some(ix), Rule::PeersReported, detail);
             }
         }
@@ -169,6 +184,7 @@ impl Node {
         violations: &mut Violations,
     ) {
         let table = overlay.table();
+        let kept = self.shadow.as_deref().unwrap_or(&NO_SHADOW);
         let mut add = |rule, detail: String| violations.add(now, Some(ix), rule, detail);
         let (mut buckets, mut prefixes, mut seen) =
             (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
@@ -190,7 +206,7 @@ impl Node {
             if !seen.insert(contact.agent) {
                 add(Rule::TableCaps, format!("{} is in the table twice", contact.agent));
             }
-            if shadow && !self.shadow.answered.contains(&contact.agent) {
+            if shadow && !kept.answered.contains(&contact.agent) {
                 add(Rule::EntryAnswered, format!("{} never answered", contact.agent));
             }
         }
@@ -292,7 +308,7 @@ mod tests {
         let mut world = world();
         let other = world.nodes()[1].contact.clone();
         world.preload(0, vec![other]);
-        world.node_mut(0).shadow.answered.clear();
+        world.node_mut(0).shadow_mut().answered.clear();
         world.check_nodes();
         assert_eq!(rules(&world), [Rule::EntryAnswered]);
     }
@@ -311,7 +327,7 @@ mod tests {
         let mut world = world();
         let other = world.nodes()[1].contact.clone();
         world.preload(0, vec![other]);
-        world.node_mut(0).shadow.peers.clear();
+        world.node_mut(0).shadow_mut().peers.clear();
         world.check_nodes();
         assert_eq!(rules(&world), [Rule::PeersReported]);
     }

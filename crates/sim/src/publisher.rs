@@ -67,16 +67,18 @@ impl Register {
     ) -> Vec<Publication> {
         let Some(publisher) = self.publishers.get_mut(&ix) else { return Vec::new() };
         publisher.seq += 1;
-        let (seq, expires, identity) = (publisher.seq, now + digest_life, &node.identity);
+        let (seq, expires, identity) = (publisher.seq, now + digest_life, node.identity());
         let mut items = Vec::new();
         for (digest, labels) in digests(&publisher.specs, seq, now, expires) {
-            items
-                .push(Publication { item: pack(ItemKind::Digest, &digest.seal(identity)), labels });
+            items.push(Publication {
+                item: pack(ItemKind::Digest, &digest.seal(&identity)),
+                labels,
+            });
         }
         let beat = Beat::new(seq, now, now + beat_life, Status::Warm, Load::Idle);
-        items.push(Publication::unlabelled(pack(ItemKind::Beat, &beat.seal(identity))));
+        items.push(Publication::unlabelled(pack(ItemKind::Beat, &beat.seal(&identity))));
         let peer = PeerRecord::new(seq, now, expires, &node.contact.addrs, node.contact.server);
-        items.push(Publication::unlabelled(pack(ItemKind::Peer, &peer.seal(identity))));
+        items.push(Publication::unlabelled(pack(ItemKind::Peer, &peer.seal(&identity))));
         self.sealed.extend(items.iter().map(|publication| publication.item.clone()));
         items
     }
@@ -96,7 +98,7 @@ impl Register {
         publisher.leaving = true;
         let tombstone = Tombstone::new(publisher.seq, now, now + digest_life, None)
             .expect("no capability name to refuse");
-        Some(Publication::unlabelled(pack(ItemKind::Tombstone, &tombstone.seal(&node.identity))))
+        Some(Publication::unlabelled(pack(ItemKind::Tombstone, &tombstone.seal(&node.identity()))))
     }
 }
 

@@ -10,12 +10,13 @@ mod fault;
 mod gauge;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_core::Time;
-use comity_overlay::{Command, CommandError, Contact, Outcome};
+use comity_overlay::{Command, CommandError, Config, Contact, Outcome};
 
-use crate::bootstrap::ideal_table;
+use crate::bootstrap::{Ring, ideal_table};
 use crate::check::Rule;
 use crate::publisher::Register;
 use crate::random::{Ppm, Random, micros};
@@ -141,6 +142,8 @@ struct Pending {
 #[derive(Debug)]
 struct Runner {
     scenario: Scenario,
+    /// The scenario's, shared by all nodes.
+    config: Arc<Config>,
     world: World,
     register: Register,
     /// Specs for nodes that come later.
@@ -198,6 +201,7 @@ impl Runner {
             birth: stream("birth"),
             curiosity: stream("curiosity"),
             fate: stream("fate"),
+            config: Arc::new(scenario.config.clone()),
             scenario,
         }
     }
@@ -287,13 +291,11 @@ impl Runner {
     }
 
     fn build_tables(&mut self, progress: &mut dyn FnMut(Progress)) {
-        let mut sorted: Vec<Contact> =
-            self.world.nodes().iter().map(|node| node.contact.clone()).collect();
-        sorted.sort_by_key(|contact| contact.overlay_id);
+        let ring = Ring::of_sorted(self.world.services.places.sorted().cloned().collect());
         for ix in 0..self.scenario.nodes {
-            self.world.start(ix, self.scenario.config.clone());
+            self.world.start(ix, Arc::clone(&self.config));
             let me = self.world.nodes()[ix].contact.overlay_id;
-            let table = ideal_table(&mut self.birth, &sorted, &me);
+            let table = ideal_table(&mut self.birth, &ring, &me);
             self.world.preload(ix, table);
             if ix.is_multiple_of(NODES_PER_PROGRESS) {
                 progress(Progress { nodes: ix, ..Progress::NONE });
@@ -370,7 +372,7 @@ impl Runner {
     // ---- nodes come ----
 
     fn start(&mut self, ix: NodeIx) {
-        self.world.start(ix, self.scenario.config.clone());
+        self.world.start(ix, Arc::clone(&self.config));
         self.join(ix, 0);
         self.begin_session(ix);
     }
@@ -404,7 +406,7 @@ impl Runner {
         if self.world.nodes()[ix].is_up() {
             return;
         }
-        self.world.restart(ix, self.scenario.config.clone());
+        self.world.restart(ix, Arc::clone(&self.config));
         if self.register.publishers.contains_key(&ix) {
             self.publish_on_join.push(ix);
         }

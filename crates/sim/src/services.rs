@@ -11,29 +11,14 @@ use comity_capability::record::{
 };
 use comity_core::canonical::Canonical;
 use comity_core::envelope::{self, EnvelopeError, Opened};
-use comity_core::{AgentId, Kind, OverlayId, Time};
+use comity_core::{Kind, Time};
 use comity_overlay::directory::{Directory, pack};
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
     Positions, QueryReject, Reject, Subject, VerifiedItem, Verifier,
 };
 
-/// The places of all agents of a simulation.
-#[derive(Debug, Default)]
-pub struct PlaceTable(BTreeMap<AgentId, OverlayId>);
-
-impl PlaceTable {
-    /// Gives an agent its place.
-    pub fn insert(&mut self, agent: AgentId, place: OverlayId) {
-        self.0.insert(agent, place);
-    }
-}
-
-impl Positions for PlaceTable {
-    fn position(&mut self, agent: &AgentId) -> Option<OverlayId> {
-        self.0.get(agent).copied()
-    }
-}
+use crate::places::PlaceTable;
 
 /// The services of all nodes.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! The event loop: nodes, messages in flight, wake-ups.
 //!
-//! Everything happens in the order of (time, sequence number), and all randomness comes from the seed, so that a run can be repeated
-//! event by event. Each node has one pending wake-up, from `Overlay::poll_timeout`.
+//! Everything happens in the order of (time, order of scheduling), and all randomness comes from the seed, so that a run can be
+//! repeated event by event. Each node has one pending wake-up, from `Overlay::poll_timeout`.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
 use comity_overlay::wire::{
@@ -21,8 +21,10 @@ use crate::adversary::{Colluders, Verdict};
 use crate::check::{Rule, Violations};
 use crate::link::{Flight, LinkModel};
 use crate::node::{Node, Saved};
+use crate::queue::Queue;
 use crate::random::{Random, derive, micros};
 use crate::services::SharedServices;
+use crate::trace::Trace;
 
 /// Bytes of transport framing counted for each message (OVERLAY.md section 3).
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 64;
@@ -30,7 +32,8 @@ pub const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 const PORT: u16 = 7_400;
 /// The first address prefix used; keeps 0.0.0.0/8 free.
 const FIRST_PREFIX: u32 = 1 << 16;
-const TRACE_CONTEXT: &str = "comity/sim/trace/v1";
+/// Names of events from here on are wake-ups of nodes, those below are messages in flight.
+const WAKE: u32 = 1 << 31;
 
 /// Index of a node.
 pub type NodeIx = usize;
@@ -107,39 +110,79 @@ pub struct Settings {
     pub shadow: bool,
 }
 
+/// What is under way to a node.
 #[derive(Debug)]
-enum Event {
-    Request { to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, request: Request },
-    Response { to: NodeIx, from: NodeIx, incarnation: u32, id: RequestId, response: Response },
-    Failed { to: NodeIx, incarnation: u32, id: RequestId, failure: Failure },
-    Wake { node: NodeIx, incarnation: u32 },
+enum Parcel {
+    Request {
+        to: u32,
+        from: u32,
+        incarnation: u32,
+        id: RequestId,
+        request: Request,
+    },
+    Response {
+        to: u32,
+        from: u32,
+        incarnation: u32,
+        id: RequestId,
+        response: Response,
+    },
+    Failed {
+        to: u32,
+        incarnation: u32,
+        id: RequestId,
+        failure: Failure,
+    },
+    /// Nothing: the slot is free, and so is this one, if it names another.
+    Free {
+        next: u32,
+    },
 }
 
+/// Everything under way, in slots that are used again.
 #[derive(Debug)]
-struct Scheduled {
-    at: Time,
-    sequence: u64,
-    event: Event,
+struct Parcels {
+    slots: Vec<Parcel>,
+    /// The first free slot; the number of slots: none is.
+    free: u32,
 }
 
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+impl Parcels {
+    const fn new() -> Self {
+        Self { slots: Vec::new(), free: 0 }
+    }
+
+    fn put(&mut self, parcel: Parcel) -> u32 {
+        let name = self.free;
+        match self.slots.get_mut(index(name)) {
+            Some(slot) => {
+                if let Parcel::Free { next } = std::mem::replace(slot, parcel) {
+                    self.free = next;
+                }
+            }
+            None => {
+                assert!(name < WAKE, "fewer than 2^31 messages are under way");
+                self.slots.push(parcel);
+                self.free += 1;
+            }
+        }
+        name
+    }
+
+    fn take(&mut self, name: u32) -> Parcel {
+        let free = Parcel::Free { next: self.free };
+        self.free = name;
+        std::mem::replace(&mut self.slots[index(name)], free)
     }
 }
 
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
+/// The name of a node within an event.
+fn short(ix: NodeIx) -> u32 {
+    u32::try_from(ix).expect("a simulation has fewer than 2^24 nodes")
 }
 
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("a usize has at least 32 bits")
 }
 
 /// A request being answered.
@@ -161,12 +204,12 @@ pub struct World {
     settings: Settings,
     nodes: Vec<Node>,
     now: Time,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    sequence: u64,
+    queue: Queue,
+    parcels: Parcels,
     partitioned: bool,
     colluders: Colluders,
     random: Random,
-    trace: blake3::Hasher,
+    trace: Trace,
     counters: Counters,
     completed: VecDeque<Completed>,
     renewals: VecDeque<(NodeIx, ItemKey)>,
@@ -183,12 +226,12 @@ impl World {
             violations: Violations::default(),
             nodes: Vec::new(),
             now: settings.start,
-            queue: BinaryHeap::new(),
-            sequence: 0,
+            queue: Queue::new(),
+            parcels: Parcels::new(),
             partitioned: false,
             colluders: Colluders::default(),
             random: Random::new(settings.seed, "links"),
-            trace: blake3::Hasher::new_derive_key(TRACE_CONTEXT),
+            trace: Trace::new(),
             counters: Counters::default(),
             completed: VecDeque::new(),
             renewals: VecDeque::new(),
@@ -201,18 +244,18 @@ impl World {
     /// A new node with a random key and place, not running yet.
     pub fn add_node(&mut self, random: &mut Random) -> NodeIx {
         let ix = self.nodes.len();
-        let identity = Identity::from_secret_bytes(&random.bytes());
-        let place = OverlayId(random.bytes());
-        self.services.places.insert(identity.id(), place);
-        let contact = Contact::server(identity.id(), place, vec![self.addr(ix)]);
+        let secret = random.bytes();
+        let agent = Identity::from_secret_bytes(&secret).id();
+        let contact = Contact::server(agent, OverlayId(random.bytes()), vec![self.addr(ix)]);
+        self.services.places.add(contact.clone());
         let line = self.settings.link.draw_line(random);
-        self.nodes.push(Node::new(identity, contact, line));
+        self.nodes.push(Node::new(secret, contact, line));
         ix
     }
 
     fn addr(&self, ix: NodeIx) -> SocketAddr {
         let per = self.settings.nodes_per_prefix.clamp(1, 250);
-        let ix = u32::try_from(ix).expect("a simulation has fewer than 2^24 nodes");
+        let ix = short(ix);
         let bits = (FIRST_PREFIX + ix / per) << 8 | (ix % per + 1);
         SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(bits)), PORT)
     }
@@ -236,8 +279,8 @@ impl World {
         })
     }
 
-    /// Starts a node's machine with nothing but its key.
-    pub fn start(&mut self, ix: NodeIx, config: Config) {
+    /// Starts a node's machine with nothing but its key. Nodes started with the same handle share one copy of `config`.
+    pub fn start(&mut self, ix: NodeIx, config: impl Into<Arc<Config>>) {
         let seed = derive(
             self.settings.seed,
             "node",
@@ -245,13 +288,13 @@ impl World {
         );
         let overlay = Overlay::new(config, self.nodes[ix].contact.clone(), seed, self.now);
         let node = &mut self.nodes[ix];
-        node.overlay = Some(overlay);
+        node.overlay = Some(Box::new(overlay));
         node.up_since = self.now;
         self.drain(ix, None);
     }
 
     /// Puts contacts into a running node's table as if they had answered.
-    pub fn preload(&mut self, ix: NodeIx, contacts: Vec<Contact>) {
+    pub fn preload(&mut self, ix: NodeIx, contacts: impl IntoIterator<Item = Contact>) {
         let (now, shadow) = (self.now, self.settings.shadow);
         let node = &mut self.nodes[ix];
         let Some(overlay) = &mut node.overlay else { return };
@@ -259,8 +302,10 @@ impl World {
         if shadow {
             let entries =
                 overlay.table().entries().map(|entry| (entry.contact.agent, entry.contact.clone()));
-            node.shadow.peers = entries.collect();
-            node.shadow.answered = node.shadow.peers.keys().copied().collect();
+            let peers: BTreeMap<_, _> = entries.collect();
+            let answered = peers.keys().copied().collect();
+            let kept = node.shadow_mut();
+            (kept.peers, kept.answered) = (peers, answered);
         }
     }
 
@@ -269,24 +314,28 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[ix];
         let Some(overlay) = node.overlay.take() else { return };
-        node.saved = Some(Saved {
+        node.saved = Some(Box::new(Saved {
             custody: overlay.export_custody().collect(),
             peers: overlay.export_peers(),
-        });
+        }));
         node.down(now);
         self.counters.crashes += 1;
         self.note(1, ix, ix, 0, 0);
     }
 
     /// A crashed node comes back with what it had persisted. It has to join again.
-    pub fn restart(&mut self, ix: NodeIx, config: Config) {
+    pub fn restart(&mut self, ix: NodeIx, config: impl Into<Arc<Config>>) {
         self.start(ix, config);
-        let Some(saved) = self.nodes[ix].saved.clone() else { return };
-        let (now, node) = (self.now, &mut self.nodes[ix]);
+        let (now, shadow, node) = (self.now, self.settings.shadow, &mut self.nodes[ix]);
+        let Some(saved) = &mut node.saved else { return };
+        // The peers are wanted again for each try to join, the custody only now.
+        let (custody, peers) = (std::mem::take(&mut saved.custody), saved.peers.clone());
+        if shadow {
+            node.shadow_mut().custody = custody.iter().cloned().collect();
+        }
         let Some(overlay) = &mut node.overlay else { return };
-        node.shadow.custody = saved.custody.iter().cloned().collect();
-        overlay.import_custody(now, &mut self.services, saved.custody);
-        overlay.import_peers(saved.peers);
+        overlay.import_custody(now, &mut self.services, custody);
+        overlay.import_peers(peers);
         self.counters.restarts += 1;
         self.note(2, ix, ix, 0, 0);
         self.drain(ix, None);
@@ -372,7 +421,7 @@ impl World {
     /// Hash over everything that happened so far, in order.
     #[must_use]
     pub fn trace_hash(&self) -> Hash {
-        Hash(*self.trace.finalize().as_bytes())
+        self.trace.hash()
     }
 
     /// Runs all nodes' invariants.
@@ -401,7 +450,7 @@ impl World {
     /// When something happens next.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        self.queue.peek().map(|Reverse(scheduled)| scheduled.at)
+        self.queue.next_due()
     }
 
     /// Lets time pass without anything happening; not beyond the next event.
@@ -412,32 +461,35 @@ impl World {
 
     /// Lets the next thing happen.
     pub fn step(&mut self) {
-        let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() else { return };
+        let Some((at, what)) = self.queue.pop() else { return };
         self.now = self.now.max(at);
         self.counters.events += 1;
-        match event {
-            Event::Wake { node, incarnation } => self.wake(node, incarnation, at),
-            Event::Request { to, from, incarnation, id, request } => {
-                self.deliver_request(to, from, incarnation, id, request)
+        if what >= WAKE {
+            return self.wake(index(what - WAKE), at);
+        }
+        match self.parcels.take(what) {
+            Parcel::Request { to, from, incarnation, id, request } => {
+                self.deliver_request(index(to), index(from), incarnation, id, request)
             }
-            Event::Response { to, from, incarnation, id, response } => {
-                self.deliver_response(to, from, incarnation, id, response)
+            Parcel::Response { to, from, incarnation, id, response } => {
+                self.deliver_response(index(to), index(from), incarnation, id, response)
             }
-            Event::Failed { to, incarnation, id, failure } => {
-                let now = self.now;
+            Parcel::Failed { to, incarnation, id, failure } => {
+                let (now, to) = (self.now, index(to));
                 if let Some(overlay) = self.nodes[to].current(incarnation) {
                     overlay.failed(now, id, failure);
                     self.note(7, to, to, id.0, 0);
                     self.drain(to, None);
                 }
             }
+            Parcel::Free { .. } => {}
         }
     }
 
-    fn wake(&mut self, ix: NodeIx, incarnation: u32, at: Time) {
+    fn wake(&mut self, ix: NodeIx, at: Time) {
         let now = self.now;
         let node = &mut self.nodes[ix];
-        if node.wake != Some(at) || node.incarnation != incarnation {
+        if node.wake != Some(at) {
             return;
         }
         node.wake = None;
@@ -495,7 +547,7 @@ impl World {
         let shadow = self.settings.shadow;
         let node = &mut self.nodes[to];
         if shadow && !matches!(response, Response::Error(_)) && node.incarnation == incarnation {
-            node.shadow.answered.insert(agent);
+            node.shadow_mut().answered.insert(agent);
         }
         let Some(overlay) = node.current(incarnation) else { return };
         overlay.response(now, &mut self.services, &agent, id, response);
@@ -506,7 +558,9 @@ impl World {
     /// Carries out everything a node wants done, and schedules its wake-up.
     fn drain(&mut self, ix: NodeIx, asker: Option<Asker>) {
         let mut replies = 0;
-        while let Some(action) = self.nodes[ix].overlay.as_mut().and_then(Overlay::poll_action) {
+        while let Some(action) =
+            self.nodes[ix].overlay.as_deref_mut().and_then(Overlay::poll_action)
+        {
             match action {
                 Action::Send { to, id, request } => self.send_request(ix, &to, id, request),
                 Action::Reply { token, response } => {
@@ -548,17 +602,19 @@ impl World {
                 },
                 Action::Custody(change) if self.settings.shadow => match change {
                     CustodyChange::Put { key, row } => {
-                        drop(self.nodes[ix].shadow.custody.insert(key, row))
+                        drop(self.nodes[ix].shadow_mut().custody.insert(key, row))
                     }
                     CustodyChange::Remove { key } => {
-                        drop(self.nodes[ix].shadow.custody.remove(&key))
+                        drop(self.nodes[ix].shadow_mut().custody.remove(&key))
                     }
                 },
                 Action::Peers(change) if self.settings.shadow => match change {
                     PeerChange::Added(contact) => {
-                        drop(self.nodes[ix].shadow.peers.insert(contact.agent, contact))
+                        drop(self.nodes[ix].shadow_mut().peers.insert(contact.agent, contact))
                     }
-                    PeerChange::Removed(agent) => drop(self.nodes[ix].shadow.peers.remove(&agent)),
+                    PeerChange::Removed(agent) => {
+                        drop(self.nodes[ix].shadow_mut().peers.remove(&agent))
+                    }
                 },
                 Action::Custody(_) | Action::Peers(_) => {}
                 Action::Renew(key) => self.renewals.push_back((ix, key)),
@@ -578,18 +634,19 @@ impl World {
     fn schedule_wake(&mut self, ix: NodeIx) {
         let now = self.now;
         let node = &mut self.nodes[ix];
-        let Some((due, _)) = node.overlay.as_ref().and_then(Overlay::poll_timeout) else { return };
+        let Some((due, _)) = node.overlay.as_deref().and_then(Overlay::poll_timeout) else {
+            return;
+        };
         let due = due.max(now);
         if node.wake.is_none_or(|set| due < set) {
             node.wake = Some(due);
-            let incarnation = node.incarnation;
-            self.push(due, Event::Wake { node: ix, incarnation });
+            self.queue.push(due, WAKE + short(ix));
         }
     }
 
-    fn push(&mut self, at: Time, event: Event) {
-        self.sequence += 1;
-        self.queue.push(Reverse(Scheduled { at, sequence: self.sequence, event }));
+    fn push(&mut self, at: Time, parcel: Parcel) {
+        let name = self.parcels.put(parcel);
+        self.queue.push(at, name);
     }
 
     fn send_request(&mut self, from: NodeIx, contact: &Contact, id: RequestId, request: Request) {
@@ -620,11 +677,18 @@ impl World {
             let at = self.now + self.settings.link.access_median;
             return self.push(
                 at,
-                Event::Failed { to: from, incarnation, id, failure: Failure::WrongIdentity },
+                Parcel::Failed {
+                    to: short(from),
+                    incarnation,
+                    id,
+                    failure: Failure::WrongIdentity,
+                },
             );
         };
-        let make = |request| Event::Request { to, from, incarnation, id, request };
-        match self.fly(from, to) {
+        let flight = self.fly(from, to);
+        let (to, from) = (short(to), short(from));
+        let make = |request| Parcel::Request { to, from, incarnation, id, request };
+        match flight {
             None => {}
             Some((at, None)) => self.push(at, make(request)),
             Some((at, Some(again))) => {
@@ -660,8 +724,10 @@ impl World {
             }
         };
         self.account(from, bytes);
-        let make = |response| Event::Response { to, from, incarnation, id, response };
-        match self.fly(from, to) {
+        let flight = self.fly(from, to);
+        let (to, from) = (short(to), short(from));
+        let make = |response| Parcel::Response { to, from, incarnation, id, response };
+        match flight {
             None => {}
             Some((at, None)) => self.push(at, make(response)),
             Some((at, Some(again))) => {
@@ -703,13 +769,7 @@ impl World {
 
     /// Adds an event to the trace.
     fn note(&mut self, tag: u8, a: usize, b: usize, c: u64, d: u64) {
-        let mut record = [0; 41];
-        record[0] = tag;
-        let numbers = [self.now.as_micros(), a as u64, b as u64, c, d];
-        for (slot, number) in record[1..].chunks_exact_mut(8).zip(numbers) {
-            slot.copy_from_slice(&number.to_be_bytes());
-        }
-        self.trace.update(&record);
+        self.trace.note(tag, [self.now.as_micros(), a as u64, b as u64, c, d]);
     }
 
     /// Commands that have not ended, by node.
@@ -728,10 +788,21 @@ impl World {
         self.nodes.iter().map(|node| micros(node.uptime(self.now))).sum()
     }
 
-    /// The node of an agent, a linear search: for reports.
+    /// The node of an agent.
     #[must_use]
     pub fn find(&self, agent: &AgentId) -> Option<NodeIx> {
-        self.nodes.iter().position(|node| node.contact.agent == *agent)
+        self.services.places.find(agent.as_bytes()).map(|(ix, _)| ix)
+    }
+
+    /// The `count` nodes nearest to `target` of those that `which` accepts, nearest first. Takes about as long as there are nodes looked
+    /// at, not as there are nodes.
+    pub fn nearest(
+        &self,
+        target: &OverlayId,
+        count: usize,
+        mut which: impl FnMut(NodeIx, &Node) -> bool,
+    ) -> Vec<NodeIx> {
+        self.services.places.nearest(target, count, |ix| which(ix, &self.nodes[ix]))
     }
 }
 

@@ -1,6 +1,7 @@
 //! How often a peer may ask.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use comity_core::{AgentId, Time};
 
@@ -10,7 +11,9 @@ use crate::config::{RATE_PEERS_MAX, REQUESTS_PER_PEER_PER_SECOND_MAX};
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     second: u64,
-    counts: BTreeMap<AgentId, u32>,
+    /// Whoever asked first in this second: in most seconds there is nobody else.
+    first: Option<(AgentId, u32)>,
+    others: BTreeMap<AgentId, u32>,
 }
 
 impl Rates {
@@ -19,16 +22,25 @@ impl Rates {
         let second = now.as_millis() / 1_000;
         if second != self.second {
             self.second = second;
-            self.counts.clear();
+            self.first = None;
+            self.others.clear();
         }
-        if let Some(count) = self.counts.get_mut(peer) {
-            *count = count.saturating_add(1);
-            return *count <= REQUESTS_PER_PEER_PER_SECOND_MAX;
-        }
-        if self.counts.len() >= RATE_PEERS_MAX {
-            return false;
-        }
-        self.counts.insert(*peer, 1);
-        true
+        let count = match &mut self.first {
+            None => {
+                self.first = Some((*peer, 1));
+                return true;
+            }
+            Some((first, count)) if first == peer => count,
+            Some(_) => {
+                let known = self.others.len() + 1;
+                match self.others.entry(*peer) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(_) if known >= RATE_PEERS_MAX => return false,
+                    Entry::Vacant(entry) => entry.insert(0),
+                }
+            }
+        };
+        *count = count.saturating_add(1);
+        *count <= REQUESTS_PER_PEER_PER_SECOND_MAX
     }
 }

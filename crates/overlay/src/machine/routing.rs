@@ -288,6 +288,11 @@ impl Overlay {
         exhaustive: bool,
     ) {
         self.size.sample(target, found, exhaustive);
+        self.noted_size(now);
+    }
+
+    /// The size is known as of now.
+    pub(super) fn noted_size(&mut self, now: Time) {
         self.upkeep.last_sample = now;
         self.upkeep.sampled_at = self.table.len();
     }

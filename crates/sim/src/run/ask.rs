@@ -250,15 +250,7 @@ impl Runner {
         target: &OverlayId,
         which: impl Fn(NodeIx) -> bool,
     ) -> Vec<NodeIx> {
-        let up =
-            self.world.nodes().iter().enumerate().filter(|(ix, node)| node.is_up() && which(*ix));
-        let mut all: Vec<_> =
-            up.map(|(ix, node)| (node.contact.overlay_id.distance(target), ix)).collect();
-        if all.len() > K {
-            all.select_nth_unstable(K);
-            all.truncate(K);
-        }
-        all.into_iter().map(|(_, ix)| ix).collect()
+        self.world.nearest(target, K, |ix, node| node.is_up() && which(ix))
     }
 }
 
