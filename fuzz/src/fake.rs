@@ -13,7 +13,7 @@ use comity_overlay::wire::{
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
     Parsed, Place, Positions, QueryReject, Reject, Request, Response, ShardId, Subject,
-    VerifiedItem, Verifier,
+    Verified, VerifiedItem, Verifier,
 };
 
 use crate::NOW;
@@ -81,7 +81,7 @@ impl Verifier for Fake {
             ItemKind::Tombstone => Some(Subject(subject.into())).filter(|_| subject != 0),
             ItemKind::Beat | ItemKind::Peer => None,
         };
-        Ok(VerifiedItem {
+        Ok(Verified {
             signer: signer.agent,
             subject,
             seq: seq.into(),
@@ -89,7 +89,8 @@ impl Verifier for Fake {
             expires,
             content,
             bytes: bytes.clone(),
-        })
+        }
+        .into())
     }
 
     fn admits(&mut self, _: &VerifiedItem, label: &str) -> bool {

@@ -16,7 +16,7 @@ use comity_overlay::ItemKind;
 use futures_util::StreamExt;
 
 use crate::calls::{call_error, is_public};
-use crate::find::{declaration, label};
+use crate::find::{declaration, label, label_of};
 use crate::node::Node;
 use crate::server::{Backend, CallEvents};
 use crate::transport::Protocol;
@@ -231,11 +231,14 @@ impl Backend for Node {
         }
         for held in snapshot.groups {
             let group = groups.entry(held.group).or_insert_with(|| Group {
-                group: GroupLabel {
-                    key: held.group.to_string(),
-                    family: "unknown".to_owned(),
-                    label: "(custodians see the key only)".to_owned(),
-                },
+                group: held.label.as_deref().map_or_else(
+                    || GroupLabel {
+                        key: held.group.to_string(),
+                        family: "unknown".to_owned(),
+                        label: "(only withdrawals came)".to_owned(),
+                    },
+                    label_of,
+                ),
                 own: Vec::new(),
                 digests: 0,
                 shards: 0,

@@ -10,7 +10,7 @@ use comity_api::types::{
     QueryInput, RecordSource, RecordView, ScorePart, SearchSummary, Share, ShowResponse, Verdict,
     Visibility as ApiVisibility,
 };
-use comity_capability::keys::{GroupKey, Labelled};
+use comity_capability::keys::{GroupKey, KeyFamily, Labelled};
 use comity_capability::matching::{self, Part};
 use comity_capability::query::Query;
 use comity_capability::rank::{Score, Weights};
@@ -432,6 +432,17 @@ pub(crate) fn label(key: &Labelled) -> GroupLabel {
         key: key.key.to_string(),
         family: family_name(key.family).to_owned(),
         label: key.label.clone(),
+    }
+}
+
+/// The group with this canonical label.
+pub(crate) fn label_of(text: &str) -> GroupLabel {
+    let word = text.split_once('/').map_or("", |(word, _)| word);
+    let family = KeyFamily::ALL.into_iter().find(|family| family.as_str() == word);
+    GroupLabel {
+        key: GroupKey::of(text).to_string(),
+        family: family.map_or("unknown", family_name).to_owned(),
+        label: text.to_owned(),
     }
 }
 

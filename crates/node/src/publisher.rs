@@ -21,8 +21,8 @@ use crate::storage::{Change, Storage, StorageError, Table};
 
 /// Life of records, digests, peer records and tombstones; custodians accept up to 26 h.
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Life of a beat; custodians accept up to 2.5 h.
-const BEAT_LIFE: Duration = Duration::from_secs(2 * 3600);
+/// Life of a beat, and so the longest that a crashed agent is still found; custodians accept up to 2.5 h.
+const BEAT_LIFE: Duration = Duration::from_secs(30 * 60);
 /// Requests for renewal that come within this long are answered by one publication.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
 /// Requests for renewal that wait; the overlay repeats what is lost.
@@ -81,6 +81,8 @@ struct Current {
     published: Published,
     /// The last publication carried digests.
     listed: bool,
+    /// Sequence number of the record published last.
+    seq: u64,
 }
 
 impl Publisher {
@@ -132,8 +134,23 @@ impl Publisher {
         };
         let mut current = self.write();
         current.listed = listed;
+        current.seq = seq;
         current.published = published.clone();
         Ok(published)
+    }
+
+    /// Says that the agent is still there: a new beat for the record published last.
+    async fn beat(&self) -> Result<(), PublishError> {
+        let _turn = self.turn.lock().await;
+        let Some(seq) = Some(&*self.read()).filter(|current| current.listed).map(|now| now.seq)
+        else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        let beat = Beat::new(seq, now, now + BEAT_LIFE, Status::Warm, Load::Idle);
+        let item = pack(ItemKind::Beat, &beat.seal(&self.identity));
+        let items = vec![Publication::unlabelled(item)];
+        self.directory.publish(items).await.map(drop).map_err(PublishError::Directory)
     }
 
     /// Tells custodians to drop everything this agent published.
@@ -164,9 +181,14 @@ impl Publisher {
     pub(crate) async fn renew(self: Arc<Self>, mut wanted: mpsc::Receiver<ItemKey>) {
         while let Some(key) = wanted.recv().await {
             tokio::time::sleep(RENEWAL_PAUSE).await;
-            while wanted.try_recv().is_ok() {}
-            debug!(kind = ?key.kind, "renewing what this agent published");
-            if let Err(error) = self.publish(false).await {
+            let mut beat_only = key.kind == ItemKind::Beat;
+            while let Ok(key) = wanted.try_recv() {
+                beat_only &= key.kind == ItemKind::Beat;
+            }
+            debug!(kind = ?key.kind, beat_only, "renewing what this agent published");
+            let renewed =
+                if beat_only { self.beat().await } else { self.publish(false).await.map(drop) };
+            if let Err(error) = renewed {
                 warn!(error = %crate::describe(&error), "the agent's declarations were not renewed");
             }
         }

@@ -160,8 +160,8 @@ impl Node {
         let found = self.inner.directory.find_peer(query).await;
         let report = found.map_err(|error| ErrorInfo::new(ErrorCode::Busy, error.to_string()))?;
         let contacts = report.contacts.into_iter();
-        let published = report.records.into_iter().filter_map(|item| match item.content {
-            Content::Peer(contact) => Some(contact),
+        let published = report.records.into_iter().filter_map(|item| match &item.content {
+            Content::Peer(contact) => Some(contact.clone()),
             Content::Digest(_) | Content::Beat(_) | Content::Tombstone => None,
         });
         let mut found: BTreeMap<AgentId, Vec<SocketAddr>> = BTreeMap::new();

@@ -51,7 +51,7 @@ pub const PROBES_MAX: usize = 32;
 
 /// Digests in one shard of one custodian.
 pub const SHARD_DIGESTS_MAX: usize = 1_024;
-/// Live items of one publisher at one custodian.
+/// Live items of one publisher at one custodian, its beat not counted.
 pub const ITEMS_PER_PUBLISHER_MAX: usize = 64;
 /// Items stored on behalf of one IP prefix at one custodian (loopback and exempt networks are not counted).
 pub const ITEMS_PER_PREFIX_MAX: usize = 1_024;
@@ -59,6 +59,8 @@ pub const ITEMS_PER_PREFIX_MAX: usize = 1_024;
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
 /// Longest life of a digest, a tombstone or a peer record.
 pub const ITEM_LIFETIME_MAX: Duration = Duration::from_secs(26 * 3_600);
+/// A digest is shown from its issue for this long without a beat; its beat may arrive after it.
+pub const BEAT_GRACE: Duration = Duration::from_secs(120);
 /// Longest life of a beat.
 pub const BEAT_LIFETIME_MAX: Duration = Duration::from_secs(9_000);
 

@@ -14,7 +14,7 @@ use comity_core::{AgentId, Canonical, Hash, OverlayId, Position, Time};
 use crate::contact::{Contact, Positions};
 use crate::item::{
     Candidate, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind, QueryReject,
-    Reject, Subject, VerifiedItem, Verifier,
+    Reject, Subject, Verified, VerifiedItem, Verifier,
 };
 
 /// Places remembered per generation; two generations are kept. A place costs 0.7 ms to compute and 64 bytes to keep.
@@ -200,7 +200,7 @@ impl Directory {
         let contact = Contact::new(opened.signer, overlay_id, record.addrs, record.server);
         let content = Content::Peer(contact);
         let (seq, issued, expires) = (record.seq, record.issued, record.expires);
-        Ok(VerifiedItem {
+        Ok(Verified {
             signer: opened.signer,
             subject: None,
             seq,
@@ -208,7 +208,8 @@ impl Directory {
             expires,
             content,
             bytes: bytes.clone(),
-        })
+        }
+        .into())
     }
 }
 
@@ -218,7 +219,7 @@ fn open_digest(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<Verified
     let (seq, issued, expires) = (digest.seq, digest.issued, digest.expires);
     let subject = Some(Subject::of(&digest.name));
     let content = Content::Digest(Arc::new(digest));
-    Ok(VerifiedItem {
+    Ok(Verified {
         signer: opened.signer,
         subject,
         seq,
@@ -226,7 +227,8 @@ fn open_digest(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<Verified
         expires,
         content,
         bytes: bytes.clone(),
-    })
+    }
+    .into())
 }
 
 fn open_beat(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<VerifiedItem, Reject> {
@@ -234,7 +236,7 @@ fn open_beat(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<VerifiedIt
     let (seq, issued, expires) =
         (opened.payload.seq, opened.payload.issued, opened.payload.expires);
     let content = Content::Beat(Arc::new(opened.payload));
-    Ok(VerifiedItem {
+    Ok(Verified {
         signer: opened.signer,
         subject: None,
         seq,
@@ -242,7 +244,8 @@ fn open_beat(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<VerifiedIt
         expires,
         content,
         bytes: bytes.clone(),
-    })
+    }
+    .into())
 }
 
 fn open_tombstone(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<VerifiedItem, Reject> {
@@ -251,7 +254,7 @@ fn open_tombstone(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<Verif
     let subject = tombstone.capability.as_deref().map(Subject::of);
     let (seq, issued, expires) = (tombstone.seq, tombstone.issued, tombstone.expires);
     let content = Content::Tombstone;
-    Ok(VerifiedItem {
+    Ok(Verified {
         signer: opened.signer,
         subject,
         seq,
@@ -259,7 +262,8 @@ fn open_tombstone(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<Verif
         expires,
         content,
         bytes: bytes.clone(),
-    })
+    }
+    .into())
 }
 
 /// The overlay's word for what the record types refuse.

@@ -1,5 +1,6 @@
 //! What goes into the machine and what comes out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
@@ -417,8 +418,10 @@ pub enum CustodyChange {
 pub struct CustodyRow {
     /// The sealed item.
     pub bytes: ItemBytes,
-    /// The shards it is stored under; empty for beats, tombstones and peer records.
+    /// The shards it is stored under, in order; empty for beats and peer records.
     pub shards: Vec<crate::shard::ShardId>,
+    /// The label of each shard's group; empty where only a tombstone came.
+    pub labels: Vec<Arc<str>>,
 }
 
 /// A change to the routing table.

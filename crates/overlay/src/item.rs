@@ -1,6 +1,7 @@
 //! Stored items as the overlay sees them, and the two services it is given: verification and query evaluation.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use comity_core::{AgentId, Time};
@@ -41,9 +42,6 @@ pub enum ItemKind {
 pub struct Subject(pub u64);
 
 impl Subject {
-    /// The largest subject, for ranges.
-    pub(crate) const MAX: Self = Self(u64::MAX);
-
     /// The subject of the capability called `name`.
     #[must_use]
     pub fn of(name: &str) -> Self {
@@ -91,9 +89,13 @@ impl Content {
     }
 }
 
-/// An item whose signature a [`Verifier`] has checked.
+/// An item whose signature a [`Verifier`] has checked; a handle to it, shared rather than copied.
 #[derive(Clone, Debug)]
-pub struct VerifiedItem {
+pub struct VerifiedItem(Arc<Verified>);
+
+/// What a [`VerifiedItem`] is a handle to.
+#[derive(Clone, Debug)]
+pub struct Verified {
     /// Who signed it.
     pub signer: AgentId,
     /// Which of the signer's capabilities it is about; `None`: the signer as a whole.
@@ -110,7 +112,21 @@ pub struct VerifiedItem {
     pub bytes: ItemBytes,
 }
 
-impl VerifiedItem {
+impl From<Verified> for VerifiedItem {
+    fn from(verified: Verified) -> Self {
+        Self(Arc::new(verified))
+    }
+}
+
+impl Deref for VerifiedItem {
+    type Target = Verified;
+
+    fn deref(&self) -> &Verified {
+        &self.0
+    }
+}
+
+impl Verified {
     /// What this item is about.
     #[must_use]
     pub const fn key(&self) -> ItemKey {

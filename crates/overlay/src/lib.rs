@@ -90,7 +90,7 @@ pub use drive::{
 pub use item::{
     Candidate, Content, Evaluation, EvaluationLimits, Evaluator, ITEM_BYTES_MAX, ItemBytes,
     ItemKey, ItemKind, LABEL_BYTES_MAX, LABELS_PER_ITEM_MAX, Parsed, QUERY_BYTES_MAX, QueryReject,
-    Reject, Services, Subject, VerifiedItem, Verifier,
+    Reject, Services, Subject, Verified, VerifiedItem, Verifier,
 };
 pub use machine::Overlay;
 pub use shard::{PLACEMENTS, Place, Region, SHARD_DEPTH_MAX, ShardId, peer_position};

@@ -24,8 +24,8 @@ use crate::drive::{
     Outcome, Reason, RequestId, Stats,
 };
 use crate::estimate::{NetworkSize, RoundTrip};
-use crate::item::{ItemKey, Services};
-use crate::shard::Region;
+use crate::item::{ItemKey, ItemKind, Reject, Services, VerifiedItem};
+use crate::shard::{Place, Region};
 use crate::store::Custody;
 use crate::table::Table;
 
@@ -293,6 +293,21 @@ impl Overlay {
         self.noted_size(now);
     }
 
+    /// Stores an item as if its publisher had offered it, without asking whether this node is a custodian of the place: for
+    /// simulations that start from a built network. `label` is that of the shard's group. Nothing is reported for persistence.
+    ///
+    /// # Errors
+    /// [`Reject`] names the custody rule that refuses it.
+    pub fn preload_custody(
+        &mut self,
+        now: Time,
+        item: VerifiedItem,
+        place: Place,
+        label: &str,
+    ) -> Result<(), Reject> {
+        self.custody.offer(now, item, place, label, None, &mut Vec::new())
+    }
+
     /// Everything stored, in key order.
     pub fn export_custody(&self) -> impl Iterator<Item = (ItemKey, CustodyRow)> + '_ {
         self.custody.rows()
@@ -308,13 +323,13 @@ impl Overlay {
     ) -> usize {
         // Digests first: a beat is kept only beside a digest.
         let (digests, others): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|(_, row)| !row.shards.is_empty());
+            rows.into_iter().partition(|(key, _)| key.kind == ItemKind::Digest);
         let mut kept = 0;
         for (key, row) in digests.into_iter().chain(others) {
             let mut unchanged = Vec::new();
             let restored = services.verify(now, &row.bytes);
-            let restored = restored
-                .and_then(|item| self.custody.restore(now, item, &row.shards, &mut unchanged));
+            let restored =
+                restored.and_then(|item| self.custody.restore(now, &item, &row, &mut unchanged));
             match restored {
                 Ok(()) => kept += 1,
                 Err(_) => self.actions.push_back(Action::Custody(CustodyChange::Remove { key })),
@@ -430,6 +445,11 @@ impl Overlay {
     fn jittered(&mut self, duration: Duration) -> Duration {
         let percent = 90 + self.rng.next_u32() % 21;
         duration * percent / 100
+    }
+
+    /// A random part of `duration`.
+    fn share(&mut self, duration: Duration) -> Duration {
+        duration * (self.rng.next_u32() % 1_000) / 1_000
     }
 
     fn record(&mut self, changes: Vec<CustodyChange>) {

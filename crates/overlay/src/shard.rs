@@ -9,6 +9,7 @@ pub const PLACEMENTS: u8 = 2;
 pub const SHARD_DEPTH_MAX: u8 = 32;
 
 const PLACEMENT_CONTEXT: &str = "comity/placement/v1";
+const SPLIT_CONTEXT: &str = "comity/shard-split/v1";
 const PEER_CONTEXT: &str = "comity/peer-placement/v1";
 
 /// One leaf of a group's prefix tree.
@@ -38,6 +39,35 @@ impl ShardId {
         self.depth <= SHARD_DEPTH_MAX && prefix.checked_shl(u32::from(self.depth)).unwrap_or(0) == 0
     }
 
+    /// The shard of `group` at `depth` (at most [`SHARD_DEPTH_MAX`]) that `signer` belongs to.
+    #[must_use]
+    pub fn of(group: GroupKey, depth: u8, signer: &AgentId) -> Self {
+        let depth = depth.min(SHARD_DEPTH_MAX);
+        let prefix = split_hash(&group, signer) & leading_mask(depth);
+        Self { group, depth, prefix: prefix.to_be_bytes() }
+    }
+
+    /// Whether this is a shard of its group's tree and `signer` belongs to it.
+    #[must_use]
+    pub fn admits(&self, signer: &AgentId) -> bool {
+        self.is_canonical()
+            && (self.depth == 0 || *self == Self::of(self.group, self.depth, signer))
+    }
+
+    /// The shard of the same group at a lower depth that this one is part of; this one for a depth that is not lower.
+    #[must_use]
+    pub fn ancestor(&self, depth: u8) -> Self {
+        let depth = depth.min(self.depth);
+        let prefix = u32::from_be_bytes(self.prefix) & leading_mask(depth);
+        Self { group: self.group, depth, prefix: prefix.to_be_bytes() }
+    }
+
+    /// Whether `other` is this shard or part of it.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.depth <= other.depth && other.ancestor(self.depth) == *self
+    }
+
     /// Where placement `index` of this shard lies: `BLAKE3.derive_key("comity/placement/v1", group ‖ depth ‖ prefix ‖ index)`.
     #[must_use]
     pub fn position(&self, index: u8) -> OverlayId {
@@ -48,6 +78,21 @@ impl ShardId {
         hasher.update(&[index]);
         OverlayId(*hasher.finalize().as_bytes())
     }
+}
+
+fn leading_mask(depth: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(depth.min(32))).unwrap_or(0)
+}
+
+/// Where a signer's digests stand in a group: `BLAKE3.derive_key("comity/shard-split/v1", group ‖ signer)`, so that nobody chooses
+/// a shard without making keys for it.
+fn split_hash(group: &GroupKey, signer: &AgentId) -> u32 {
+    let mut hasher = blake3::Hasher::new_derive_key(SPLIT_CONTEXT);
+    hasher.update(&group.0);
+    hasher.update(signer.as_bytes());
+    let mut leading = [0; 4];
+    leading.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
+    u32::from_be_bytes(leading)
 }
 
 /// Where the second copy of an agent's peer record lies. The first lies at its overlay id, so that an address prefix finds it.

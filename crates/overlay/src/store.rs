@@ -3,44 +3,43 @@
 //! A statement replaces older ones about the same thing (highest sequence number), nothing expired or dated in the future is
 //! taken, a tombstone keeps what it retired from coming back until the retired digest would have expired anyway, a beat is kept only
 //! beside a digest of its publisher, and every list has a quota.
+//!
+//! An item costs one slot of 40 bytes and two indexes of 4 beside the item itself, which is shared: a custodian of a large network holds
+//! many small shards, and a simulation holds the custody of all custodians at once. A beat hangs on the slots of its signer's digests.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod set;
+mod slab;
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_core::{AgentId, Hash, OverlayId, Time};
 
 use crate::config::{
-    BEAT_LIFETIME_MAX, CLOCK_TOLERANCE, ITEM_LIFETIME_MAX, ITEMS_PER_PREFIX_MAX,
+    BEAT_GRACE, BEAT_LIFETIME_MAX, CLOCK_TOLERANCE, ITEM_LIFETIME_MAX, ITEMS_PER_PREFIX_MAX,
     ITEMS_PER_PUBLISHER_MAX, SHARD_DIGESTS_MAX,
 };
 use crate::contact::IpPrefix;
 use crate::drive::{CustodyChange, CustodyRow};
-use crate::item::{Content, ITEM_BYTES_MAX, ItemKey, ItemKind, Reject, Subject, VerifiedItem};
+use crate::item::{Content, ITEM_BYTES_MAX, ItemKey, ItemKind, Reject, VerifiedItem};
 use crate::shard::{Place, ShardId};
+use set::{Shard, state_of};
+pub use set::{element_name, element_state};
+use slab::{Slab, insert_sorted, remove_sorted};
 
-/// Bookkeeping counted for each item besides its bytes.
+/// Bookkeeping and parsed content counted for each item besides its bytes.
 const ITEM_OVERHEAD_BYTES: usize = 256;
-const SET_HASH_CONTEXT: &str = "comity/shard-set/v1";
 
 /// One stored item.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct Held<'a> {
     /// The item.
-    pub item: VerifiedItem,
-    /// The shards it is stored under; only digests have any.
-    pub shards: BTreeSet<ShardId>,
-    /// The network prefix it was stored for, if that counts.
-    prefix: Option<IpPrefix>,
-}
-
-impl Held {
-    fn row(&self) -> CustodyRow {
-        CustodyRow { bytes: self.item.bytes.clone(), shards: self.shards.iter().copied().collect() }
-    }
-
-    fn size(&self) -> usize {
-        self.item.bytes.len() + ITEM_OVERHEAD_BYTES
-    }
+    pub item: &'a VerifiedItem,
+    /// The shards it is stored under, in order; only digests and tombstones have any.
+    pub shards: Vec<ShardId>,
 }
 
 /// A digest of a shard with its publisher's beat.
@@ -52,15 +51,84 @@ pub struct Member<'a> {
     pub beat: Option<&'a VerifiedItem>,
 }
 
+/// A digest or a tombstone of a shard as custodians compare it.
+#[derive(Clone, Copy, Debug)]
+pub struct Element<'a> {
+    /// Where it stands in the order of comparison.
+    pub name: u64,
+    /// The item.
+    pub item: &'a VerifiedItem,
+    /// The publisher's beat, if the item is a digest and a beat is held.
+    pub beat: Option<&'a VerifiedItem>,
+}
+
+impl Element<'_> {
+    /// When the beat was issued, in milliseconds; 0 without one.
+    #[must_use]
+    pub fn beat_stamp(&self) -> u64 {
+        set::beat_stamp(self.beat)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    item: VerifiedItem,
+    /// Of digests: their signer's beat.
+    beat: Option<VerifiedItem>,
+    /// The shard it is stored under, if it is in one.
+    shard: Option<u32>,
+    /// The network prefix it was stored for, if that counts.
+    prefix: Option<IpPrefix>,
+    /// Further shards; few have any.
+    more: Option<Box<Vec<u32>>>,
+}
+
+impl Slot {
+    fn shards(&self) -> impl Iterator<Item = u32> + '_ {
+        self.shard.into_iter().chain(self.more.iter().flat_map(|more| more.iter().copied()))
+    }
+
+    fn add_shard(&mut self, shard: u32) {
+        if self.shard.is_none() {
+            self.shard = Some(shard);
+        } else {
+            self.more.get_or_insert_default().push(shard);
+        }
+    }
+
+    fn drop_shard(&mut self, shard: u32) {
+        let mut rest: Vec<_> = self.shards().filter(|kept| *kept != shard).collect();
+        self.shard = rest.pop();
+        self.more = (!rest.is_empty()).then(|| Box::new(rest));
+    }
+}
+
+fn size(item: &VerifiedItem) -> usize {
+    item.bytes.len() + ITEM_OVERHEAD_BYTES
+}
+
+fn is_shown(now: Time, item: &VerifiedItem, beat: Option<&VerifiedItem>) -> bool {
+    item.expires > now
+        && (beat.is_some_and(|beat| beat.expires > now)
+            || now.saturating_since(item.issued) < BEAT_GRACE)
+}
+
 /// Everything this node stores.
 #[derive(Clone, Debug)]
 pub struct Custody {
-    items: BTreeMap<ItemKey, Held>,
-    shards: BTreeMap<ShardId, BTreeSet<ItemKey>>,
-    /// Peer records by place.
-    peers: BTreeMap<OverlayId, AgentId>,
-    by_prefix: BTreeMap<IpPrefix, usize>,
-    by_expiry: BTreeSet<(Time, ItemKey)>,
+    slots: Slab<Slot>,
+    /// Slots by the key of their item.
+    order: Vec<u32>,
+    /// Slots of peer records by place.
+    peers: Vec<u32>,
+    shards: Slab<Shard>,
+    /// Shards by id.
+    shard_order: Vec<u32>,
+    by_prefix: BTreeMap<IpPrefix, u32>,
+    /// Nothing expires before.
+    earliest: Time,
+    /// Items, beats included.
+    len: usize,
     bytes: usize,
     bytes_max: usize,
 }
@@ -70,11 +138,14 @@ impl Custody {
     #[must_use]
     pub const fn new(bytes_max: usize) -> Self {
         Self {
-            items: BTreeMap::new(),
-            shards: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            slots: Slab::new(),
+            order: Vec::new(),
+            peers: Vec::new(),
+            shards: Slab::new(),
+            shard_order: Vec::new(),
             by_prefix: BTreeMap::new(),
-            by_expiry: BTreeSet::new(),
+            earliest: Time::MAX,
+            len: 0,
             bytes: 0,
             bytes_max,
         }
@@ -82,14 +153,14 @@ impl Custody {
 
     /// Number of items.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.items.len()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether nothing is stored.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Bytes held, overhead counted.
@@ -100,27 +171,59 @@ impl Custody {
 
     /// Shards with at least one digest, and how many each holds.
     pub fn shards(&self) -> impl Iterator<Item = (&ShardId, usize)> + '_ {
-        self.shards.iter().map(|(shard, members)| (shard, members.len()))
+        let shards = self.shard_order.iter().map(|shard| self.shards.get(*shard));
+        shards.filter(|shard| shard.digests > 0).map(|shard| (&shard.id, shard.digests as usize))
+    }
+
+    /// All shards held, in order, with a fingerprint of what is held of each: digests, beats and tombstones.
+    pub fn fingerprints(&self) -> impl Iterator<Item = (&ShardId, u64)> + '_ {
+        self.shard_order
+            .iter()
+            .map(|shard| self.shards.get(*shard))
+            .map(|shard| (&shard.id, shard.state))
+    }
+
+    /// The label of the group a shard belongs to, if a digest of it came here.
+    #[must_use]
+    pub fn label(&self, shard: &ShardId) -> Option<&Arc<str>> {
+        let shard = self.shards.get(self.find_shard(shard).ok()?);
+        Some(&shard.label).filter(|label| !label.is_empty())
+    }
+
+    /// Digests of a shard, shown or not.
+    #[must_use]
+    pub fn digests(&self, shard: &ShardId) -> usize {
+        self.find_shard(shard).map_or(0, |shard| self.shards.get(shard).digests as usize)
     }
 
     /// Everything, in key order.
-    pub fn iter(&self) -> impl Iterator<Item = (&ItemKey, &Held)> + '_ {
-        self.items.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (ItemKey, Held<'_>)> + '_ {
+        self.order.iter().enumerate().flat_map(|(at, id)| {
+            let slot = self.slots.get(*id);
+            let key = slot.item.key();
+            let beat = slot.beat.as_ref().filter(|_| self.is_last_digest(at, &key));
+            let beat = beat.map(|beat| (beat.key(), Held { item: beat, shards: Vec::new() }));
+            std::iter::once((key, self.held(slot))).chain(beat)
+        })
     }
 
     /// The item about `key`, expired or not.
     #[must_use]
-    pub fn get(&self, key: &ItemKey) -> Option<&Held> {
-        self.items.get(key)
+    pub fn get(&self, key: &ItemKey) -> Option<Held<'_>> {
+        if key.kind == ItemKind::Beat {
+            return self.beat(&key.signer).map(|item| Held { item, shards: Vec::new() });
+        }
+        let at = self.find(key).ok()?;
+        Some(self.held(self.slots.get(self.order[at])))
     }
 
     /// Everything, as rows to persist.
     pub fn rows(&self) -> impl Iterator<Item = (ItemKey, CustodyRow)> + '_ {
-        self.items.iter().map(|(key, held)| (*key, held.row()))
+        self.iter().map(|(key, held)| (key, self.row(&held)))
     }
 
     /// Offers `item` for `place` on behalf of a peer in `prefix` (`None`: not counted). Whether this node is a custodian of the place
-    /// and a digest belongs to the group is the caller's to check. What changed is appended to `changes`.
+    /// and a digest belongs to the group with this `label` is the caller's to check. What changed is appended to `changes`.
     ///
     /// # Errors
     /// [`Reject`] names the rule; nothing was stored. A tombstone over quota still retires what it names.
@@ -129,6 +232,7 @@ impl Custody {
         now: Time,
         item: VerifiedItem,
         place: Place,
+        label: &str,
         prefix: Option<IpPrefix>,
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
@@ -136,21 +240,21 @@ impl Custody {
         check_place(&item, place)?;
         match item.content {
             Content::Digest(_) if self.is_retired(now, &item) => return Err(Reject::Stale),
-            Content::Beat(_) if !self.has_digest(&item.signer) => return Err(Reject::Orphan),
-            Content::Digest(_) | Content::Beat(_) | Content::Tombstone | Content::Peer(_) => {}
+            Content::Beat(_) => return self.offer_beat(item, changes),
+            Content::Digest(_) | Content::Tombstone | Content::Peer(_) => {}
         }
-        let shard = match (&item.content, place) {
-            (Content::Digest(_), Place::Shard { shard, .. }) => Some(shard),
-            _ => None,
+        let shard = match place {
+            Place::Shard { shard, .. } => Some(shard),
+            Place::Peer => None,
         };
         let known = self.compare(&item)?;
         if matches!(item.content, Content::Tombstone) {
             self.retire(&item, changes);
         }
-        self.check_quotas(&item, shard, known, prefix)?;
+        self.check_quotas(now, &item, shard, known, prefix, changes)?;
         match known {
-            Known::Same => self.add_place(&item.key(), shard, changes),
-            Known::Older | Known::Nothing => self.put(item, shard, prefix, changes),
+            Known::Same => self.add_place(&item.key(), shard, label, changes),
+            Known::Older | Known::Nothing => self.put(item, shard, label, prefix, changes),
         }
         Ok(())
     }
@@ -162,58 +266,104 @@ impl Custody {
     pub fn restore(
         &mut self,
         now: Time,
-        item: VerifiedItem,
-        shards: &[ShardId],
+        item: &VerifiedItem,
+        row: &CustodyRow,
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
         if matches!(item.content, Content::Peer(_)) {
-            return self.offer(now, item, Place::Peer, None, changes);
+            return self.offer(now, item.clone(), Place::Peer, "", None, changes);
         }
-        if matches!(item.content, Content::Beat(_) | Content::Tombstone) {
-            let anywhere = ShardId::whole(comity_capability::keys::GroupKey([0; 32]));
-            return self.offer(
-                now,
-                item,
-                Place::Shard { shard: anywhere, index: 0 },
-                None,
-                changes,
-            );
+        if matches!(item.content, Content::Beat(_)) {
+            check_times(now, item)?;
+            return self.offer_beat(item.clone(), changes);
         }
-        for shard in shards {
-            self.offer(now, item.clone(), Place::Shard { shard: *shard, index: 0 }, None, changes)?;
+        if row.shards.is_empty() {
+            return Err(Reject::Misplaced);
+        }
+        for (at, shard) in row.shards.iter().enumerate() {
+            let label = row.labels.get(at).map_or("", |label| &**label);
+            let place = Place::Shard { shard: *shard, index: 0 };
+            self.offer(now, item.clone(), place, label, None, changes)?;
         }
         Ok(())
     }
 
     /// Removes what has expired.
     pub fn sweep(&mut self, now: Time, changes: &mut Vec<CustodyChange>) {
-        while let Some((expires, key)) = self.by_expiry.first().copied() {
-            if expires > now {
-                break;
-            }
+        if self.earliest > now {
+            return;
+        }
+        let expired = self.slots.values().filter(|slot| slot.item.expires <= now);
+        let expired: Vec<_> = expired.map(|slot| slot.item.key()).collect();
+        for key in expired {
             self.remove(&key, changes);
         }
+        let silent = self.slots.values().filter_map(|slot| slot.beat.as_ref());
+        let silent = silent.filter(|beat| beat.expires <= now).map(|beat| beat.signer);
+        let mut silent: Vec<_> = silent.collect();
+        silent.sort_unstable();
+        silent.dedup();
+        for signer in silent {
+            self.drop_beat(&signer, changes);
+        }
+        let ends = self.slots.values().flat_map(|slot| [Some(&slot.item), slot.beat.as_ref()]);
+        self.earliest = ends.flatten().map(|item| item.expires).min().unwrap_or(Time::MAX);
     }
 
-    /// The live digests of `shard`, by signer and subject.
+    /// The digests of `shard` that are shown, by signer and subject: those with a live beat, and new ones.
     pub fn members(&self, now: Time, shard: &ShardId) -> impl Iterator<Item = Member<'_>> + '_ {
-        let keys = self.shards.get(shard).into_iter().flatten();
-        keys.filter_map(move |key| {
-            let digest = &self.items.get(key)?.item;
-            (digest.expires > now).then(|| Member { digest, beat: self.beat(now, &key.signer) })
+        self.slots_of(shard).filter_map(move |slot| {
+            let shown = matches!(slot.item.content, Content::Digest(_))
+                && is_shown(now, &slot.item, slot.beat.as_ref());
+            let beat = slot.beat.as_ref().filter(|beat| beat.expires > now);
+            shown.then_some(Member { digest: &slot.item, beat })
         })
     }
 
-    /// Hash over (signer, subject, seq) of the live digests of `shard`, in order.
+    /// The digests and tombstones of `shard`, shown or not, in the order of their names.
+    #[must_use]
+    pub fn elements(&self, now: Time, shard: &ShardId) -> Vec<Element<'_>> {
+        let live = self.slots_of(shard).filter(|slot| slot.item.expires > now);
+        let mut elements: Vec<_> = live
+            .map(|slot| Element {
+                name: element_name(&slot.item.key()),
+                item: &slot.item,
+                beat: slot.beat.as_ref(),
+            })
+            .collect();
+        elements.sort_unstable_by_key(|element| element.name);
+        elements
+    }
+
+    /// Hash over (signer, subject, seq) of the unexpired digests of `shard`, whatever their order and their beats.
     #[must_use]
     pub fn set_hash(&self, now: Time, shard: &ShardId) -> Hash {
-        let mut hasher = blake3::Hasher::new_derive_key(SET_HASH_CONTEXT);
-        for member in self.members(now, shard) {
-            hasher.update(member.digest.signer.as_bytes());
-            hasher.update(&member.digest.subject.map_or(0, |subject| subject.0).to_be_bytes());
-            hasher.update(&member.digest.seq.to_be_bytes());
+        let held = self.find_shard(shard).map_or(0, |shard| self.shards.get(shard).set);
+        if self.earliest > now {
+            return set::set_hash(held);
         }
-        Hash(*hasher.finalize().as_bytes())
+        let expired = self.slots_of(shard).filter(|slot| {
+            slot.item.expires <= now && matches!(slot.item.content, Content::Digest(_))
+        });
+        set::set_hash(expired.fold(held, |sum, slot| sum.wrapping_sub(set::set_part(&slot.item))))
+    }
+
+    /// Whether `shard` takes a digest about `key`: it is there already, or there is room beside the digests that are shown.
+    #[must_use]
+    pub fn has_room(&self, now: Time, shard: &ShardId, key: &ItemKey) -> bool {
+        let Ok(at) = self.find_shard(shard) else { return true };
+        let held = self.shards.get(at);
+        (held.digests as usize) < SHARD_DIGESTS_MAX
+            || self.is_in(at, key)
+            || self.silent_member(now, at).is_some()
+    }
+
+    /// Whether a digest of `signer` is held in `shard`.
+    #[must_use]
+    pub fn has_member(&self, shard: &ShardId, signer: &AgentId) -> bool {
+        let Ok(shard) = self.find_shard(shard) else { return false };
+        let digests = &self.order[self.of_kind(signer, ItemKind::Digest)];
+        digests.iter().any(|id| self.slots.get(*id).shards().any(|at| at == shard))
     }
 
     /// Live peer records of agents whose overlay id starts with the first `bits` of `prefix`, at most `count`.
@@ -225,114 +375,240 @@ impl Custody {
         bits: u16,
         count: usize,
     ) -> Vec<&VerifiedItem> {
-        let matching =
-            self.peers.range(prefix..).take_while(|(id, _)| shares_prefix(id, prefix, bits));
-        let held = matching.filter_map(|(_, agent)| {
-            self.items.get(&ItemKey { signer: *agent, kind: ItemKind::Peer, subject: None })
+        let first = self.peers.partition_point(|id| place_of(&self.slots, *id) < Some(prefix));
+        let records = self.peers[first..].iter().take_while(|id| {
+            place_of(&self.slots, **id).is_some_and(|place| shares_prefix(place, prefix, bits))
         });
-        held.map(|held| &held.item).filter(|item| item.expires > now).take(count).collect()
+        let records = records.map(|id| &self.slots.get(*id).item);
+        records.filter(|item| item.expires > now).take(count).collect()
     }
 
-    fn beat(&self, now: Time, signer: &AgentId) -> Option<&VerifiedItem> {
-        let held =
-            self.items.get(&ItemKey { signer: *signer, kind: ItemKind::Beat, subject: None })?;
-        (held.item.expires > now).then_some(&held.item)
+    // ---- finding ----
+
+    fn find(&self, key: &ItemKey) -> Result<usize, usize> {
+        self.order.binary_search_by(|id| self.slots.get(*id).item.key().cmp(key))
     }
 
-    /// All items of a signer and kind.
-    fn of_kind(
-        &self,
-        signer: AgentId,
-        kind: ItemKind,
-    ) -> impl Iterator<Item = (&ItemKey, &Held)> + '_ {
-        let first = ItemKey { signer, kind, subject: None };
-        let last = ItemKey { signer, kind, subject: Some(Subject::MAX) };
-        self.items.range(first..=last)
+    fn find_shard(&self, shard: &ShardId) -> Result<u32, usize> {
+        let at = self.shard_order.binary_search_by(|id| self.shards.get(*id).id.cmp(shard))?;
+        Ok(self.shard_order[at])
     }
 
-    fn has_digest(&self, signer: &AgentId) -> bool {
-        self.of_kind(*signer, ItemKind::Digest).next().is_some()
+    fn slots_of(&self, shard: &ShardId) -> impl Iterator<Item = &Slot> + '_ {
+        let members = self.find_shard(shard).map(|shard| self.shards.get(shard).members.as_slice());
+        members.unwrap_or_default().iter().map(|id| self.slots.get(*id))
     }
+
+    fn is_in(&self, shard: u32, key: &ItemKey) -> bool {
+        self.find(key).is_ok_and(|at| self.slots.get(self.order[at]).shards().any(|id| id == shard))
+    }
+
+    /// A digest of the shard that is not shown, the longest expired or issued first.
+    fn silent_member(&self, now: Time, shard: u32) -> Option<ItemKey> {
+        let members = self.shards.get(shard).members.iter().map(|id| self.slots.get(*id));
+        let silent = members.filter(|slot| {
+            matches!(slot.item.content, Content::Digest(_))
+                && !is_shown(now, &slot.item, slot.beat.as_ref())
+        });
+        silent.min_by_key(|slot| slot.item.issued).map(|slot| slot.item.key())
+    }
+
+    /// All items of a signer and kind, as a range of the order.
+    fn of_kind(&self, signer: &AgentId, kind: ItemKind) -> Range<usize> {
+        let key = |id: &u32| {
+            let item = &self.slots.get(*id).item;
+            (item.signer, item.content.kind())
+        };
+        let first = self.order.partition_point(|id| key(id) < (*signer, kind));
+        let count = self.order[first..].partition_point(|id| key(id) == (*signer, kind));
+        first..first + count
+    }
+
+    fn of_signer(&self, signer: &AgentId) -> usize {
+        let first = self.order.partition_point(|id| self.slots.get(*id).item.signer < *signer);
+        self.order[first..].partition_point(|id| self.slots.get(*id).item.signer == *signer)
+    }
+
+    fn is_last_digest(&self, at: usize, key: &ItemKey) -> bool {
+        let next = self.order.get(at + 1).map(|id| self.slots.get(*id).item.key());
+        key.kind == ItemKind::Digest
+            && next.is_none_or(|next| next.signer != key.signer || next.kind != ItemKind::Digest)
+    }
+
+    fn beat(&self, signer: &AgentId) -> Option<&VerifiedItem> {
+        let digests = self.of_kind(signer, ItemKind::Digest);
+        self.order[digests].first().and_then(|id| self.slots.get(*id).beat.as_ref())
+    }
+
+    fn held<'a>(&'a self, slot: &'a Slot) -> Held<'a> {
+        let mut shards: Vec<_> = slot.shards().map(|id| self.shards.get(id).id).collect();
+        shards.sort_unstable();
+        Held { item: &slot.item, shards }
+    }
+
+    fn row(&self, held: &Held<'_>) -> CustodyRow {
+        let label = |shard| self.label(shard).cloned().unwrap_or_else(|| Arc::from(""));
+        CustodyRow {
+            bytes: held.item.bytes.clone(),
+            labels: held.shards.iter().map(label).collect(),
+            shards: held.shards.clone(),
+        }
+    }
+
+    fn put_change(&self, id: u32) -> CustodyChange {
+        let slot = self.slots.get(id);
+        CustodyChange::Put { key: slot.item.key(), row: self.row(&self.held(slot)) }
+    }
+
+    // ---- rules ----
 
     fn is_retired(&self, now: Time, digest: &VerifiedItem) -> bool {
-        self.of_kind(digest.signer, ItemKind::Tombstone).any(|(key, tombstone)| {
-            let covers = key.subject.is_none() || key.subject == digest.subject;
-            covers && tombstone.item.seq >= digest.seq && tombstone.item.expires > now
+        self.order[self.of_kind(&digest.signer, ItemKind::Tombstone)].iter().any(|id| {
+            let tombstone = &self.slots.get(*id).item;
+            let covers = tombstone.subject.is_none() || tombstone.subject == digest.subject;
+            covers && tombstone.seq >= digest.seq && tombstone.expires > now
         })
     }
 
     fn compare(&self, item: &VerifiedItem) -> Result<Known, Reject> {
-        let Some(held) = self.items.get(&item.key()) else { return Ok(Known::Nothing) };
-        // All beats of one record have its number.
-        let issued =
-            |item: &VerifiedItem| matches!(item.content, Content::Beat(_)).then_some(item.issued);
-        match (held.item.seq, issued(&held.item)).cmp(&(item.seq, issued(item))) {
-            std::cmp::Ordering::Greater => Err(Reject::Stale),
-            std::cmp::Ordering::Less => Ok(Known::Older),
-            std::cmp::Ordering::Equal if held.item.bytes == item.bytes => Ok(Known::Same),
-            std::cmp::Ordering::Equal => Err(Reject::Conflict),
+        match self.get(&item.key()) {
+            Some(held) => order(held.item, item),
+            None => Ok(Known::Nothing),
         }
     }
 
     fn check_quotas(
-        &self,
+        &mut self,
+        now: Time,
         item: &VerifiedItem,
         shard: Option<ShardId>,
         known: Known,
         prefix: Option<IpPrefix>,
+        changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
-        let key = item.key();
-        let full_shard = shard
-            .and_then(|shard| self.shards.get(&shard))
-            .is_some_and(|members| members.len() >= SHARD_DIGESTS_MAX && !members.contains(&key));
-        if full_shard {
-            return Err(Reject::Quota);
-        }
         let freed = match known {
-            Known::Same => return Ok(()),
-            Known::Older => self.items.get(&key).map_or(0, Held::size),
+            Known::Older => self.get(&item.key()).map_or(0, |held| size(held.item)),
+            Known::Same => size(item),
             Known::Nothing => {
-                let publisher =
-                    ItemKey { signer: item.signer, kind: ItemKind::Digest, subject: None };
-                let theirs = self
-                    .items
-                    .range(publisher..)
-                    .take_while(|(key, _)| key.signer == item.signer)
-                    .count();
                 let of_prefix =
                     prefix.and_then(|prefix| self.by_prefix.get(&prefix)).copied().unwrap_or(0);
-                if theirs >= ITEMS_PER_PUBLISHER_MAX || of_prefix >= ITEMS_PER_PREFIX_MAX {
+                if self.of_signer(&item.signer) >= ITEMS_PER_PUBLISHER_MAX
+                    || of_prefix as usize >= ITEMS_PER_PREFIX_MAX
+                {
                     return Err(Reject::Quota);
                 }
                 0
             }
         };
-        let after = self.bytes - freed + item.bytes.len() + ITEM_OVERHEAD_BYTES;
-        if after > self.bytes_max { Err(Reject::Quota) } else { Ok(()) }
+        if self.bytes - freed + size(item) > self.bytes_max {
+            return Err(Reject::Quota);
+        }
+        match shard {
+            Some(shard) if matches!(item.content, Content::Digest(_)) => {
+                self.make_room(now, &shard, &item.key(), changes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A full shard gives up a digest that is not shown for one that is new.
+    fn make_room(
+        &mut self,
+        now: Time,
+        shard: &ShardId,
+        key: &ItemKey,
+        changes: &mut Vec<CustodyChange>,
+    ) -> Result<(), Reject> {
+        let Ok(at) = self.find_shard(shard) else { return Ok(()) };
+        if (self.shards.get(at).digests as usize) < SHARD_DIGESTS_MAX || self.is_in(at, key) {
+            return Ok(());
+        }
+        let silent = self.silent_member(now, at).ok_or(Reject::Quota)?;
+        self.remove(&silent, changes);
+        Ok(())
     }
 
     /// Removes the digests that a tombstone retires.
     fn retire(&mut self, tombstone: &VerifiedItem, changes: &mut Vec<CustodyChange>) {
-        let covered = self.of_kind(tombstone.signer, ItemKind::Digest).filter(|(key, held)| {
-            (tombstone.subject.is_none() || tombstone.subject == key.subject)
-                && held.item.seq <= tombstone.seq
+        let digests = &self.order[self.of_kind(&tombstone.signer, ItemKind::Digest)];
+        let digests = digests.iter().map(|id| &self.slots.get(*id).item);
+        let covered = digests.filter(|digest| {
+            (tombstone.subject.is_none() || tombstone.subject == digest.subject)
+                && digest.seq <= tombstone.seq
         });
-        let covered: Vec<_> = covered.map(|(key, _)| *key).collect();
-        for key in covered {
+        for key in covered.map(|digest| digest.key()).collect::<Vec<_>>() {
             self.remove(&key, changes);
         }
+    }
+
+    // ---- changing ----
+
+    fn offer_beat(
+        &mut self,
+        beat: VerifiedItem,
+        changes: &mut Vec<CustodyChange>,
+    ) -> Result<(), Reject> {
+        let digests = self.of_kind(&beat.signer, ItemKind::Digest);
+        if digests.is_empty() {
+            return Err(Reject::Orphan);
+        }
+        let held = self.beat(&beat.signer);
+        if let Some(held) = held
+            && order(held, &beat)? == Known::Same
+        {
+            return Ok(());
+        }
+        let freed = held.map_or(0, size);
+        if self.bytes - freed + size(&beat) > self.bytes_max {
+            return Err(Reject::Quota);
+        }
+        self.len += usize::from(held.is_none());
+        self.bytes = self.bytes - freed + size(&beat);
+        self.earliest = self.earliest.min(beat.expires);
+        for id in self.order[digests].to_vec() {
+            self.set_beat(id, Some(beat.clone()));
+        }
+        let row = CustodyRow { bytes: beat.bytes.clone(), shards: Vec::new(), labels: Vec::new() };
+        changes.push(CustodyChange::Put { key: beat.key(), row });
+        Ok(())
+    }
+
+    fn set_beat(&mut self, id: u32, beat: Option<VerifiedItem>) {
+        let slot = self.slots.get_mut(id);
+        let before = state_of(&slot.item, slot.beat.as_ref());
+        slot.beat = beat;
+        let after = state_of(&slot.item, slot.beat.as_ref());
+        for shard in slot.shards() {
+            let state = &mut self.shards.get_mut(shard).state;
+            *state = state.wrapping_sub(before).wrapping_add(after);
+        }
+    }
+
+    fn drop_beat(&mut self, signer: &AgentId, changes: &mut Vec<CustodyChange>) {
+        let Some(beat) = self.beat(signer).cloned() else { return };
+        for id in self.order[self.of_kind(signer, ItemKind::Digest)].to_vec() {
+            self.set_beat(id, None);
+        }
+        self.forget_beat(&beat, changes);
+    }
+
+    fn forget_beat(&mut self, beat: &VerifiedItem, changes: &mut Vec<CustodyChange>) {
+        self.len -= 1;
+        self.bytes -= size(beat);
+        changes.push(CustodyChange::Remove { key: beat.key() });
     }
 
     fn add_place(
         &mut self,
         key: &ItemKey,
         shard: Option<ShardId>,
+        label: &str,
         changes: &mut Vec<CustodyChange>,
     ) {
-        let (Some(shard), Some(held)) = (shard, self.items.get_mut(key)) else { return };
-        if held.shards.insert(shard) {
-            self.shards.entry(shard).or_default().insert(*key);
-            changes.push(CustodyChange::Put { key: *key, row: held.row() });
+        let (Some(shard), Ok(at)) = (shard, self.find(key)) else { return };
+        let id = self.order[at];
+        if self.link(id, shard, label) {
+            changes.push(self.put_change(id));
         }
     }
 
@@ -340,60 +616,85 @@ impl Custody {
         &mut self,
         item: VerifiedItem,
         shard: Option<ShardId>,
+        label: &str,
         prefix: Option<IpPrefix>,
         changes: &mut Vec<CustodyChange>,
     ) {
         let key = item.key();
-        let mut held = Held { item, shards: BTreeSet::new(), prefix };
-        if let Some(old) = self.unlink(&key) {
-            // A newer digest may belong elsewhere: its publisher offers it for each of its shards.
-            held.prefix = old.prefix;
-        }
-        held.shards.extend(shard);
-        for shard in &held.shards {
-            self.shards.entry(*shard).or_default().insert(key);
-        }
-        if let Content::Peer(contact) = &held.item.content {
-            self.peers.insert(contact.overlay_id, key.signer);
-        }
-        if let Some(prefix) = held.prefix {
+        let beat = self.beat(&item.signer).filter(|_| key.kind == ItemKind::Digest).cloned();
+        // A newer digest may belong elsewhere: its publisher offers it for each of its shards.
+        let prefix = self.unlink(&key).map_or(prefix, |old| old.prefix);
+        if let Some(prefix) = prefix {
             *self.by_prefix.entry(prefix).or_insert(0) += 1;
         }
-        self.by_expiry.insert((held.item.expires, key));
-        self.bytes += held.size();
-        changes.push(CustodyChange::Put { key, row: held.row() });
-        self.items.insert(key, held);
+        self.earliest = self.earliest.min(item.expires);
+        self.bytes += size(&item);
+        self.len += 1;
+        let is_peer = matches!(item.content, Content::Peer(_));
+        let id = self.slots.insert(Slot { item, beat, shard: None, prefix, more: None });
+        let slots = &self.slots;
+        insert_sorted(&mut self.order, id, |other| slots.get(*other).item.key().cmp(&key));
+        if is_peer {
+            let place = place_of(slots, id);
+            insert_sorted(&mut self.peers, id, |other| place_of(slots, *other).cmp(&place));
+        }
+        if let Some(shard) = shard {
+            self.link(id, shard, label);
+        }
+        changes.push(self.put_change(id));
+    }
+
+    /// Puts a slot under a shard. Returns whether it was not there yet.
+    fn link(&mut self, id: u32, shard: ShardId, label: &str) -> bool {
+        let at = match self.find_shard(&shard) {
+            Ok(at) => at,
+            Err(place) => {
+                let at = self.shards.insert(Shard::new(shard));
+                self.shard_order.insert(place, at);
+                at
+            }
+        };
+        if self.slots.get(id).shards().any(|known| known == at) {
+            return false;
+        }
+        self.slots.get_mut(id).add_shard(at);
+        let slots = &self.slots;
+        let slot = slots.get(id);
+        let key = slot.item.key();
+        let shard = self.shards.get_mut(at);
+        insert_sorted(&mut shard.members, id, |other| slots.get(*other).item.key().cmp(&key));
+        shard.count_in(&slot.item, slot.beat.as_ref());
+        if shard.label.is_empty() && !label.is_empty() {
+            shard.label = Arc::from(label);
+        }
+        true
     }
 
     /// Removes an item, and the beat of a publisher whose last digest this was.
     fn remove(&mut self, key: &ItemKey, changes: &mut Vec<CustodyChange>) {
-        if self.unlink(key).is_some() {
-            changes.push(CustodyChange::Remove { key: *key });
-        }
-        let beat = ItemKey { signer: key.signer, kind: ItemKind::Beat, subject: None };
-        if key.kind == ItemKind::Digest
-            && !self.has_digest(&key.signer)
-            && self.unlink(&beat).is_some()
+        let Some(slot) = self.unlink(key) else { return };
+        changes.push(CustodyChange::Remove { key: *key });
+        if let Some(beat) = slot.beat
+            && self.of_kind(&key.signer, ItemKind::Digest).is_empty()
         {
-            changes.push(CustodyChange::Remove { key: beat });
+            self.forget_beat(&beat, changes);
         }
     }
 
-    /// Takes an item out of every index.
-    fn unlink(&mut self, key: &ItemKey) -> Option<Held> {
-        let held = self.items.remove(key)?;
-        for shard in &held.shards {
-            if let Some(members) = self.shards.get_mut(shard) {
-                members.remove(key);
-                if members.is_empty() {
-                    self.shards.remove(shard);
-                }
-            }
+    /// Takes an item out of every index. Its beat stays counted.
+    fn unlink(&mut self, key: &ItemKey) -> Option<Slot> {
+        let at = self.find(key).ok()?;
+        let id = self.order.remove(at);
+        let slots = &self.slots;
+        if matches!(slots.get(id).item.content, Content::Peer(_)) {
+            let place = place_of(slots, id);
+            remove_sorted(&mut self.peers, |other| place_of(slots, *other).cmp(&place));
         }
-        if let Content::Peer(contact) = &held.item.content {
-            self.peers.remove(&contact.overlay_id);
+        for shard in slots.get(id).shards().collect::<Vec<_>>() {
+            self.leave_shard(id, shard);
         }
-        if let Some(prefix) = held.prefix
+        let slot = self.slots.remove(id);
+        if let Some(prefix) = slot.prefix
             && let Some(count) = self.by_prefix.get_mut(&prefix)
         {
             *count -= 1;
@@ -401,9 +702,46 @@ impl Custody {
                 self.by_prefix.remove(&prefix);
             }
         }
-        self.by_expiry.remove(&(held.item.expires, *key));
-        self.bytes -= held.size();
-        Some(held)
+        self.bytes -= size(&slot.item);
+        self.len -= 1;
+        Some(slot)
+    }
+
+    fn leave_shard(&mut self, id: u32, shard: u32) {
+        self.slots.get_mut(id).drop_shard(shard);
+        let slots = &self.slots;
+        let slot = slots.get(id);
+        let key = slot.item.key();
+        let held = self.shards.get_mut(shard);
+        remove_sorted(&mut held.members, |other| slots.get(*other).item.key().cmp(&key));
+        held.count_out(&slot.item, slot.beat.as_ref());
+        if held.members.is_empty() {
+            let id = held.id;
+            let shards = &self.shards;
+            remove_sorted(&mut self.shard_order, |other| shards.get(*other).id.cmp(&id));
+            self.shards.remove(shard);
+        }
+    }
+}
+
+/// Where the agent of a peer record is.
+fn place_of(slots: &Slab<Slot>, id: u32) -> Option<&OverlayId> {
+    match &slots.get(id).item.content {
+        Content::Peer(contact) => Some(&contact.overlay_id),
+        Content::Digest(_) | Content::Beat(_) | Content::Tombstone => None,
+    }
+}
+
+/// How an offered item relates to the one held about the same thing.
+fn order(held: &VerifiedItem, item: &VerifiedItem) -> Result<Known, Reject> {
+    // All beats of one record have its number.
+    let issued =
+        |item: &VerifiedItem| matches!(item.content, Content::Beat(_)).then_some(item.issued);
+    match (held.seq, issued(held)).cmp(&(item.seq, issued(item))) {
+        Ordering::Greater => Err(Reject::Stale),
+        Ordering::Less => Ok(Known::Older),
+        Ordering::Equal if held.bytes == item.bytes => Ok(Known::Same),
+        Ordering::Equal => Err(Reject::Conflict),
     }
 }
 
@@ -450,11 +788,16 @@ fn check_place(item: &VerifiedItem, place: Place) -> Result<(), Reject> {
             Ok(())
         }
         (Content::Digest(_), Place::Shard { shard, .. }) if item.subject.is_some() => {
-            // Only whole groups are kept yet: a deeper shard is nobody's.
-            if shard.depth == 0 && shard.is_canonical() { Ok(()) } else { Err(Reject::Misplaced) }
+            if shard.admits(&item.signer) { Ok(()) } else { Err(Reject::Misplaced) }
         }
         (Content::Beat(_), Place::Shard { .. }) if item.subject.is_none() => Ok(()),
-        (Content::Tombstone, Place::Shard { .. }) => Ok(()),
+        (Content::Tombstone, Place::Shard { shard, .. }) => {
+            if shard.admits(&item.signer) {
+                Ok(())
+            } else {
+                Err(Reject::Misplaced)
+            }
+        }
         (Content::Peer(_) | Content::Digest(_) | Content::Beat(_), _) => Err(Reject::Malformed),
         (Content::Tombstone, Place::Peer) => Err(Reject::Misplaced),
     }

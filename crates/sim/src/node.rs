@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use comity_core::{AgentId, Identity, Time};
 use comity_overlay::{
-    CommandId, Contact, CustodyRow, ITEMS_PER_PUBLISHER_MAX, IpPrefix, ItemKey, K, Overlay,
-    PREFIX_PER_TABLE_MAX, Positions, SHARD_DIGESTS_MAX,
+    CommandId, Contact, CustodyRow, ITEMS_PER_PUBLISHER_MAX, IpPrefix, ItemKey, ItemKind, K,
+    Overlay, PREFIX_PER_TABLE_MAX, Positions, SHARD_DIGESTS_MAX,
 };
 
 use crate::adversary::Adversary;
@@ -224,11 +224,11 @@ impl Node {
         let mut add = |rule, detail: String| violations.add(now, Some(ix), rule, detail);
         let mut publishers: BTreeMap<AgentId, usize> = BTreeMap::new();
         for (key, held) in custody.iter() {
-            *publishers.entry(key.signer).or_default() += 1;
+            *publishers.entry(key.signer).or_default() += usize::from(key.kind != ItemKind::Beat);
             if held.item.expires + SWEEP_MAX < now {
                 add(Rule::ExpiredHeld, format!("{key:?} expired at {}", held.item.expires));
             }
-            if held.item.key() != *key {
+            if held.item.key() != key {
                 add(Rule::CustodyCaps, format!("{key:?} holds {:?}", held.item.key()));
             }
         }

@@ -15,7 +15,7 @@ use comity_core::{Kind, Time};
 use comity_overlay::directory::{Directory, pack};
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
-    Positions, QueryReject, Reject, Subject, VerifiedItem, Verifier,
+    Positions, QueryReject, Reject, Subject, Verified, VerifiedItem, Verifier,
 };
 
 use crate::places::PlaceTable;
@@ -56,12 +56,13 @@ impl SharedServices {
             let (seq, issued, expires) = (payload.seq, payload.issued, payload.expires);
             let (subject, content) =
                 (Some(Subject::of(&payload.name)), Content::Digest(Arc::new(payload)));
-            Ok(VerifiedItem { signer, subject, seq, issued, expires, content, bytes: item.clone() })
+            Ok(Verified { signer, subject, seq, issued, expires, content, bytes: item.clone() }
+                .into())
         } else if is(ItemKind::Beat) {
             let Opened { signer, payload, .. } = open::<Beat>(Kind::Beat, sealed, MAX_BEAT)?;
             let (seq, issued, expires) = (payload.seq, payload.issued, payload.expires);
             let content = Content::Beat(Arc::new(payload));
-            Ok(VerifiedItem {
+            Ok(Verified {
                 signer,
                 subject: None,
                 seq,
@@ -69,13 +70,14 @@ impl SharedServices {
                 expires,
                 content,
                 bytes: item.clone(),
-            })
+            }
+            .into())
         } else if is(ItemKind::Peer) {
             let Opened { signer, payload, .. } = open::<PeerRecord>(Kind::Peer, sealed, MAX_PEER)?;
             let overlay_id = self.places.position(&signer).ok_or(Reject::Mint)?;
             let PeerRecord { seq, issued, expires, addrs, server, .. } = payload;
             let content = Content::Peer(Contact::new(signer, overlay_id, addrs, server));
-            Ok(VerifiedItem {
+            Ok(Verified {
                 signer,
                 subject: None,
                 seq,
@@ -83,13 +85,14 @@ impl SharedServices {
                 expires,
                 content,
                 bytes: item.clone(),
-            })
+            }
+            .into())
         } else if is(ItemKind::Tombstone) {
             let Opened { signer, payload, .. } =
                 open::<Tombstone>(Kind::Tombstone, sealed, MAX_TOMBSTONE)?;
             let Tombstone { seq, issued, expires, capability, .. } = payload;
             let subject = capability.as_deref().map(Subject::of);
-            Ok(VerifiedItem {
+            Ok(Verified {
                 signer,
                 subject,
                 seq,
@@ -97,7 +100,8 @@ impl SharedServices {
                 expires,
                 content: Content::Tombstone,
                 bytes: item.clone(),
-            })
+            }
+            .into())
         } else {
             Err(Reject::Malformed)
         }

@@ -77,6 +77,8 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone)]
 pub(crate) struct GroupHeld {
     pub(crate) group: comity_capability::keys::GroupKey,
+    /// Its label, when a digest of it came here.
+    pub(crate) label: Option<std::sync::Arc<str>>,
     pub(crate) shards: u32,
     pub(crate) digests: u32,
 }
@@ -330,9 +332,12 @@ impl Actor {
 
     fn snapshot(&self) -> Snapshot {
         let mut groups: BTreeMap<_, GroupHeld> = BTreeMap::new();
-        for (shard, digests) in self.overlay.custody().shards() {
+        let custody = self.overlay.custody();
+        for (shard, digests) in custody.shards() {
             let group = shard.group;
-            let held = groups.entry(group).or_insert(GroupHeld { group, shards: 0, digests: 0 });
+            let label = custody.label(shard).cloned();
+            let new = GroupHeld { group, label, shards: 0, digests: 0 };
+            let held = groups.entry(group).or_insert(new);
             held.shards += 1;
             held.digests += u32::try_from(digests).unwrap_or(u32::MAX);
         }

@@ -1,5 +1,8 @@
 //! The overlay's rows on disk: custody and remembered peers.
 
+use std::sync::Arc;
+
+use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, Time};
 use comity_overlay::{Contact, CustodyRow, ItemKey, ItemKind, ShardId, Subject};
 use tracing::warn;
@@ -13,8 +16,6 @@ const ROWS_MAX: usize = 1 << 20;
 const PEERS_MAX: usize = 512;
 /// Peers offered to the overlay at start.
 const PEERS_TRIED_MAX: usize = 64;
-/// Encoded size of one shard id: group, depth, prefix.
-const SHARD_LEN: usize = 32 + 1 + 4;
 
 pub(super) fn put_custody(key: &ItemKey, row: &CustodyRow) -> Change {
     Change::Put { table: Table::Custody, key: custody_key(key), value: encode_row(row) }
@@ -96,13 +97,18 @@ fn decode_key(bytes: &[u8]) -> Option<ItemKey> {
     Some(ItemKey { signer: AgentId::from_bytes(signer).ok()?, kind, subject })
 }
 
+/// Count of shards; each shard's id, length of its label, label; the item.
 fn encode_row(row: &CustodyRow) -> Vec<u8> {
     let count = u16::try_from(row.shards.len()).unwrap_or(u16::MAX);
     let mut bytes = count.to_be_bytes().to_vec();
-    for shard in row.shards.iter().take(usize::from(count)) {
+    for (at, shard) in row.shards.iter().take(usize::from(count)).enumerate() {
         bytes.extend_from_slice(&shard.group.0);
         bytes.push(shard.depth);
         bytes.extend_from_slice(&shard.prefix);
+        let label = row.labels.get(at).map_or("", |label| &**label);
+        let len = u16::try_from(label.len()).unwrap_or(0);
+        bytes.extend_from_slice(&len.to_be_bytes());
+        bytes.extend_from_slice(&label.as_bytes()[..usize::from(len)]);
     }
     bytes.extend_from_slice(&row.bytes);
     bytes
@@ -110,22 +116,27 @@ fn encode_row(row: &CustodyRow) -> Vec<u8> {
 
 /// `None` for a row this version did not write; the overlay verifies the item itself again.
 fn decode_row(bytes: &[u8]) -> Option<CustodyRow> {
-    let (count, rest) = bytes.split_first_chunk::<2>()?;
-    let count = usize::from(u16::from_be_bytes(*count));
-    let (encoded, item) = rest.split_at_checked(count * SHARD_LEN)?;
-    let shards = encoded
-        .chunks_exact(SHARD_LEN)
-        .map(|chunk| {
-            let (group, rest) = chunk.split_first_chunk::<32>()?;
-            let (depth, prefix) = rest.split_first()?;
-            Some(ShardId {
-                group: comity_capability::keys::GroupKey(*group),
-                depth: *depth,
-                prefix: prefix.try_into().ok()?,
-            })
-        })
-        .collect::<Option<Vec<_>>>()?;
-    Some(CustodyRow { bytes: item.into(), shards })
+    let (count, mut rest) = bytes.split_first_chunk::<2>()?;
+    let (mut shards, mut labels) = (Vec::new(), Vec::new());
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (shard, label, after) = decode_shard(rest)?;
+        shards.push(shard);
+        labels.push(label);
+        rest = after;
+    }
+    Some(CustodyRow { bytes: rest.into(), shards, labels })
+}
+
+/// A shard, its label, and what follows them.
+fn decode_shard(bytes: &[u8]) -> Option<(ShardId, Arc<str>, &[u8])> {
+    let (group, rest) = bytes.split_first_chunk::<32>()?;
+    let (depth, rest) = rest.split_first()?;
+    let (prefix, rest) = rest.split_first_chunk::<4>()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (label, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+    let label = std::str::from_utf8(label).ok()?;
+    let shard = ShardId { group: GroupKey(*group), depth: *depth, prefix: *prefix };
+    Some((shard, Arc::from(label), rest))
 }
 
 fn encode_peer(contact: &Contact, now: Time) -> Vec<u8> {
@@ -145,8 +156,6 @@ fn decode_peer(key: &[u8], value: &[u8]) -> Option<(Time, AgentId, Vec<std::net:
 
 #[cfg(test)]
 mod tests {
-    use comity_capability::keys::GroupKey;
-
     use super::*;
 
     #[test]
@@ -155,8 +164,9 @@ mod tests {
             ShardId { group: GroupKey([1; 32]), depth: 0, prefix: [0; 4] },
             ShardId { group: GroupKey([2; 32]), depth: 9, prefix: [0xff, 0x80, 0, 0] },
         ];
-        for shards in [shards, Vec::new()] {
-            let row = CustodyRow { bytes: b"an item"[..].into(), shards };
+        let labels: Vec<Arc<str>> = vec!["class/fx".into(), "".into()];
+        for (shards, labels) in [(shards, labels), (Vec::new(), Vec::new())] {
+            let row = CustodyRow { bytes: b"an item"[..].into(), shards, labels };
             assert_eq!(decode_row(&encode_row(&row)), Some(row));
         }
     }

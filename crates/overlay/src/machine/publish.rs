@@ -389,7 +389,10 @@ impl Overlay {
         }
         for (index, place) in entries.iter().filter(|_| mine) {
             let state = &mut job.items[*index];
-            if self.custody.offer(now, state.item.clone(), *place, None, &mut changes).is_ok() {
+            let label = state.label(place).map_or("", String::as_str);
+            let offered =
+                self.custody.offer(now, state.item.clone(), *place, label, None, &mut changes);
+            if offered.is_ok() {
                 state.held.insert(*place);
             }
         }
@@ -544,6 +547,31 @@ impl Overlay {
             if failed == 0 { interval * 2 } else { interval.saturating_mul(total) / (4 * failed) };
         self.publishing.interval =
             adapted.clamp(self.config.republish_min, self.config.republish_max);
+    }
+
+    // ---- preloading ----
+
+    /// Takes own items as published without sending anything, and `custodians` as found by lookups for these places: renewals run as if
+    /// all had been published from here. For simulations that start from a built network; items beyond the bounds are left out.
+    pub fn preload_published(
+        &mut self,
+        now: Time,
+        items: Vec<(VerifiedItem, Vec<String>)>,
+        custodians: Vec<(OverlayId, Vec<Contact>)>,
+    ) {
+        let holders = custodians.iter().map(|(_, contacts)| contacts.len()).max().unwrap_or(0);
+        let room = PUBLISHED_MAX.saturating_sub(self.publishing.items.len());
+        for (item, mut labels) in items.into_iter().take(room) {
+            labels.truncate(LABELS_PER_ITEM_MAX);
+            let due = now + self.share(self.publishing.interval);
+            self.publishing.items.insert(item.key(), Published { item, labels, due, holders });
+        }
+        let room = CUSTODIANS_MAX.saturating_sub(self.publishing.custodians.len());
+        for (position, contacts) in custodians.into_iter().take(room) {
+            let known = Custodians { contacts, uses: 0, failed: 0 };
+            self.publishing.custodians.insert(position, known);
+        }
+        self.schedule_republish();
     }
 
     // ---- renewal ----

@@ -107,7 +107,8 @@ impl Overlay {
                 self.check_custodian(&item, entry.place)?;
                 let label = entry.label.and_then(|label| labels.get(usize::from(label)));
                 check_group(services, &item, entry.place, label)?;
-                self.custody.offer(now, item, entry.place, prefix, &mut changes)
+                let label = label.map_or("", String::as_str);
+                self.custody.offer(now, item, entry.place, label, prefix, &mut changes)
             });
             outcomes.push(match stored {
                 Ok(()) => StoreOutcome::Stored,

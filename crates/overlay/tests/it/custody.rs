@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
 use comity_core::Time;
-use comity_overlay::store::Custody;
+use comity_overlay::store::{Custody, element_state};
 use comity_overlay::{
-    CustodyChange, CustodyRow, ITEMS_PER_PREFIX_MAX, ITEMS_PER_PUBLISHER_MAX, IpPrefix, ItemKey,
-    ItemKind, Place, Reject, SHARD_DIGESTS_MAX, ShardId,
+    BEAT_GRACE, CustodyChange, CustodyRow, ITEMS_PER_PREFIX_MAX, ITEMS_PER_PUBLISHER_MAX, IpPrefix,
+    ItemKey, ItemKind, Place, Reject, SHARD_DIGESTS_MAX, ShardId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -47,6 +47,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1_u32..20).prop_map(Op::Pass),
         1 => Just(Op::Sweep),
     ]
+}
+
+fn label(shard: &ShardId) -> String {
+    format!("label/{}", shard.group.0[0])
 }
 
 /// What is held: the item and its shards.
@@ -104,11 +108,22 @@ fn model_offer(model: &mut Model, now: Time, item: Item, place: Place) -> Option
         });
         drop_orphans(model);
     }
-    if let (ItemKind::Digest, Place::Shard { shard, .. }) = (item.kind, place) {
+    if let (ItemKind::Digest | ItemKind::Tombstone, Place::Shard { shard, .. }) = (item.kind, place)
+    {
         shards.insert(shard);
     }
     model.insert(key, (item, shards));
     None
+}
+
+/// Whether a digest is shown: it lives, and so does a beat, or it is new.
+fn is_shown(model: &Model, now: Time, item: &Item) -> bool {
+    let beats = model.iter().any(|(key, (beat, _))| {
+        key.kind == ItemKind::Beat && key.signer == item.signer && beat.expires > now
+    });
+    item.kind == ItemKind::Digest
+        && item.expires > now
+        && (beats || now.saturating_since(item.issued) < BEAT_GRACE)
 }
 
 fn drop_orphans(model: &mut Model) {
@@ -133,7 +148,8 @@ proptest! {
                     let subject = if kind == ItemKind::Peer { 0 } else { subject };
                     let item = Item { kind, signer: agent(signer), subject, seq, issued: now, expires: now + MINUTE * life_min, value };
                     let place = if kind == ItemKind::Peer { Place::Peer } else { place(group) };
-                    let got = custody.offer(now, item.verified(), place, None, &mut changes).err();
+                    let label = if let Place::Shard { shard, .. } = place { label(&shard) } else { String::new() };
+                    let got = custody.offer(now, item.verified(), place, &label, None, &mut changes).err();
                     prop_assert_eq!(got, model_offer(&mut model, now, item, place));
                 }
                 Op::Pass(minutes) => now += MINUTE * minutes,
@@ -155,14 +171,15 @@ proptest! {
             }
             let expected: BTreeMap<_, _> = model
                 .iter()
-                .map(|(key, (item, shards))| (*key, CustodyRow { bytes: item.seal(), shards: shards.iter().copied().collect() }))
+                .map(|(key, (item, shards))| (*key, CustodyRow { bytes: item.seal(), shards: shards.iter().copied().collect(), labels: shards.iter().map(|shard| label(shard).into()).collect() }))
                 .collect();
             prop_assert_eq!(custody.rows().collect::<BTreeMap<_, _>>(), expected);
             prop_assert_eq!(&custody.rows().collect::<BTreeMap<_, _>>(), &persisted);
             for group in 0..3 {
                 let shard = ShardId::whole(GroupKey([group; 32]));
-                let live = model.values().filter(|(item, shards)| shards.contains(&shard) && item.expires > now).count();
+                let live = model.values().filter(|(item, shards)| shards.contains(&shard) && is_shown(&model, now, item)).count();
                 prop_assert_eq!(custody.members(now, &shard).count(), live);
+                prop_assert_eq!(fingerprint(&custody, &shard), anew(&custody, &shard));
             }
         }
         custody.sweep(Time::MAX, &mut Vec::new());
@@ -172,12 +189,26 @@ proptest! {
     }
 }
 
+/// The fingerprint that is kept up to date with every change.
+fn fingerprint(custody: &Custody, shard: &ShardId) -> u64 {
+    custody.fingerprints().find(|(id, _)| *id == shard).map_or(0, |(_, sum)| sum)
+}
+
+/// The same from nothing but the elements, those that have expired and wait for the sweep included.
+fn anew(custody: &Custody, shard: &ShardId) -> u64 {
+    let elements = custody.elements(Time::ZERO, shard);
+    let states = elements
+        .iter()
+        .map(|element| element_state(element.name, element.item.seq, element.beat_stamp()));
+    states.fold(0, u64::wrapping_add)
+}
+
 fn digest(signer: usize, subject: u64) -> Item {
     Item::digest(agent(signer), subject, 0, START, START + MINUTE)
 }
 
 fn offer(custody: &mut Custody, item: &Item, prefix: Option<IpPrefix>) -> Result<(), Reject> {
-    custody.offer(START, item.verified(), place(1), prefix, &mut Vec::new())
+    custody.offer(START, item.verified(), place(1), "label/1", prefix, &mut Vec::new())
 }
 
 #[test]
@@ -210,6 +241,7 @@ fn a_network_prefix_has_a_quota() {
                         START,
                         digest(signer, subject).verified(),
                         place,
+                        "",
                         prefix,
                         &mut Vec::new(),
                     )
@@ -235,6 +267,33 @@ fn a_shard_and_the_whole_have_a_cap() {
     assert_eq!(offer(&mut small, &digest(1, 1), None), Ok(()));
     assert_eq!(offer(&mut small, &digest(1, 2), None), Ok(()));
     assert_eq!(offer(&mut small, &digest(1, 3), None), Err(Reject::Quota));
+}
+
+#[test]
+fn a_full_shard_takes_a_new_digest_for_one_whose_publisher_fell_silent() {
+    let mut custody = Custody::new(1 << 30);
+    let shard = ShardId::whole(GroupKey([1; 32]));
+    let full = (0..18).flat_map(|signer| (1..=60).map(move |subject| (signer, subject)));
+    for (signer, subject) in full.take(SHARD_DIGESTS_MAX) {
+        let item = Item { expires: START + MINUTE * 60, ..digest(signer, subject) };
+        offer(&mut custody, &item, None).unwrap();
+        let beat = Item { kind: ItemKind::Beat, subject: 0, ..item };
+        let life = if signer == 7 { MINUTE } else { MINUTE * 30 };
+        offer(&mut custody, &Item { expires: START + life, ..beat }, None).unwrap();
+    }
+    let late = START + MINUTE * 10;
+    let newcomer = Item { issued: late, expires: late + MINUTE, ..digest(20, 1) };
+    let key = newcomer.verified().key();
+    assert!(!custody.has_room(START, &shard, &key), "all are shown");
+    assert!(custody.has_room(late, &shard, &key), "a publisher fell silent");
+    let mut changes = Vec::new();
+    custody.offer(late, newcomer.verified(), place(1), "label/1", None, &mut changes).unwrap();
+    let [CustodyChange::Remove { key }, CustodyChange::Put { .. }] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(key.signer, agent(7));
+    assert_eq!(custody.digests(&shard), SHARD_DIGESTS_MAX);
+    assert_eq!(custody.label(&shard).map(|label| &**label), Some("label/1"));
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn what_does_not_verify_is_refused_by_name() {
     let item = pack(ItemKind::Peer, &sealed);
     let verified = services.verify(START, &item).unwrap();
     assert!(
-        matches!(verified.content, Content::Peer(contact) if contact.agent == identity.id() && contact.server)
+        matches!(&verified.content, Content::Peer(contact) if contact.agent == identity.id() && contact.server)
     );
     let mut refused = |bytes: Vec<u8>, now: Time| services.verify(now, &bytes.into()).unwrap_err();
     assert_eq!(refused(pack(ItemKind::Beat, &sealed).to_vec(), START), Reject::Signature);

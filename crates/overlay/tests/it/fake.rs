@@ -7,7 +7,7 @@ use std::sync::Arc;
 use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
-    Parsed, Positions, Publication, QueryReject, Reject, Subject, VerifiedItem, Verifier,
+    Parsed, Positions, Publication, QueryReject, Reject, Subject, Verified, VerifiedItem, Verifier,
 };
 
 const MARK: u8 = 0xaa;
@@ -134,7 +134,7 @@ impl Verifier for Fake {
         };
         let subject = Some(number(0)).filter(|subject| *subject != 0).map(Subject);
         let (seq, issued, expires) = (number(1), Time(number(2)), Time(number(3)));
-        Ok(VerifiedItem { signer, subject, seq, issued, expires, content, bytes: bytes.clone() })
+        Ok(Verified { signer, subject, seq, issued, expires, content, bytes: bytes.clone() }.into())
     }
 
     fn admits(&mut self, _: &VerifiedItem, label: &str) -> bool {

@@ -7,9 +7,9 @@ use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, Time};
 use comity_overlay::wire::{decode_request, decode_response, encode_request, encode_response};
 use comity_overlay::{
-    Action, Command, CommandId, Config, Contact, CustodyChange, CustodyRow, ItemKey, Outcome,
-    Overlay, Publication, Query, QueryReport, QueryStep, ReplyToken, Request, RequestFrame,
-    RequestId, Response,
+    Action, BEAT_LIFETIME_MAX, Command, CommandId, Config, Contact, CustodyChange, CustodyRow,
+    ItemKey, ItemKind, Outcome, Overlay, Publication, Query, QueryReport, QueryStep, ReplyToken,
+    Request, RequestFrame, RequestId, Response,
 };
 
 use crate::fake::{Fake, Item, contact, place};
@@ -265,6 +265,17 @@ impl Net {
             Outcome::Published(report) => report,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Publishes digests with a beat that lives as long as a beat may.
+    pub(crate) fn publish_alive(
+        &mut self,
+        index: usize,
+        mut items: Vec<Publication>,
+    ) -> comity_overlay::PublishReport {
+        let beat = self.digest(index, 0, 0, BEAT_LIFETIME_MAX);
+        items.push(Item { kind: ItemKind::Beat, ..beat }.publication(&[]));
+        self.publish(index, items)
     }
 
     /// A digest of node `index` valid for `life`.

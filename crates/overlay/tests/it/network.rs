@@ -25,7 +25,8 @@ fn published() -> Net {
     net.run_for(SETTLED);
     for index in 0..PUBLISHERS {
         let digest = net.digest(index, 1, index as u64, HOUR);
-        let report = net.publish(index, vec![digest.publication(&[&label(index), "class/all"])]);
+        let report =
+            net.publish_alive(index, vec![digest.publication(&[&label(index), "class/all"])]);
         assert_eq!(report.items[0].places_held, 4, "{report:?}");
         assert!(report.items[0].holders >= K, "{report:?}");
     }

@@ -53,7 +53,7 @@ fn a_lone_node_finds_its_own() {
 #[test]
 fn what_was_published_alone_spreads_when_others_come() {
     let mut net = Net::grown(1, true);
-    net.publish(0, vec![net.digest(0, 1, 10, 20 * HOUR).publication(&["class/fx"])]);
+    net.publish_alive(0, vec![net.digest(0, 1, 10, 20 * HOUR).publication(&["class/fx"])]);
     for index in 1..4 {
         net.add(Config::default());
         net.run_command(index, Command::Join { seeds: vec![contact(0)] });
@@ -115,7 +115,7 @@ fn retired_digests_are_gone_at_once_and_stay_gone() {
 fn expired_digests_are_swept_and_renewals_asked_for() {
     let mut net = Net::grown(4, true);
     let digest = net.digest(2, 7, 10, HOUR);
-    net.publish(2, vec![digest.publication(&["class/fx"])]);
+    net.publish_alive(2, vec![digest.publication(&["class/fx"])]);
     net.run_for(HOUR * 9 / 10);
     assert_eq!(net.nodes[2].renewals.len(), 1);
     assert_eq!(net.find(0, &["class/fx"], 0).matches.len(), 1);

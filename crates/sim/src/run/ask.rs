@@ -258,7 +258,7 @@ impl Runner {
 mod tests {
     use std::sync::Arc;
 
-    use comity_overlay::{Content, Verifier};
+    use comity_overlay::{Content, Verified, Verifier};
 
     use super::*;
     use crate::scenario::{EPOCH, Scenario};
@@ -298,9 +298,9 @@ mod tests {
         let (mut runner, item) = runner_with_digest();
         let mut bytes = item.bytes.to_vec();
         bytes[100] ^= 1;
-        let forged = VerifiedItem { bytes: Arc::from(bytes), ..item.clone() };
+        let forged = VerifiedItem::from(Verified { bytes: Arc::from(bytes), ..(*item).clone() });
         runner.check_item(0, &forged);
-        let expired = VerifiedItem { expires: EPOCH, ..item };
+        let expired = VerifiedItem::from(Verified { expires: EPOCH, ..(*item).clone() });
         runner.check_item(0, &expired);
         assert_eq!(rules(&runner), [Rule::Forged, Rule::ExpiredShown]);
     }

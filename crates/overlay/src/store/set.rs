@@ -1,0 +1,103 @@
+//! One shard's members and the running hashes over them.
+
+use std::sync::Arc;
+
+use comity_core::Hash;
+
+use crate::item::{ItemKey, ItemKind, VerifiedItem};
+use crate::shard::ShardId;
+
+const SET_CONTEXT: &str = "comity/shard-set/v2";
+const NAME_CONTEXT: &str = "comity/shard-element/v1";
+const STATE_CONTEXT: &str = "comity/shard-state/v1";
+
+/// A shard held here.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    pub(super) id: ShardId,
+    /// The label its group's key is the hash of; empty while only tombstones came.
+    pub(super) label: Arc<str>,
+    /// Digests and tombstones, by key.
+    pub(super) members: Vec<u32>,
+    /// How many of them are digests.
+    pub(super) digests: u32,
+    /// Sum over the digests, see [`Custody::set_hash`](super::Custody::set_hash).
+    pub(super) set: u128,
+    /// Sum over digests with their beats and tombstones, see [`state_of`].
+    pub(super) state: u64,
+}
+
+impl Shard {
+    pub(super) fn new(id: ShardId) -> Self {
+        Self { id, label: Arc::from(""), members: Vec::new(), digests: 0, set: 0, state: 0 }
+    }
+
+    /// A member came: its hashes enter the sums.
+    pub(super) fn count_in(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
+        if item.content.kind() == ItemKind::Digest {
+            self.digests += 1;
+            self.set = self.set.wrapping_add(set_part(item));
+        }
+        self.state = self.state.wrapping_add(state_of(item, beat));
+    }
+
+    /// A member goes.
+    pub(super) fn count_out(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
+        if item.content.kind() == ItemKind::Digest {
+            self.digests -= 1;
+            self.set = self.set.wrapping_sub(set_part(item));
+        }
+        self.state = self.state.wrapping_sub(state_of(item, beat));
+    }
+}
+
+/// What a digest adds to the set: signer, subject, sequence number.
+pub(super) fn set_part(item: &VerifiedItem) -> u128 {
+    let mut hasher = blake3::Hasher::new_derive_key(SET_CONTEXT);
+    hasher.update(item.signer.as_bytes());
+    hasher.update(&item.subject.map_or(0, |subject| subject.0).to_be_bytes());
+    hasher.update(&item.seq.to_be_bytes());
+    let mut part = [0; 16];
+    part.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    u128::from_be_bytes(part)
+}
+
+/// The hash that custodians compare.
+pub(super) fn set_hash(set: u128) -> Hash {
+    Hash(blake3::derive_key(SET_CONTEXT, &set.to_be_bytes()))
+}
+
+/// Where an item stands in the order that custodians reconcile in.
+#[must_use]
+pub fn element_name(key: &ItemKey) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key(NAME_CONTEXT);
+    hasher.update(key.signer.as_bytes());
+    hasher.update(&[u8::from(key.kind == ItemKind::Tombstone), u8::from(key.subject.is_some())]);
+    hasher.update(&key.subject.map_or(0, |subject| subject.0).to_be_bytes());
+    leading(&hasher)
+}
+
+/// What an element adds to a fingerprint: its name, its sequence number and when its beat was issued.
+#[must_use]
+pub fn element_state(name: u64, seq: u64, beat: u64) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key(STATE_CONTEXT);
+    for number in [name, seq, beat] {
+        hasher.update(&number.to_be_bytes());
+    }
+    leading(&hasher)
+}
+
+/// The beat's issue time as it counts for reconciliation, in milliseconds; 0 without one.
+pub(super) fn beat_stamp(beat: Option<&VerifiedItem>) -> u64 {
+    beat.map_or(0, |beat| beat.issued.as_millis())
+}
+
+pub(super) fn state_of(item: &VerifiedItem, beat: Option<&VerifiedItem>) -> u64 {
+    element_state(element_name(&item.key()), item.seq, beat_stamp(beat))
+}
+
+fn leading(hasher: &blake3::Hasher) -> u64 {
+    let mut part = [0; 8];
+    part.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_be_bytes(part)
+}

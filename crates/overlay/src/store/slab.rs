@@ -1,0 +1,58 @@
+//! Values behind small stable names, and lists of such names kept in an order of the values.
+
+use std::cmp::Ordering;
+
+/// Values named by the index of their slot; freed slots are used again.
+#[derive(Clone, Debug)]
+pub(super) struct Slab<T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Slab<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+
+    pub(super) fn get(&self, id: u32) -> &T {
+        self.slots[id as usize].as_ref().expect("an index names a slot in use")
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut T {
+        self.slots[id as usize].as_mut().expect("an index names a slot in use")
+    }
+
+    /// # Panics
+    /// Beyond 2^32 values; the bytes of custody are bounded far below.
+    pub(super) fn insert(&mut self, value: T) -> u32 {
+        if let Some(id) = self.free.pop() {
+            self.slots[id as usize] = Some(value);
+            return id;
+        }
+        self.slots.push(Some(value));
+        u32::try_from(self.slots.len() - 1).expect("custody is bounded in bytes")
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> T {
+        self.free.push(id);
+        self.slots[id as usize].take().expect("an index names a slot in use")
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> + '_ {
+        self.slots.iter().flatten()
+    }
+}
+
+/// Puts `id` into a sorted list at the place `compare` leads to; whoever is there already stays the only one.
+pub(super) fn insert_sorted(list: &mut Vec<u32>, id: u32, compare: impl FnMut(&u32) -> Ordering) {
+    if let Err(at) = list.binary_search_by(compare) {
+        list.insert(at, id);
+    }
+}
+
+/// Takes the name that `compare` leads to out of a sorted list.
+pub(super) fn remove_sorted(list: &mut Vec<u32>, compare: impl FnMut(&u32) -> Ordering) {
+    if let Ok(at) = list.binary_search_by(compare) {
+        list.remove(at);
+    }
+}
