@@ -420,7 +420,7 @@ pub struct CustodyRow {
     pub bytes: ItemBytes,
     /// The shards it is stored under, in order; empty for beats and peer records.
     pub shards: Vec<crate::shard::ShardId>,
-    /// The label of each shard's group; empty where only a tombstone came.
+    /// Of digests: the label of each shard's group. Empty strings otherwise.
     pub labels: Vec<Arc<str>>,
 }
 

@@ -80,6 +80,7 @@ struct Slot {
     /// The network prefix it was stored for, if that counts.
     prefix: Option<IpPrefix>,
     /// Further shards; few have any.
+    #[expect(clippy::box_collection, reason = "one word in every slot instead of three")]
     more: Option<Box<Vec<u32>>>,
 }
 
@@ -447,7 +448,12 @@ impl Custody {
     }
 
     fn row(&self, held: &Held<'_>) -> CustodyRow {
-        let label = |shard| self.label(shard).cloned().unwrap_or_else(|| Arc::from(""));
+        // A tombstone's row does not change when the first digest brings the label.
+        let labelled = matches!(held.item.content, Content::Digest(_));
+        let label = |shard| {
+            let known = self.label(shard).filter(|_| labelled);
+            known.cloned().unwrap_or_else(|| Arc::from(""))
+        };
         CustodyRow {
             bytes: held.item.bytes.clone(),
             labels: held.shards.iter().map(label).collect(),
@@ -565,8 +571,8 @@ impl Custody {
         self.len += usize::from(held.is_none());
         self.bytes = self.bytes - freed + size(&beat);
         self.earliest = self.earliest.min(beat.expires);
-        for id in self.order[digests].to_vec() {
-            self.set_beat(id, Some(beat.clone()));
+        for at in digests {
+            self.set_beat(self.order[at], Some(beat.clone()));
         }
         let row = CustodyRow { bytes: beat.bytes.clone(), shards: Vec::new(), labels: Vec::new() };
         changes.push(CustodyChange::Put { key: beat.key(), row });
@@ -586,8 +592,8 @@ impl Custody {
 
     fn drop_beat(&mut self, signer: &AgentId, changes: &mut Vec<CustodyChange>) {
         let Some(beat) = self.beat(signer).cloned() else { return };
-        for id in self.order[self.of_kind(signer, ItemKind::Digest)].to_vec() {
-            self.set_beat(id, None);
+        for at in self.of_kind(signer, ItemKind::Digest) {
+            self.set_beat(self.order[at], None);
         }
         self.forget_beat(&beat, changes);
     }
@@ -663,10 +669,10 @@ impl Custody {
         let key = slot.item.key();
         let shard = self.shards.get_mut(at);
         insert_sorted(&mut shard.members, id, |other| slots.get(*other).item.key().cmp(&key));
-        shard.count_in(&slot.item, slot.beat.as_ref());
-        if shard.label.is_empty() && !label.is_empty() {
+        if shard.digests == 0 && matches!(slot.item.content, Content::Digest(_)) {
             shard.label = Arc::from(label);
         }
+        shard.count_in(&slot.item, slot.beat.as_ref());
         true
     }
 
