@@ -32,6 +32,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
+use crate::run::Progress;
 use crate::scenario::{Protocol, Scenario};
 
 pub use gossip::GOSSIP_NODES_MAX;
@@ -66,7 +67,7 @@ impl Baseline {
         Self::Kademlia,
     ];
 
-    /// Its name in scenario files.
+    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -76,6 +77,33 @@ impl Baseline {
             Self::Index => "index",
             Self::IndexStruck => "index_struck",
             Self::Kademlia => "kademlia",
+        }
+    }
+
+    /// The baseline that speaks a protocol; `None` for our own.
+    #[must_use]
+    pub const fn of(protocol: Protocol) -> Option<Self> {
+        match protocol {
+            Protocol::Comity => None,
+            Protocol::Gossip => Some(Self::Gossip),
+            Protocol::Providers => Some(Self::Providers),
+            Protocol::ProvidersTyped => Some(Self::ProvidersTyped),
+            Protocol::Central => Some(Self::Index),
+            Protocol::CentralStruck => Some(Self::IndexStruck),
+            Protocol::Kademlia => Some(Self::Kademlia),
+        }
+    }
+
+    /// What scenarios call it.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Gossip => Protocol::Gossip,
+            Self::Providers => Protocol::Providers,
+            Self::ProvidersTyped => Protocol::ProvidersTyped,
+            Self::Index => Protocol::Central,
+            Self::IndexStruck => Protocol::CentralStruck,
+            Self::Kademlia => Protocol::Kademlia,
         }
     }
 }
@@ -141,46 +169,39 @@ pub enum BaselineError {
 /// # Errors
 /// [`BaselineError`].
 pub fn run(scenario: &Scenario, baseline: Baseline) -> Result<Report, BaselineError> {
+    run_with(scenario, baseline, &mut |_| ())
+}
+
+/// As [`run`], and tells `progress` how far it is. What `progress` does changes nothing.
+///
+/// # Errors
+/// [`BaselineError`].
+pub fn run_with(
+    scenario: &Scenario,
+    baseline: Baseline,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, BaselineError> {
     let mut plan = plan::Plan::new(scenario)?;
     if scenario.nodes == 0 || scenario.workload.publishers == 0 {
         let (nodes, publishers) = (scenario.nodes, scenario.workload.publishers);
         return Err(BaselineError::Empty { nodes, publishers });
     }
-    plan.scenario.protocol = protocol(baseline);
-    let records = |plan, kind| run::run(plan, records::Records::new(kind), false);
-    Ok(match baseline {
+    plan.scenario.protocol = baseline.protocol();
+    let kind = match baseline {
         Baseline::Gossip if scenario.nodes > GOSSIP_NODES_MAX => {
             let (nodes, max) = (scenario.nodes, GOSSIP_NODES_MAX);
             return Err(BaselineError::TooLarge { baseline, nodes, max });
         }
-        Baseline::Gossip => run::run(plan, gossip::Gossip::default(), false),
-        Baseline::Providers => records(plan, records::Kind::Providers),
-        Baseline::ProvidersTyped => records(plan, records::Kind::ProvidersTyped),
-        Baseline::Kademlia => records(plan, records::Kind::Digests),
+        Baseline::Gossip => {
+            return Ok(run::run(plan, gossip::Gossip::default(), false, progress));
+        }
         Baseline::Index | Baseline::IndexStruck => {
             let index = index::Index::new(scenario.beat_life);
-            run::run(plan, index, baseline == Baseline::IndexStruck)
+            return Ok(run::run(plan, index, baseline == Baseline::IndexStruck, progress));
         }
-    })
-}
-
-/// The baseline that speaks a protocol; `None` for our own.
-#[must_use]
-pub const fn of_protocol(protocol: Protocol) -> Option<Baseline> {
-    match protocol {
-        Protocol::Comity => None,
-        Protocol::Gossip => Some(Baseline::Gossip),
-        Protocol::Providers => Some(Baseline::Providers),
-        Protocol::Central => Some(Baseline::Index),
-        Protocol::Kademlia => Some(Baseline::Kademlia),
-    }
-}
-
-const fn protocol(baseline: Baseline) -> Protocol {
-    match baseline {
-        Baseline::Gossip => Protocol::Gossip,
-        Baseline::Providers | Baseline::ProvidersTyped => Protocol::Providers,
-        Baseline::Index | Baseline::IndexStruck => Protocol::Central,
-        Baseline::Kademlia => Protocol::Kademlia,
-    }
+        Baseline::Providers => records::Kind::Providers,
+        Baseline::ProvidersTyped => records::Kind::ProvidersTyped,
+        Baseline::Kademlia => records::Kind::Digests,
+    };
+    Ok(run::run(plan, records::Records::new(kind), false, progress))
 }

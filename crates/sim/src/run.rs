@@ -16,11 +16,14 @@ use std::time::Duration;
 use comity_core::Time;
 use comity_overlay::{Command, CommandError, Config, Contact, Outcome};
 
+use crate::baseline::{self, Baseline, BaselineError};
 use crate::bootstrap::{Ring, ideal_table};
-use crate::check::Rule;
+use crate::check::{Rule, Violations};
 use crate::publisher::Register;
 use crate::random::{Ppm, Random, micros};
-use crate::report::{Hits, Mark, PhaseBuilder, Report, SampleBuilder, SeriesBuilder};
+use crate::report::{
+    Hits, Mark, PhaseBuilder, REPORT_FORMAT, Report, SampleBuilder, SeriesBuilder,
+};
 use crate::scenario::{EPOCH, Fault, Scenario, Sessions, Start};
 use crate::world::{Completed, NodeIx, Op, Settings, World};
 
@@ -71,10 +74,10 @@ impl Progress {
     const NONE: Self = Self { done: Duration::ZERO, total: Duration::ZERO, events: 0, nodes: 0 };
 }
 
-/// Runs `scenario` to its end.
+/// Runs `scenario` to its end, with the production overlay or the [`crate::baseline`] that its protocol names.
 ///
 /// # Errors
-/// [`RunFailure`] when a rule or a demand was broken. It says how to repeat the run.
+/// [`RunFailure`] when a rule or a demand was broken, or a baseline cannot run the scenario. It says how to repeat the run.
 pub fn run(scenario: &Scenario) -> Result<Report, Box<RunFailure>> {
     run_with(scenario, &mut |_| ())
 }
@@ -87,6 +90,10 @@ pub fn run_with(
     scenario: &Scenario,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Box<RunFailure>> {
+    if let Some(baseline) = Baseline::of(scenario.protocol) {
+        return baseline::run_with(scenario, baseline, progress)
+            .map_err(|error| Box::new(RunFailure { report: refused(scenario, &error) }));
+    }
     let mut runner = Runner::new(scenario.clone());
     let end = runner.plan(progress);
     let total = end.saturating_since(EPOCH);
@@ -100,6 +107,20 @@ pub fn run_with(
     runner.finish(end);
     let report = runner.report();
     if report.passed() { Ok(report) } else { Err(Box::new(RunFailure { report })) }
+}
+
+/// The report of a run that never began.
+fn refused(scenario: &Scenario, error: &BaselineError) -> Report {
+    let mut violations = Violations::default();
+    violations.add(EPOCH, None, Rule::Demand, error.to_string());
+    Report {
+        format: REPORT_FORMAT,
+        scenario: scenario.clone(),
+        repeat: scenario.repeat(),
+        violations: violations.kept().to_vec(),
+        violations_total: violations.total(),
+        ..Report::default()
+    }
 }
 
 /// What the runner does at a time.

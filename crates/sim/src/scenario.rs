@@ -53,10 +53,14 @@ pub enum Protocol {
     Comity,
     /// Announcements flooded by gossip, queries answered from local caches.
     Gossip,
-    /// A label leads to all its providers, who are asked one by one.
+    /// A class label leads to all its providers, who are asked one by one.
     Providers,
-    /// One central index that everybody registers with and asks: the oracle.
+    /// The same with every label our own planner would use.
+    ProvidersTyped,
+    /// One central index that everybody registers with and asks: the oracle. Faults that choose hosts spare it.
     Central,
+    /// The same, and faults and rule breakers meet the server.
+    CentralStruck,
     /// Kademlia provider records at the 20 closest nodes, without countermeasures.
     Kademlia,
 }

@@ -12,6 +12,7 @@ use super::net::{Design, Due, Ix, Net, NetOf, at, to_ix};
 use super::plan::{Eclipse, Plan, Strike};
 use crate::random::{PPM_ONE, Random};
 use crate::report::{Hits, Mark, PhaseBuilder, Report, SampleBuilder, SeriesBuilder, Values};
+use crate::run::Progress;
 use crate::scenario::EPOCH;
 
 mod judge;
@@ -24,6 +25,9 @@ use watch::{Watch, Watched};
 const SETTLE: Duration = Duration::from_secs(40);
 /// Time for what was asked last in a phase to end: the longest search, and a little.
 const GRACE: Duration = Duration::from_secs(35);
+
+/// How many times a run tells how far it is.
+const PROGRESS_STEPS: u32 = 200;
 
 /// Names a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,11 +143,23 @@ pub(super) trait Directory: Design + Sized {
 }
 
 /// Runs `plan` with `design`. `strike_server`: faults and rule breakers meet the server first.
-pub(super) fn run<D: Directory>(plan: Plan, design: D, strike_server: bool) -> Report {
+pub(super) fn run<D: Directory>(
+    plan: Plan,
+    design: D,
+    strike_server: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Report {
     let mut runner = Runner::new(plan, design);
     runner.strike_server = strike_server;
     let end = runner.plan_all();
-    runner.run_until(end);
+    let total = end.saturating_since(EPOCH);
+    let step = total / PROGRESS_STEPS;
+    for part in 1..=PROGRESS_STEPS {
+        let done = if part == PROGRESS_STEPS { total } else { step * part };
+        runner.run_until(EPOCH + done);
+        let (events, nodes) = (runner.net.counters.events, runner.net.hosts.len());
+        progress(Progress { done, total, events, nodes });
+    }
     runner.report()
 }
 

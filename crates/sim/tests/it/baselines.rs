@@ -2,7 +2,7 @@
 
 use comity_sim::baseline::{Baseline, BaselineError, run};
 use comity_sim::{
-    Adversaries, Fault, Misbehaviour, PhaseReport, Report, Scenario, Start, Workload,
+    Adversaries, Fault, Misbehaviour, PhaseReport, Protocol, Report, Scenario, Start, Workload,
 };
 use std::time::Duration;
 
@@ -168,4 +168,20 @@ fn what_a_baseline_cannot_run_is_refused() {
     ));
     assert_eq!("index_struck".parse(), Ok(Baseline::IndexStruck));
     assert!("central".parse::<Baseline>().is_err());
+}
+
+#[test]
+fn a_scenario_names_the_protocol_that_it_runs_with() {
+    for baseline in Baseline::ALL {
+        assert_eq!(Baseline::of(baseline.protocol()), Some(baseline));
+    }
+    assert_eq!(Baseline::of(Protocol::Comity), None);
+    let mut scenario = scenario(60, 11);
+    scenario.protocol = Protocol::CentralStruck;
+    let told = comity_sim::run(&scenario).expect("baselines have no demands to break");
+    assert_eq!(told, done(&scenario, Baseline::IndexStruck));
+    scenario.adversaries = vec![Adversaries::new(Misbehaviour::Flood, 10_000)];
+    let refused = comity_sim::run(&scenario).expect_err("floods have no counterpart").report;
+    assert_eq!(refused.violations_total, 1);
+    assert!(refused.violations[0].detail.contains("flood"), "{:?}", refused.violations);
 }
