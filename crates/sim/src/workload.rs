@@ -243,7 +243,8 @@ impl Workload {
         match random.below(4) {
             0 => twin.class = (model.class + 1) % self.classes.max(1),
             1 => twin.pairs = BTreeSet::from([self.draw_pair(random)]),
-            2 => twin.years.1 = model.years.1 - 1,
+            // Twins of twins get shorter, and end at one year.
+            2 if model.years.1 > model.years.0 => twin.years.1 = model.years.1 - 1,
             _ => twin.resolution = model.resolution + 1,
         }
         twin.resolution = twin.resolution.min(RESOLUTIONS.len() - 1);
@@ -355,5 +356,14 @@ mod tests {
             }
         }
         assert!(met > 60 && missed > 60, "both answers occur: {met}, {missed}");
+    }
+
+    #[test]
+    fn twins_of_twins_still_cover_something() {
+        let workload = Workload { publishers: 20_000, twins: 900_000, ..Workload::default() };
+        let specs = workload.draw_specs(&mut Random::new(1, "test"), 20_000);
+        let specs: Vec<_> = specs.into_iter().flatten().collect();
+        assert!(specs.iter().all(|spec| spec.years.0 <= spec.years.1));
+        assert!(specs.iter().any(|spec| spec.years.0 == spec.years.1), "chains are that long");
     }
 }
