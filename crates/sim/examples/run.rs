@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use comity_sim::{Messages, PRESETS, Report, Scenario, run};
 
-const USAGE: &str = "run SCENARIO [--nodes N] [--seed N] [--json] [--encoded] [--twice]
+const USAGE: &str = "run SCENARIO|FILE.toml [--nodes N] [--seed N] [--json] [--encoded] [--twice]
   --nodes N    nodes at the beginning (300)
   --seed N     decides everything left to chance (1)
   --json       print the report as JSON
@@ -20,8 +20,7 @@ struct Options {
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let name = args.next().ok_or_else(|| format!("{USAGE}\n  scenarios: {PRESETS:?}"))?;
-    let (mut nodes, mut seed, mut json, mut encoded, mut twice) =
-        (300_usize, 1_u64, false, false, false);
+    let (mut nodes, mut seed, mut json, mut encoded, mut twice) = (None, None, false, false, false);
     while let Some(arg) = args.next() {
         let mut number = || {
             args.next()
@@ -29,15 +28,24 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
                 .ok_or_else(|| format!("{arg} wants a number\n{USAGE}"))
         };
         match arg.as_str() {
-            "--nodes" => nodes = usize::try_from(number()?).map_err(|error| error.to_string())?,
-            "--seed" => seed = number()?,
+            "--nodes" => {
+                nodes = Some(usize::try_from(number()?).map_err(|error| error.to_string())?);
+            }
+            "--seed" => seed = Some(number()?),
             "--json" => json = true,
             "--encoded" => encoded = true,
             "--twice" => twice = true,
             other => return Err(format!("{other} is not an option\n{USAGE}")),
         }
     }
-    let mut scenario = Scenario::preset(&name, nodes, seed).map_err(|error| error.to_string())?;
+    let mut scenario = if name.ends_with(".toml") {
+        let text = std::fs::read_to_string(&name).map_err(|error| format!("{name}: {error}"))?;
+        let read = Scenario::from_toml(&text).map_err(|error| format!("{name}: {error}"))?;
+        Scenario { nodes: nodes.unwrap_or(read.nodes), seed: seed.unwrap_or(read.seed), ..read }
+    } else {
+        Scenario::preset(&name, nodes.unwrap_or(300), seed.unwrap_or(1))
+            .map_err(|error| error.to_string())?
+    };
     if encoded {
         scenario.messages = Messages::Encoded;
     }

@@ -24,7 +24,7 @@
 //! * [`workload`]: capabilities and questions with answers known by construction.
 //! * [`adversary`]: nodes that break the rules on purpose.
 //! * [`baseline`]: other designs in the same harness; [`cost`]: what attacks and a table of all nodes cost, by arithmetic.
-//! * [`scenario`]: presets and what a seed may draw; [`mod@run`]: phases, faults, demands; [`check`]: the rules; [`report`]: the numbers.
+//! * [`scenario`]: presets and what a seed may draw; [`mod@run`]: phases, faults, demands; [`check`]: the rules; [`report`]: the numbers; [`stats`]: several seeds together.
 
 pub mod adversary;
 pub mod baseline;
@@ -41,6 +41,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod services;
+pub mod stats;
 mod trace;
 pub mod workload;
 pub mod world;

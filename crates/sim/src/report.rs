@@ -312,16 +312,18 @@ pub struct Attack {
     pub keys: u64,
     /// Ids placed next to keys.
     pub minted_ids: u64,
-    /// Ids that would have to be tried to get them.
+    /// Keys that would have to be tried to get them; see [`crate::cost::Minting::tries`].
     pub tried_ids: f64,
-    /// Places that a core computes in a second, as measured; see [`crate::adversary::MINTS_PER_CORE_SECOND`].
+    /// Keys that a core tries in a second, as measured; see [`crate::cost::STRETCH_CORE_SECONDS`].
     pub mints_per_core_second: f64,
     /// Core hours for all of them.
     pub core_hours: f64,
-    /// Hours of one graphics card for all of them, estimated; see [`crate::adversary::GPU_CORES`].
+    /// Hours of the fastest graphics card of [`crate::cost::GPUS`] for all of them, by arithmetic.
     pub gpu_hours: f64,
-    /// Registrations of floods and stuffers offered.
+    /// Registrations of floods, stuffers, liars and those with wrong clocks.
     pub registrations: u64,
+    /// Publications with a wrong clock that the publisher's own machine refused.
+    pub refused: u64,
 }
 
 /// What the machine that ran the simulation needed: filled in by the caller, because the simulator reads no clock.

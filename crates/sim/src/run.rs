@@ -8,27 +8,31 @@ mod cast;
 mod demand;
 mod fault;
 mod gauge;
+mod judge;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use comity_core::Time;
-use comity_overlay::{Command, CommandError, Config, Contact, Outcome};
+use comity_overlay::{Command, CommandError, Config, Contact, ItemKey, ItemKind, Outcome};
 
 use crate::baseline::{self, Baseline, BaselineError};
 use crate::bootstrap::{Ring, ideal_table};
 use crate::check::{Rule, Violations};
-use crate::publisher::Register;
+use crate::publisher::{Lives, Register};
 use crate::random::{Ppm, Random, micros};
 use crate::report::{
-    Hits, Mark, PhaseBuilder, REPORT_FORMAT, Report, SampleBuilder, SeriesBuilder,
+    Attack, Hits, Mark, PhaseBuilder, REPORT_FORMAT, Report, SampleBuilder, SeriesBuilder,
 };
 use crate::scenario::{EPOCH, Fault, Scenario, Sessions, Start};
+use crate::workload::{self, Drawer};
 use crate::world::{Completed, NodeIx, Op, Settings, World};
 
 use ask::{Asked, Question};
 use gauge::Gauges;
+use watch::{Event, Watches};
 
 /// Nodes that already run which a new node is told to join through.
 const SEEDS: usize = 3;
@@ -124,12 +128,16 @@ fn refused(scenario: &Scenario, error: &BaselineError) -> Report {
 }
 
 /// What the runner does at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Task {
     Start(NodeIx),
     Join { node: NodeIx, attempt: u32 },
     Publish(NodeIx),
     Ask { phase: usize, kind: Question },
+    AskAgain { phase: usize, asker: NodeIx, question: Box<workload::Question> },
+    Happens(Event),
+    Flood { node: NodeIx, per_minute: usize },
+    Look(usize),
     Strike(Fault),
     FaultEnds(Fault),
     Sample,
@@ -148,7 +156,7 @@ enum Task {
 enum What {
     Join { attempt: u32 },
     Publish,
-    Retire,
+    Retire { leave: bool },
     Leave,
     Ask { phase: usize, asked: Asked },
 }
@@ -168,7 +176,16 @@ struct Runner {
     world: World,
     register: Register,
     /// Specs for nodes that come later.
-    spare_specs: Vec<Vec<crate::workload::Spec>>,
+    spare_specs: Vec<Vec<workload::Spec>>,
+    drawer: Drawer,
+    /// Publishers by popularity.
+    popular: Vec<NodeIx>,
+    watches: Watches,
+    attack: Attack,
+    /// Publishers whose keys are eclipsed; all questions are for them then.
+    eclipsed: Vec<NodeIx>,
+    /// Agents that register one capability after the other, so many a minute.
+    floods: Vec<(NodeIx, usize)>,
     askers: Vec<NodeIx>,
     agenda: BTreeMap<(Time, u64), Task>,
     tasks: u64,
@@ -188,6 +205,7 @@ struct Runner {
     birth: Random,
     curiosity: Random,
     fate: Random,
+    probes: Random,
 }
 
 impl Runner {
@@ -205,6 +223,12 @@ impl Runner {
             world: World::new(settings),
             register: Register::default(),
             spare_specs: Vec::new(),
+            drawer: Drawer::new(&scenario.workload, 1),
+            popular: Vec::new(),
+            watches: Watches::default(),
+            attack: Attack::default(),
+            eclipsed: Vec::new(),
+            floods: Vec::new(),
             askers: Vec::new(),
             agenda: BTreeMap::new(),
             tasks: 0,
@@ -222,6 +246,7 @@ impl Runner {
             birth: stream("birth"),
             curiosity: stream("curiosity"),
             fate: stream("fate"),
+            probes: stream("probes"),
             config: Arc::new(scenario.config.clone()),
             scenario,
         }
@@ -240,13 +265,21 @@ impl Runner {
         let started = self.plan_start(progress);
         let publishers: Vec<_> = self.register.publishers.keys().copied().collect();
         for ix in publishers {
+            if self.watches.newcomers.contains(&ix) {
+                continue;
+            }
             let at = started + self.birth.within(self.scenario.publish_window);
             self.at(at, Task::Publish(ix));
+        }
+        for (node, per_minute) in std::mem::take(&mut self.floods) {
+            let at = started + self.scenario.publish_window;
+            self.at(at, Task::Flood { node, per_minute });
         }
         let settled = started + self.scenario.publish_window + Duration::from_secs(40);
         self.at(settled, Task::CheckStored);
         self.at(settled, Task::CheckNodes);
         let mut end = self.plan_phase("before", settled);
+        let watched = self.plan_watches(settled);
         if !self.scenario.faults.is_empty() {
             let began = end;
             let healed = self.plan_faults(began);
@@ -256,6 +289,7 @@ impl Runner {
             self.at(healed, Task::Heal);
             end = self.plan_phase("after", healed + self.scenario.settle);
         }
+        let end = end.max(watched);
         let length = end.saturating_since(EPOCH);
         self.series = SeriesBuilder::new(EPOCH, length, self.scenario.measure.bucket);
         let bucket = self.series.bucket();
@@ -274,6 +308,8 @@ impl Runner {
         self.at(begin, Task::PhaseBegins(phase));
         let kinds = [
             (Question::Query, measure.queries),
+            (Question::Text, measure.texts),
+            (Question::Peer, measure.peers),
             (Question::Find, measure.finds),
             (Question::Nearest, measure.lookups),
         ];
@@ -293,8 +329,8 @@ impl Runner {
         match self.scenario.start {
             Start::Joined { over: window } => {
                 let nodes = u32::try_from(self.scenario.nodes).unwrap_or(u32::MAX).max(1);
-                for (order, ix) in (0..).zip(0..self.scenario.nodes) {
-                    self.at(EPOCH + window * order / nodes, Task::Start(ix));
+                for (order, ix) in (0..).zip(0..self.world.nodes().len()) {
+                    self.at(EPOCH + window * order.min(nodes) / nodes, Task::Start(ix));
                 }
                 EPOCH + window + Duration::from_secs(30)
             }
@@ -313,7 +349,7 @@ impl Runner {
 
     fn build_tables(&mut self, progress: &mut dyn FnMut(Progress)) {
         let ring = Ring::of_sorted(self.world.services.places.sorted().cloned().collect());
-        for ix in 0..self.scenario.nodes {
+        for ix in 0..self.world.nodes().len() {
             self.world.start(ix, Arc::clone(&self.config));
             let me = self.world.nodes()[ix].contact.overlay_id;
             let table = ideal_table(&mut self.birth, &ring, &me);
@@ -345,8 +381,8 @@ impl Runner {
             while let Some(completed) = self.world.take_completed() {
                 self.completed(completed);
             }
-            while let Some((ix, _)) = self.world.take_renewal() {
-                self.renew(ix);
+            while let Some((ix, key)) = self.world.take_renewal() {
+                self.renew(ix, &key);
             }
         }
         self.world.advance_to(end);
@@ -358,6 +394,10 @@ impl Runner {
             Task::Join { node, attempt } => self.join(node, attempt),
             Task::Publish(ix) => self.publish(ix),
             Task::Ask { phase, kind } => self.ask(phase, kind),
+            Task::AskAgain { phase, asker, question } => self.ask_again(phase, asker, *question),
+            Task::Happens(event) => self.happens(event),
+            Task::Look(watch) => self.look(watch),
+            Task::Flood { node, per_minute } => self.flood(node, per_minute),
             Task::Strike(fault) => self.strike(fault),
             Task::CrashAllBack(ix) | Task::Restart(ix) => self.restart(ix),
             Task::SessionEnd { node, incarnation } => self.session_end(node, incarnation),
@@ -437,27 +477,32 @@ impl Runner {
 
     fn publish(&mut self, ix: NodeIx) {
         if self.world.nodes()[ix].is_up() {
-            let (now, node) = (self.world.now(), &self.world.nodes()[ix]);
-            let items = self.register.seal(
-                ix,
-                node,
-                now,
-                self.scenario.digest_life,
-                self.scenario.beat_life,
-            );
+            let (now, lives, node) = (self.world.now(), self.lives(), &self.world.nodes()[ix]);
+            let items = self.register.seal(ix, node, now, lives);
             self.command(ix, Command::Publish { items }, What::Publish);
         }
     }
 
-    /// The machine asks for successors of its items.
-    fn renew(&mut self, ix: NodeIx) {
+    const fn lives(&self) -> Lives {
+        Lives { digest: self.scenario.digest_life, beat: self.scenario.beat_life }
+    }
+
+    /// The machine asks for a successor of an item: a beat alone for a beat, everything for everything else.
+    fn renew(&mut self, ix: NodeIx, key: &ItemKey) {
         let leaving = self.register.publishers.get(&ix).is_none_or(|publisher| publisher.leaving);
         let publishing = self
             .pending
             .values()
             .any(|pending| pending.node == ix && matches!(pending.what, What::Publish));
-        if !leaving && !publishing {
-            self.publish(ix);
+        if leaving || publishing || !self.world.nodes()[ix].is_up() {
+            return;
+        }
+        let (now, lives, node) = (self.world.now(), self.lives(), &self.world.nodes()[ix]);
+        match self.register.beat(ix, node, now, lives).filter(|_| key.kind == ItemKind::Beat) {
+            Some(beat) => {
+                self.command(ix, Command::Publish { items: vec![beat] }, What::Publish);
+            }
+            None => self.publish(ix),
         }
     }
 
@@ -469,11 +514,13 @@ impl Runner {
         match what {
             What::Join { attempt } => self.join_ended(node, attempt, outcome),
             What::Publish => self.publish_ended(node, outcome),
-            What::Retire => {
+            What::Retire { leave } => {
                 if let Some(publisher) = self.register.publishers.get_mut(&node) {
                     publisher.retired = true;
                 }
-                self.command(node, Command::Leave, What::Leave);
+                if leave {
+                    self.command(node, Command::Leave, What::Leave);
+                }
             }
             What::Leave => self.left(node),
             What::Ask { phase, asked } => self.judge(phase, node, asked, outcome),
@@ -506,7 +553,14 @@ impl Runner {
 
     fn publish_ended(&mut self, ix: NodeIx, outcome: Outcome) {
         let now = self.world.now();
+        let excused =
+            self.register.publishers.get(&ix).is_some_and(|publisher| publisher.clock != 0);
         let Outcome::Published(report) = outcome else {
+            if excused {
+                // Its own machine refuses what is issued in the future.
+                self.attack.refused += 1;
+                return;
+            }
             return self.world.violations.add(
                 now,
                 Some(ix),

@@ -1,28 +1,29 @@
 //! What agents can do and what others ask, with the right answers known without the matcher.
 //!
 //! A capability is drawn as a [`Spec`] of small integers and then declared in words; a question is drawn from a spec that exists.
-//! Which specs answer it is decided on the integers alone, so that a fault in taxonomy, normalisers, matcher or keys shows as a
-//! wrong recall instead of hiding in a shared helper. Some specs are twins of others that differ in exactly one condition.
+//! Which specs answer it, and which of them are best, is decided on the integers alone, so that a fault in taxonomy, normalisers,
+//! matcher, ranker or keys shows as a wrong recall instead of hiding in a shared helper. Some specs are twins of others that differ in
+//! exactly one condition.
+
+mod declare;
+mod draw;
 
 use std::collections::BTreeSet;
 
-use comity_capability::keys::{self, Labelled};
-use comity_capability::query::Query;
-use comity_capability::record::{Capability, Digest, Record};
-use comity_capability::taxonomy::{self, ClassKind};
-use comity_core::canonical::Canonical;
-use comity_core::{Hash, Time};
-use comity_overlay as overlay;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use crate::random::{Ppm, Random};
+use crate::random::Ppm;
 use crate::scenario::units::{count, percent};
 
-const YEAR_FIRST: u16 = 2000;
-const YEAR_LAST: u16 = 2025;
-/// Resolutions, finest first.
-const RESOLUTIONS: [&str; 4] = ["PT1M", "PT1H", "P1D", "P7D"];
+pub use declare::{ANSWERS_MAX, digests};
+pub use draw::Drawer;
+
+/// Entities there are words for.
+pub const PAIRS_MAX: u32 = 26 * 26 * 26;
+/// Topics there are words for.
+pub const TOPICS_MAX: u32 = 51 * 51 * 51;
+/// Prices there are, the cheapest first.
+pub const PRICES_MAX: u8 = 16;
 
 /// How often the elements of a list occur.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +64,12 @@ pub struct Workload {
     /// Questions that ask for a class with attributes but no entity, in percent of the structured ones.
     #[serde(with = "percent")]
     pub broad: Ppm,
-    /// Words that capabilities are about in free text; each has one.
+    /// Most entities of a capability.
+    pub pairs_each: u32,
+    /// Words that capabilities are about in free text; each capability has one, drawn like entities. 0: no words.
     pub topics: u32,
+    /// Prices in use; 0: none is declared. Questions then prefer the cheaper half.
+    pub prices: u8,
 }
 
 impl Default for Workload {
@@ -80,7 +85,9 @@ impl Default for Workload {
             pair_skew: Skew::Uniform,
             question_skew: Skew::Uniform,
             broad: 0,
+            pairs_each: 3,
             topics: 0,
+            prices: 0,
         }
     }
 }
@@ -98,6 +105,12 @@ pub struct Spec {
     pub years: (u16, u16),
     /// Index into the resolutions, finest first.
     pub resolution: usize,
+    /// What it is about in free text.
+    pub topic: Option<u32>,
+    /// Its price, the cheapest first.
+    pub price: Option<u8>,
+    /// Classes and topics it claims besides, to be found by whoever asks for them.
+    pub stuffed: Option<(Vec<usize>, Vec<u32>)>,
 }
 
 /// A question in numbers; every part that is there must be met.
@@ -113,236 +126,92 @@ pub struct Question {
     pub resolution: Option<usize>,
     /// The capability's name.
     pub name: Option<String>,
+    /// What it is about, asked in free text, with a word beside it that nobody declares.
+    pub topic: Option<(u32, u32)>,
+    /// Prices up to this are preferred; a preference refuses nobody.
+    pub cheap: Option<u8>,
+}
+
+/// How good an answer is; greater is better, equal is equally good. It orders as the production ranker does
+/// ([`comity_capability::rank`]) for candidates of whom nothing but their declaration is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Merit {
+    preferred: bool,
+    cheapness: u8,
 }
 
 impl Spec {
     /// Whether this is an answer to `question`.
     #[must_use]
     pub fn answers(&self, question: &Question) -> bool {
-        question.class.is_none_or(|class| class == self.class)
+        self.has_class(question.class)
             && question.pair.is_none_or(|pair| self.pairs.contains(&pair))
             && question.years.is_none_or(|(from, to)| self.years.0 <= from && to <= self.years.1)
             && question.resolution.is_none_or(|coarsest| self.resolution <= coarsest)
             && question.name.as_ref().is_none_or(|name| *name == self.name)
+            && question.topic.is_none_or(|(topic, _)| self.is_about(topic))
     }
 
-    /// The declaration of this spec.
-    ///
-    /// # Panics
-    /// When the capability crate refuses a declaration that this generator is sure to be valid: a fault of one of the two.
+    fn has_class(&self, wanted: Option<usize>) -> bool {
+        wanted.is_none_or(|class| {
+            class == self.class
+                || self.stuffed.as_ref().is_some_and(|(classes, _)| classes.contains(&class))
+        })
+    }
+
+    fn is_about(&self, topic: u32) -> bool {
+        self.topic == Some(topic)
+            || self.stuffed.as_ref().is_some_and(|(_, topics)| topics.contains(&topic))
+    }
+
+    /// How good an answer to `question` it is, if it is one.
     #[must_use]
-    pub fn declare(&self) -> Capability {
-        let mut capability = Capability::new(&self.name).expect("generated names are valid");
-        capability.visibility = comity_capability::record::Visibility::Public;
-        let class = class_text(self.class).parse().expect("taxonomy identifiers parse");
-        capability.classes = vec![class];
-        let pairs: Vec<_> = self.pairs.iter().map(|pair| pair_text(*pair)).collect();
-        let values = [
-            ("pair", json!(pairs)),
-            ("time", json!(format!("{}-01-01/{}-12-31", self.years.0, self.years.1))),
-            ("resolution", json!(RESOLUTIONS[self.resolution])),
-        ];
-        for (key, value) in values {
-            capability.declare(key, &value).expect("generated attributes are valid");
-        }
-        capability
+    pub fn merit(&self, question: &Question) -> Merit {
+        let preferred =
+            question.cheap.is_some_and(|most| self.price.is_some_and(|price| price <= most));
+        Merit { preferred, cheapness: self.price.map_or(0, |price| u8::MAX - price) }
     }
 }
 
 impl Question {
-    /// The question in the query language.
-    ///
-    /// # Panics
-    /// When the capability crate refuses it: a fault of one of the two.
+    /// What of it refuses candidates: free text and preferences only rank them.
     #[must_use]
-    pub fn query(&self) -> Query {
-        let mut filter = serde_json::Map::new();
-        if let Some(class) = self.class {
-            filter.insert("class".to_owned(), json!({ "under": [class_text(class)] }));
-        }
-        if let Some(pair) = self.pair {
-            filter.insert("pair".to_owned(), json!({ "all": [pair_text(pair)] }));
-        }
-        if let Some((from, to)) = self.years {
-            filter
-                .insert("time".to_owned(), json!({ "covers": format!("{from}-01-01/{to}-12-31") }));
-        }
-        if let Some(resolution) = self.resolution {
-            filter.insert(
-                "resolution".to_owned(),
-                json!({ "finer_or_equal": RESOLUTIONS[resolution] }),
-            );
-        }
-        let mut query = serde_json::Map::new();
-        query.insert("filter".to_owned(), filter.into());
-        if let Some(name) = &self.name {
-            query.insert("name".to_owned(), json!(name));
-        }
-        Query::from_json(&json!({ "query": query })).expect("generated questions are valid")
+    pub fn required(&self) -> Self {
+        Self { topic: None, cheap: None, ..self.clone() }
     }
-
-    /// The directory query that asks it of the overlay, every key of the plan if need be.
-    #[must_use]
-    pub fn command(&self) -> overlay::Query {
-        let query = self.query();
-        let steps = query.plan().steps.into_iter();
-        let steps = steps.map(|step| overlay::QueryStep {
-            keys: step.keys.iter().map(|key| key.key).collect(),
-            complete: step.complete,
-        });
-        overlay::Query {
-            steps: steps.collect(),
-            query: query.encode(),
-            want: 0,
-            limit: 32,
-            exclude: Vec::new(),
-        }
-    }
-}
-
-impl Workload {
-    /// The specs of `publishers` nodes, one list each.
-    pub fn draw_specs(&self, random: &mut Random, publishers: usize) -> Vec<Vec<Spec>> {
-        let mut all: Vec<Spec> = Vec::new();
-        let mut lists = Vec::new();
-        for publisher in 0..publishers {
-            let mut list = Vec::new();
-            for ordinal in 0..self.capabilities_each {
-                let name = format!("bars-{publisher}-{ordinal}");
-                let model =
-                    if random.happens(self.twins) { random.pick(&all).cloned() } else { None };
-                let spec = match model {
-                    Some(model) => self.twin(random, &model, name),
-                    None => self.draw(random, name),
-                };
-                all.push(spec.clone());
-                list.push(spec);
-            }
-            lists.push(list);
-        }
-        lists
-    }
-
-    fn draw(&self, random: &mut Random, name: String) -> Spec {
-        let from = YEAR_FIRST + small(random.below(15));
-        let to = (from + 3 + small(random.below(10))).min(YEAR_LAST);
-        let count = 1 + random.index(3);
-        let pairs = (0..count).map(|_| self.draw_pair(random)).collect();
-        Spec {
-            name,
-            class: random.index(self.classes),
-            pairs,
-            years: (from, to),
-            resolution: random.index(RESOLUTIONS.len() - 1),
-        }
-    }
-
-    /// A spec like `model` that differs in one condition, so that it just fails the question made from the model.
-    fn twin(&self, random: &mut Random, model: &Spec, name: String) -> Spec {
-        let mut twin = Spec { name, ..model.clone() };
-        match random.below(4) {
-            0 => twin.class = (model.class + 1) % self.classes.max(1),
-            1 => twin.pairs = BTreeSet::from([self.draw_pair(random)]),
-            // Twins of twins get shorter, and end at one year.
-            2 if model.years.1 > model.years.0 => twin.years.1 = model.years.1 - 1,
-            _ => twin.resolution = model.resolution + 1,
-        }
-        twin.resolution = twin.resolution.min(RESOLUTIONS.len() - 1);
-        twin
-    }
-
-    fn draw_pair(&self, random: &mut Random) -> u32 {
-        u32::try_from(random.below(u64::from(self.pairs.max(1)))).expect("below a u32")
-    }
-
-    /// A question that `spec` answers, as narrow as it can be in the conditions it has.
-    pub fn draw_question(&self, random: &mut Random, spec: &Spec) -> Question {
-        let pairs: Vec<_> = spec.pairs.iter().copied().collect();
-        let pair = random.pick(&pairs).copied();
-        let (class, years, resolution) =
-            (Some(spec.class), Some(spec.years), Some(spec.resolution));
-        match random.below(10) {
-            0..6 => Question { class, pair, years, resolution, name: None },
-            6..8 => Question { class: None, pair, years, resolution, name: None },
-            8 => Question { class, pair, years: None, resolution, name: None },
-            _ => Question { name: Some(spec.name.clone()), years, ..Question::default() },
-        }
-    }
-}
-
-/// The digests of a publisher's specs, with the labels of the groups each belongs to.
-///
-/// # Panics
-/// When the capability crate refuses what this generator is sure to be valid.
-#[must_use]
-pub fn digests(
-    specs: &[Spec],
-    seq: u64,
-    issued: Time,
-    expires: Time,
-) -> Vec<(Digest, Vec<String>)> {
-    let mut record = Record::new(seq, issued, expires, Hash([0; 32]));
-    record.capabilities = specs.iter().map(Spec::declare).collect();
-    let labels = |capability: &Capability| {
-        keys::group_keys(capability).into_iter().map(|Labelled { label, .. }| label).collect()
-    };
-    let hash = Hash::of(&record.encode());
-    let digest = |ordinal: usize| {
-        let ordinal = u16::try_from(ordinal).expect("a record has few capabilities");
-        Digest::summarise(&record, ordinal, hash).expect("generated capabilities are valid")
-    };
-    record
-        .capabilities
-        .iter()
-        .enumerate()
-        .map(|(ordinal, capability)| (digest(ordinal), labels(capability)))
-        .collect()
-}
-
-fn class_text(class: usize) -> String {
-    let leaves = taxonomy::leaves(ClassKind::Domain);
-    leaves[class % leaves.len()].id.to_string()
-}
-
-/// Two distinct words of three letters for each number below 26^3.
-fn pair_text(pair: u32) -> String {
-    let word = |mut number: u32| -> String {
-        let mut letters = Vec::new();
-        for _ in 0..3 {
-            letters.push(char::from(b'A' + u8::try_from(number % 26).expect("below 26")));
-            number /= 26;
-        }
-        letters.into_iter().collect()
-    };
-    format!("{}/{}", word(pair), word(pair + 7_919))
-}
-
-fn small(number: u64) -> u16 {
-    u16::try_from(number).expect("drawn below a small bound")
 }
 
 #[cfg(test)]
 mod tests {
+    use comity_capability::keys::{KeyFamily, group_keys};
     use comity_capability::matching::evaluate_capability;
+    use comity_capability::rank::{Candidate, Context, Declared, Signals, rank};
+    use comity_core::{Identity, Time};
 
     use super::*;
+    use crate::random::Random;
 
-    #[test]
-    fn gold_and_matcher_agree_twins_included() {
-        let workload = Workload {
+    fn workload() -> Workload {
+        Workload {
             publishers: 60,
-            capabilities_each: 2,
             twins: 500_000,
             classes: 4,
             pairs: 12,
+            topics: 20,
+            prices: 5,
             ..Workload::default()
-        };
+        }
+    }
+
+    #[test]
+    fn gold_and_matcher_agree_twins_included() {
         let mut random = Random::new(7, "test");
-        let specs: Vec<_> = workload.draw_specs(&mut random, 60).into_iter().flatten().collect();
+        let specs: Vec<_> = workload().draw_specs(&mut random, 60).into_iter().flatten().collect();
         let declared: Vec<_> = specs.iter().map(Spec::declare).collect();
+        let drawer = Drawer::new(&workload(), 60);
         let (mut met, mut missed) = (0, 0);
         for spec in &specs {
-            let question = workload.draw_question(&mut random, spec);
+            let question = drawer.question(&mut random, spec);
             assert!(spec.answers(&question), "{spec:?} {question:?}");
             let query = question.query();
             for (other, capability) in specs.iter().zip(&declared) {
@@ -358,12 +227,85 @@ mod tests {
         assert!(met > 60 && missed > 60, "both answers occur: {met}, {missed}");
     }
 
+    /// The places that the production ranker gives, in merits.
+    fn ranked(question: &Question, specs: &[Spec]) -> Vec<Merit> {
+        let declared: Vec<_> = specs.iter().map(Spec::declare).collect();
+        let agent = Identity::from_secret_bytes(&[1; 32]).id();
+        let candidates: Vec<_> = declared
+            .iter()
+            .map(|capability| Candidate {
+                agent,
+                declared: Declared::Capability(capability),
+                signals: Signals::default(),
+            })
+            .collect();
+        let context = Context { now: Time::from_secs(1), seed: [0; 32] };
+        let mut draft = question.query().into_draft();
+        draft.k = 100;
+        let ranking = rank(&draft.finish().unwrap(), &candidates, &context);
+        ranking.results.iter().map(|place| specs[place.index].merit(question)).collect()
+    }
+
     #[test]
-    fn twins_of_twins_still_cover_something() {
-        let workload = Workload { publishers: 20_000, twins: 900_000, ..Workload::default() };
-        let specs = workload.draw_specs(&mut Random::new(1, "test"), 20_000);
-        let specs: Vec<_> = specs.into_iter().flatten().collect();
-        assert!(specs.iter().all(|spec| spec.years.0 <= spec.years.1));
-        assert!(specs.iter().any(|spec| spec.years.0 == spec.years.1), "chains are that long");
+    fn merits_order_as_the_production_ranker() {
+        let mut random = Random::new(9, "test");
+        let specs: Vec<_> = workload().draw_specs(&mut random, 40).into_iter().flatten().collect();
+        let drawer = Drawer::new(&workload(), 40);
+        let mut several = 0;
+        for spec in &specs {
+            let mut question = drawer.question(&mut random, spec);
+            question.pair = None;
+            let places = ranked(&question, &specs);
+            assert!(places.is_sorted_by(|a, b| a >= b), "{question:?}: {places:?}");
+            several += usize::from(places.first() > places.last());
+        }
+        assert!(several > 20, "prices differ: {several}");
+    }
+
+    #[test]
+    fn text_finds_its_topic_first() {
+        let mut random = Random::new(11, "test");
+        let specs: Vec<_> = workload().draw_specs(&mut random, 40).into_iter().flatten().collect();
+        let drawer = Drawer::new(&workload(), 40);
+        for spec in &specs {
+            let question = drawer.text(&mut random, spec).unwrap();
+            let declared: Vec<_> = specs.iter().map(Spec::declare).collect();
+            let agent = Identity::from_secret_bytes(&[1; 32]).id();
+            let candidates: Vec<_> = declared
+                .iter()
+                .map(|capability| Candidate {
+                    agent,
+                    declared: Declared::Capability(capability),
+                    signals: Signals::default(),
+                })
+                .collect();
+            let context = Context { now: Time::from_secs(1), seed: [0; 32] };
+            let ranking = rank(&question.query(), &candidates, &context);
+            let first = &specs[ranking.results[0].index];
+            assert!(first.answers(&question), "{question:?} found {first:?}");
+        }
+    }
+
+    #[test]
+    fn a_capability_with_one_entity_and_no_words_has_three_keys() {
+        let mut random = Random::new(3, "test");
+        let workload = Workload { pairs_each: 1, twins: 0, topics: 0, ..workload() };
+        for spec in workload.draw_specs(&mut random, 20).into_iter().flatten() {
+            let families: Vec<_> =
+                group_keys(&spec.declare()).into_iter().map(|key| key.family).collect();
+            assert_eq!(families, [KeyFamily::Name, KeyFamily::Entity, KeyFamily::ClassLeaf]);
+        }
+    }
+
+    #[test]
+    fn stuffers_answer_more_than_they_have() {
+        let mut random = Random::new(5, "test");
+        let drawer = Drawer::new(&workload(), 40);
+        let honest = drawer.specs(&mut random, 0, &[]).remove(0);
+        let stuffed = drawer.stuff(&mut random, honest.clone());
+        let topic = stuffed.stuffed.as_ref().unwrap().1[0];
+        let question = Question { topic: Some((topic, 1)), ..Question::default() };
+        assert!(stuffed.answers(&question));
+        assert!(stuffed.declare().tags.len() > honest.declare().tags.len());
     }
 }

@@ -243,10 +243,21 @@ impl World {
 
     /// A new node with a random key and place, not running yet.
     pub fn add_node(&mut self, random: &mut Random) -> NodeIx {
-        let ix = self.nodes.len();
         let secret = random.bytes();
+        let place = OverlayId(random.bytes());
+        self.add_node_at(random, secret, place)
+    }
+
+    /// A new node with this key at this place, not running yet.
+    pub fn add_node_at(
+        &mut self,
+        random: &mut Random,
+        secret: [u8; 32],
+        place: OverlayId,
+    ) -> NodeIx {
+        let ix = self.nodes.len();
         let agent = Identity::from_secret_bytes(&secret).id();
-        let contact = Contact::server(agent, OverlayId(random.bytes()), vec![self.addr(ix)]);
+        let contact = Contact::server(agent, place, vec![self.addr(ix)]);
         self.services.places.add(contact.clone());
         let line = self.settings.link.draw_line(random);
         self.nodes.push(Node::new(secret, contact, line));
@@ -388,6 +399,12 @@ impl World {
     /// Changes what the network does to messages from now on.
     pub fn set_link(&mut self, link: LinkModel) {
         self.settings.link = link;
+    }
+
+    /// What the network does to messages now.
+    #[must_use]
+    pub const fn link(&self) -> &LinkModel {
+        &self.settings.link
     }
 
     /// Who the adversaries are.

@@ -1,45 +1,78 @@
-//! Asking, and judging what comes back.
-
-use std::collections::BTreeSet;
+//! Asking, and what comes back.
 
 use comity_core::{AgentId, OverlayId};
-use comity_overlay::{
-    Command, FoundDigest, ItemKey, K, LookupReport, Outcome, PeerQuery, PeerReport, QueryReport,
-    VerifiedItem,
-};
+use comity_overlay::{Command, Cost, Outcome, PeerQuery, Positions};
 
-use super::{Runner, What};
+use super::watch::Watched;
+use super::{Pending, Runner, What};
 use crate::check::Rule;
-use crate::publisher::key_of;
-use crate::report::{Hits, PhaseBuilder, SampleBuilder};
+use crate::publisher::SpecIx;
+use crate::report::{PhaseBuilder, SampleBuilder};
 use crate::workload;
 use crate::world::NodeIx;
+
+/// Draws of a popular publisher before any that is there will do.
+const POPULAR_DRAWS: usize = 32;
 
 /// The kinds of questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
     /// Who can do this?
     Query,
+    /// The same in free text.
+    Text,
+    /// Who is the best that can do this, and lives?
+    Peer,
     /// Where is that agent?
     Find,
     /// Who is nearest to that place?
     Nearest,
 }
 
+/// A directory query that was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    pub(super) question: workload::Question,
+    /// All right answers that were there when it was asked.
+    pub(super) gold: Vec<SpecIx>,
+    /// Answers it wants; 0: all.
+    pub(super) want: usize,
+}
+
 /// A question that was asked, with its answer.
 #[derive(Debug)]
 pub(super) enum Asked {
-    Query { question: workload::Question, gold: BTreeSet<ItemKey> },
-    Find { agent: AgentId },
-    Nearest { target: OverlayId },
+    Query(Query),
+    Text(Query),
+    /// `again`: the same asker asked the same a moment ago.
+    Peer {
+        query: Query,
+        again: bool,
+    },
+    Find {
+        agent: AgentId,
+    },
+    Nearest {
+        target: OverlayId,
+    },
+    /// Whether a publisher that is watched is found.
+    Watch(Watched),
 }
 
 impl Asked {
-    pub(super) const fn sample<'a>(&self, phase: &'a mut PhaseBuilder) -> &'a mut SampleBuilder {
+    /// Where it is counted; nowhere, if it is not measured as such.
+    pub(super) const fn sample<'a>(
+        &self,
+        phase: &'a mut PhaseBuilder,
+    ) -> Option<&'a mut SampleBuilder> {
         match self {
-            Self::Query { .. } => &mut phase.queries,
-            Self::Find { .. } => &mut phase.finds,
-            Self::Nearest { .. } => &mut phase.lookups,
+            Self::Query(_) => Some(&mut phase.queries),
+            Self::Text(_) => Some(&mut phase.texts),
+            Self::Peer { again: false, .. } => Some(&mut phase.peers),
+            Self::Peer { again: true, .. } => Some(&mut phase.peers_warm),
+            Self::Find { .. } => Some(&mut phase.finds),
+            Self::Nearest { .. } => Some(&mut phase.lookups),
+            Self::Watch(_) => None,
         }
     }
 }
@@ -47,261 +80,168 @@ impl Asked {
 impl Runner {
     pub(super) fn ask(&mut self, phase: usize, kind: Question) {
         let Some(asker) = self.draw_asker() else { return };
-        let (asked, command) = match kind {
-            Question::Query => {
-                let Some(publisher) = self.draw_publisher(asker) else { return };
-                let specs = &self.register.publishers[&publisher].specs;
-                let Some(spec) = self.curiosity.pick(specs).cloned() else { return };
-                let question = self.scenario.workload.draw_question(&mut self.curiosity, &spec);
-                let gold = self.gold(&question, asker);
-                let command = Command::Query(question.command());
-                (Asked::Query { question, gold }, command)
+        let asked = match kind {
+            Question::Query | Question::Text | Question::Peer => {
+                let Some(query) = self.draw_query(asker, kind) else { return };
+                match kind {
+                    Question::Text => Asked::Text(query),
+                    Question::Peer => Asked::Peer { query, again: false },
+                    Question::Query | Question::Find | Question::Nearest => Asked::Query(query),
+                }
             }
             Question::Find => {
                 let Some(publisher) = self.draw_publisher(asker) else { return };
-                let contact = &self.world.nodes()[publisher].contact;
-                let (agent, overlay_id) = (contact.agent, contact.overlay_id);
-                (Asked::Find { agent }, Command::FindPeer(PeerQuery::Agent { agent, overlay_id }))
+                Asked::Find { agent: self.world.nodes()[publisher].contact.agent }
             }
-            Question::Nearest => {
-                let target = OverlayId(self.curiosity.bytes());
-                (Asked::Nearest { target }, Command::Lookup { target })
-            }
+            Question::Nearest => Asked::Nearest { target: OverlayId(self.curiosity.bytes()) },
         };
-        asked.sample(&mut self.phases[phase]).started += 1;
+        self.put(phase, asker, asked);
+    }
+
+    /// Asks again what the same asker was told a moment ago.
+    pub(super) fn ask_again(&mut self, phase: usize, asker: NodeIx, question: workload::Question) {
+        if self.world.nodes()[asker].is_up() {
+            let want = self.want();
+            let query = self.query(asker, question, want);
+            self.put(phase, asker, Asked::Peer { query, again: true });
+        }
+    }
+
+    pub(super) fn put(&mut self, phase: usize, asker: NodeIx, asked: Asked) {
+        let command = match &asked {
+            Asked::Query(query) | Asked::Text(query) | Asked::Peer { query, .. } => {
+                Command::Query(query.question.command_for(query.want))
+            }
+            Asked::Watch(watched) => Command::Query(watched.question.command_for(0)),
+            Asked::Find { agent } => match self.world.services.places.position(agent) {
+                Some(overlay_id) => {
+                    Command::FindPeer(PeerQuery::Agent { agent: *agent, overlay_id })
+                }
+                None => return,
+            },
+            Asked::Nearest { target } => Command::Lookup { target: *target },
+        };
+        if let Some(sample) = asked.sample(&mut self.phases[phase]) {
+            sample.started += 1;
+        }
         self.command(asker, command, What::Ask { phase, asked });
     }
 
-    fn draw_asker(&mut self) -> Option<NodeIx> {
+    /// Answers that questions for a live peer want: what the scenario says, or what the query language asks for by itself.
+    fn want(&self) -> usize {
+        match self.scenario.measure.want {
+            0 => usize::try_from(comity_capability::query::K_DEFAULT).unwrap_or(usize::MAX),
+            want => want,
+        }
+    }
+
+    fn draw_query(&mut self, asker: NodeIx, kind: Question) -> Option<Query> {
+        let publisher = self.draw_publisher(asker)?;
+        let specs = &self.register.publishers.get(&publisher)?.specs;
+        let spec = self.curiosity.pick(specs).cloned()?;
+        if let Some(victim) = self.curiosity.pick(&self.eclipsed).copied() {
+            return self.draw_eclipsed(asker, victim);
+        }
+        let question = match kind {
+            Question::Text => self.drawer.text(&mut self.curiosity, &spec)?,
+            Question::Query | Question::Peer | Question::Find | Question::Nearest => {
+                self.drawer.question(&mut self.curiosity, &spec)
+            }
+        };
+        let want = match kind {
+            Question::Query => self.scenario.measure.want,
+            Question::Text | Question::Peer | Question::Find | Question::Nearest => self.want(),
+        };
+        Some(self.query(asker, question, want))
+    }
+
+    /// A question that only the attacked key leads to.
+    fn draw_eclipsed(&self, asker: NodeIx, victim: NodeIx) -> Option<Query> {
+        let spec = self.register.publishers.get(&victim)?.specs.first()?;
+        let name = Some(spec.name.clone());
+        let question = workload::Question { name, ..workload::Question::default() };
+        Some(self.query(asker, question, self.scenario.measure.want))
+    }
+
+    fn query(&self, asker: NodeIx, question: workload::Question, want: usize) -> Query {
+        let mut gold = self.register.answers(&question);
+        gold.retain(|at| {
+            self.register
+                .declared(*at)
+                .is_some_and(|declared| self.is_findable(declared.node, asker))
+        });
+        Query { question, gold, want }
+    }
+
+    pub(super) fn draw_asker(&mut self) -> Option<NodeIx> {
         let nodes = self.world.nodes();
         let up: Vec<_> = self.askers.iter().copied().filter(|ix| nodes[*ix].is_up()).collect();
         self.curiosity.pick(&up).copied()
     }
 
-    /// A publisher whose items can be found by `asker`.
+    /// A publisher whose items can be found by `asker`, the popular ones more often.
     fn draw_publisher(&mut self, asker: NodeIx) -> Option<NodeIx> {
-        let there: Vec<_> = self
-            .register
-            .publishers
-            .keys()
-            .copied()
-            .filter(|ix| self.is_findable(*ix, asker))
-            .collect();
+        for _ in 0..POPULAR_DRAWS {
+            let popular = self.drawer.popular(&mut self.curiosity);
+            if let Some(ix) = self.popular.get(popular).filter(|ix| self.is_findable(**ix, asker)) {
+                return Some(*ix);
+            }
+        }
+        let publishers = self.register.publishers.keys().copied();
+        let there: Vec<_> = publishers.filter(|ix| self.is_findable(*ix, asker)).collect();
         self.curiosity.pick(&there).copied()
     }
 
-    fn is_findable(&self, ix: NodeIx, asker: NodeIx) -> bool {
+    pub(super) fn is_findable(&self, ix: NodeIx, asker: NodeIx) -> bool {
         let (node, asker) = (&self.world.nodes()[ix], &self.world.nodes()[asker]);
-        let publisher = &self.register.publishers[&ix];
+        let Some(publisher) = self.register.publishers.get(&ix) else { return false };
         let reachable = !self.world.is_partitioned() || node.side == asker.side;
-        node.is_up() && publisher.published && !publisher.leaving && reachable
-    }
-
-    /// All right answers that are there now.
-    fn gold(&self, question: &workload::Question, asker: NodeIx) -> BTreeSet<ItemKey> {
-        let findable =
-            self.register.publishers.iter().filter(|(ix, _)| self.is_findable(**ix, asker));
-        findable
-            .flat_map(|(ix, publisher)| publisher.specs.iter().map(|spec| (*ix, spec)))
-            .filter(|(_, spec)| spec.answers(question))
-            .map(|(ix, spec)| key_of(&self.world.nodes()[ix], spec))
-            .collect()
+        let honest = publisher.truth == crate::publisher::Truth::Honest;
+        honest && node.is_up() && publisher.published && !publisher.leaving && reachable
     }
 
     pub(super) fn judge(&mut self, phase: usize, node: NodeIx, asked: Asked, outcome: Outcome) {
-        let now = self.world.now();
         match (asked, outcome) {
-            (Asked::Query { question, gold }, Outcome::Answers(report)) => {
-                self.judge_answers(phase, node, &question, gold, &report)
+            (Asked::Query(query), Outcome::Answers(report)) => {
+                self.judge_query(phase, node, &query, &report);
+            }
+            (Asked::Text(query), Outcome::Answers(report)) => {
+                self.judge_text(phase, node, &query, &report);
+            }
+            (Asked::Peer { query, again }, Outcome::Answers(report)) => {
+                self.judge_peer(phase, node, &query, again, &report);
+            }
+            (Asked::Watch(watched), Outcome::Answers(report)) => {
+                self.judge_watched(&watched, &report);
             }
             (Asked::Find { agent }, Outcome::Peers(report)) => {
-                self.judge_peers(phase, node, &agent, &report)
+                self.judge_record(phase, node, &agent, &report);
             }
             (Asked::Nearest { target }, Outcome::Closest(report)) => {
-                self.judge_nearest(phase, node, &target, &report)
+                self.judge_nearest(phase, node, &target, &report);
             }
             (asked, outcome) => {
                 let detail = format!("{asked:?} ended as {outcome:?}");
+                let now = self.world.now();
                 self.world.violations.add(now, Some(node), Rule::Demand, detail);
             }
         }
     }
 
-    fn judge_answers(
-        &mut self,
-        phase: usize,
-        node: NodeIx,
-        question: &workload::Question,
-        mut gold: BTreeSet<ItemKey>,
-        report: &QueryReport,
-    ) {
-        let shown: BTreeSet<_> = report.matches.iter().map(|found| found.item.key()).collect();
-        if shown.len() != report.matches.len() {
-            let detail = format!("{} matches, {} different", report.matches.len(), shown.len());
-            self.world.violations.add(self.world.now(), Some(node), Rule::ShownTwice, detail);
-        }
-        for FoundDigest { item, beat, .. } in report.matches.iter().chain(&report.near) {
-            self.check_item(node, item);
-            beat.iter().for_each(|beat| self.check_item(node, beat));
-        }
-        for found in &report.matches {
-            self.check_match(phase, node, question, &found.item);
-        }
-        // What went away while the question was asked is not owed.
-        let world = &self.world;
-        let register = &self.register;
-        gold.retain(|key| register.spec(key).is_some_and(|(ix, _)| world.nodes()[*ix].is_up()));
-        let found = gold.intersection(&shown).count();
-        let recall = Hits { found: found as u64, wanted: gold.len() as u64 };
-        let report_phase = &mut self.phases[phase];
-        report_phase.done.recall.add(recall.found, recall.wanted);
-        report_phase.queries.add(report.cost, found == gold.len());
-        self.series.query(self.world.now(), report.cost, found == gold.len(), recall, recall);
-    }
-
-    fn check_match(
-        &mut self,
-        phase: usize,
-        node: NodeIx,
-        question: &workload::Question,
-        item: &VerifiedItem,
-    ) {
+    /// Commands that are still running and were to be measured.
+    pub(super) fn never_done(&self, limit: std::time::Duration) -> Vec<&Pending> {
         let now = self.world.now();
-        let Some((publisher, spec)) = self.register.spec(&item.key()) else {
-            return self.world.violations.add(
-                now,
-                Some(node),
-                Rule::Forged,
-                format!("{:?} was never declared", item.key()),
-            );
-        };
-        if !spec.answers(question) {
-            let detail = format!("{spec:?} does not answer {question:?}");
-            self.world.violations.add(now, Some(node), Rule::WrongMatch, detail);
-        }
-        let retired =
-            self.register.publishers.get(publisher).is_some_and(|publisher| publisher.retired);
-        let gone = !self.world.nodes()[*publisher].is_up();
-        let shown = self.phases[phase].shown();
-        shown.matches += 1;
-        shown.retired += u64::from(retired);
-        shown.gone += u64::from(gone && !retired);
-        if gone || retired {
-            self.series.gone_shown(now);
-        }
-    }
-
-    fn check_item(&mut self, node: NodeIx, item: &VerifiedItem) {
-        let now = self.world.now();
-        if !self.register.knows(&item.bytes) {
-            self.world.violations.add(
-                now,
-                Some(node),
-                Rule::Forged,
-                format!("{:?} was never sealed", item.key()),
-            );
-        }
-        if item.expires <= now {
-            self.world.violations.add(
-                now,
-                Some(node),
-                Rule::ExpiredShown,
-                format!("{:?} expired at {}", item.key(), item.expires),
-            );
-        }
-    }
-
-    fn judge_peers(&mut self, phase: usize, node: NodeIx, agent: &AgentId, report: &PeerReport) {
-        for record in &report.records {
-            self.check_item(node, record);
-        }
-        let found = report.records.iter().any(|record| record.signer == *agent);
-        self.phases[phase].finds.add(report.cost, found);
-        self.series.find(self.world.now(), found);
-    }
-
-    fn judge_nearest(
-        &mut self,
-        phase: usize,
-        node: NodeIx,
-        target: &OverlayId,
-        report: &LookupReport,
-    ) {
-        let partitioned = self.world.is_partitioned();
-        let side = self.world.nodes()[node].side;
-        let reachable =
-            |ix: NodeIx| ix != node && (!partitioned || self.world.nodes()[ix].side == side);
-        let mut nearest = self.true_nearest(target, reachable);
-        // Nobody is to blame for not finding who does not answer.
-        nearest.retain(|ix| self.world.nodes()[*ix].is_honest());
-        let found: BTreeSet<_> = report.closest.iter().map(|contact| contact.agent).collect();
-        let hits = nearest
-            .iter()
-            .filter(|ix| found.contains(&self.world.nodes()[**ix].contact.agent))
-            .count();
-        let report_phase = &mut self.phases[phase];
-        report_phase.done.nearest.add(hits as u64, nearest.len() as u64);
-        report_phase.lookups.add(report.cost, hits == nearest.len());
-    }
-
-    /// The [`K`] nearest running nodes to `target` of those that `which` accepts.
-    pub(super) fn true_nearest(
-        &self,
-        target: &OverlayId,
-        which: impl Fn(NodeIx) -> bool,
-    ) -> Vec<NodeIx> {
-        self.world.nearest(target, K, |ix, node| node.is_up() && which(ix))
+        let old = |pending: &&Pending| now.saturating_since(pending.since) >= limit;
+        self.pending.values().filter(old).collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use comity_overlay::{Content, Verified, Verifier};
-
-    use super::*;
-    use crate::scenario::{EPOCH, Scenario};
-
-    /// A runner with publishers, and a genuine digest of the first.
-    fn runner_with_digest() -> (Runner, VerifiedItem) {
-        let mut runner = Runner::new(Scenario::healthy(10, 1));
-        runner.plan(&mut |_| ());
-        let ix = *runner.register.publishers.keys().next().unwrap();
-        let node = &runner.world.nodes()[ix];
-        let (life, beat) = (runner.scenario.digest_life, runner.scenario.beat_life);
-        let items = runner.register.seal(ix, node, EPOCH, life, beat);
-        let item = runner.world.services.verify(EPOCH, &items[0].item).unwrap();
-        assert!(matches!(item.content, Content::Digest(_)));
-        (runner, item)
-    }
-
-    fn rules(runner: &Runner) -> Vec<Rule> {
-        runner.world.violations.kept().iter().map(|violation| violation.rule).collect()
-    }
-
-    #[test]
-    fn right_matches_pass_and_wrong_ones_are_seen() {
-        let (mut runner, item) = runner_with_digest();
-        let (_, spec) = runner.register.spec(&item.key()).unwrap().clone();
-        let right = workload::Question { class: Some(spec.class), ..workload::Question::default() };
-        runner.check_match(0, 0, &right, &item);
-        runner.check_item(0, &item);
-        assert_eq!(rules(&runner), []);
-        let wrong = workload::Question { class: Some(spec.class + 1), ..right };
-        runner.check_match(0, 0, &wrong, &item);
-        assert_eq!(rules(&runner), [Rule::WrongMatch]);
-    }
-
-    #[test]
-    fn forged_and_expired_items_are_seen() {
-        let (mut runner, item) = runner_with_digest();
-        let mut bytes = item.bytes.to_vec();
-        bytes[100] ^= 1;
-        let forged = VerifiedItem::from(Verified { bytes: Arc::from(bytes), ..(*item).clone() });
-        runner.check_item(0, &forged);
-        let expired = VerifiedItem::from(Verified { expires: EPOCH, ..(*item).clone() });
-        runner.check_item(0, &expired);
-        assert_eq!(rules(&runner), [Rule::Forged, Rule::ExpiredShown]);
+/// `cost` and something after it.
+pub(super) fn later(cost: Cost, requests: u32, elapsed: std::time::Duration) -> Cost {
+    Cost {
+        requests: cost.requests + requests,
+        hops: cost.hops + u32::from(requests > 0),
+        elapsed: cost.elapsed + elapsed,
+        ..cost
     }
 }

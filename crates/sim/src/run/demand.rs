@@ -10,10 +10,8 @@ use super::{COMMAND_MAX, Pending, Runner};
 use crate::check::Rule;
 use crate::publisher::key_of;
 use crate::random::micros;
-use crate::report::{
-    Attack, Defence, Lifecycle, PhaseBuilder, PhaseReport, REPORT_FORMAT, Report, float,
-};
-use crate::scenario::{EPOCH, Fault};
+use crate::report::{Defence, Lifecycle, PhaseBuilder, PhaseReport, REPORT_FORMAT, Report, float};
+use crate::scenario::{EPOCH, Fault, Misbehaviour};
 
 /// Places looked at to see where items are stored.
 const PLACES_CHECKED_MAX: usize = 120;
@@ -58,21 +56,34 @@ impl Runner {
             self.run_until(until);
         }
         let now = self.world.now();
-        for Pending { node, since, what } in self
-            .pending
-            .values()
-            .filter(|pending| now.saturating_since(pending.since) >= COMMAND_MAX)
-        {
-            self.world.violations.add(
-                now,
-                Some(*node),
-                Rule::NeverDone,
-                format!("since {since}: {what:?}"),
-            );
+        let stuck: Vec<_> = self
+            .never_done(COMMAND_MAX)
+            .into_iter()
+            .map(|Pending { node, since, what }| (*node, format!("since {since}: {what:?}")))
+            .collect();
+        for (node, detail) in stuck {
+            self.world.violations.add(now, Some(node), Rule::NeverDone, detail);
         }
         self.world.check_nodes();
         self.check_faults_fired();
         self.check_demands();
+    }
+
+    /// Whether somebody was to bend messages, or to publish what is not so.
+    fn is_promised(&self, messages: bool) -> bool {
+        self.scenario.adversaries.iter().any(|group| match group.kind {
+            Misbehaviour::Mixed => true,
+            Misbehaviour::Flood | Misbehaviour::Stuff | Misbehaviour::Lie | Misbehaviour::Clock => {
+                !messages
+            }
+            Misbehaviour::Drop
+            | Misbehaviour::Misroute
+            | Misbehaviour::Forge
+            | Misbehaviour::Omit
+            | Misbehaviour::Stale
+            | Misbehaviour::Eclipse
+            | Misbehaviour::Split => messages,
+        })
     }
 
     fn check_faults_fired(&mut self) {
@@ -81,7 +92,8 @@ impl Runner {
             ("loss", self.scenario.link.loss > 0, counters.lost),
             ("duplicate", self.scenario.link.duplicate > 0, counters.duplicated),
             ("reorder", self.scenario.link.reorder > 0, counters.reordered),
-            ("misbehaviour", !self.scenario.adversaries.is_empty(), counters.misbehaved),
+            ("misbehaviour", self.is_promised(true), counters.misbehaved),
+            ("false registration", self.is_promised(false), self.attack.registrations),
         ];
         for fault in &self.scenario.faults {
             promised.extend(match fault {
@@ -249,7 +261,7 @@ impl Runner {
             estimates: self.gauges.estimates.spread(1e3),
             lifecycle: self.lifecycle(),
             defence: Defence::default(),
-            attack: Attack::default(),
+            attack: self.attack,
             state: self.gauges.state(),
             peak_state_bytes: self.gauges.peak_state_bytes,
             signatures: self.world.services.checked,
@@ -260,7 +272,7 @@ impl Runner {
     }
 
     fn lifecycle(&self) -> Lifecycle {
-        Lifecycle::default()
+        self.watches.lifecycle()
     }
 }
 

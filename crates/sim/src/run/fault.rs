@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use comity_core::Time;
-use comity_overlay::Command;
 
 use super::{PUBLISHERS_OF_PARTITION, Runner, Task, What};
 use crate::link::LinkModel;
+use crate::publisher::Truth;
 use crate::random::{PPM_ONE, Ppm, Random, micros};
 use crate::report::{Mark, float};
 use crate::scenario::{EPOCH, Fault, Sessions};
@@ -94,7 +94,7 @@ impl Runner {
         self.fate.shuffle(&mut new);
         for ix in new.into_iter().take(PUBLISHERS_OF_PARTITION) {
             let Some(specs) = self.spare_specs.pop() else { return };
-            self.register.enlist(ix, &self.world.nodes()[ix], specs);
+            self.register.enlist(ix, &self.world.nodes()[ix], specs, Truth::Honest);
             let at = self.world.now() + self.fate.within(self.scenario.publish_window);
             self.at(at, Task::Publish(ix));
         }
@@ -129,8 +129,9 @@ impl Runner {
         self.pending.retain(|_, pending| {
             if pending.node == ix
                 && let What::Ask { phase, asked } = &pending.what
+                && let Some(sample) = asked.sample(&mut phases[*phase])
             {
-                asked.sample(&mut phases[*phase]).abandoned += 1;
+                sample.abandoned += 1;
             }
             pending.node != ix
         });
@@ -157,13 +158,7 @@ impl Runner {
             let back = self.world.now() + self.fate.exponential(typical(sessions) / 4);
             return self.at(back, Task::Restart(ix));
         }
-        let (now, life) = (self.world.now(), self.scenario.digest_life);
-        match self.register.tombstone(ix, &self.world.nodes()[ix], now, life) {
-            Some(tombstone) => {
-                self.command(ix, Command::Retire { tombstones: vec![tombstone] }, What::Retire)
-            }
-            None => self.command(ix, Command::Leave, What::Leave),
-        }
+        self.retire(ix, true);
     }
 
     /// A node has left; another takes its place.
@@ -175,7 +170,7 @@ impl Runner {
         if self.register.publishers.contains_key(&ix)
             && let Some(specs) = self.spare_specs.pop()
         {
-            self.register.enlist(fresh, &self.world.nodes()[fresh], specs);
+            self.register.enlist(fresh, &self.world.nodes()[fresh], specs, Truth::Honest);
             self.publish_on_join.push(fresh);
         }
         if let Some(slot) = self.askers.iter_mut().find(|asker| **asker == ix) {

@@ -29,7 +29,7 @@ fn two_thousand_nodes_stay_within_the_budgets() {
     scenario.askers = 10;
     scenario.measure.queries = 40;
     scenario.measure.finds = 40;
-    scenario.measure.lookups = 10;
+    scenario.measure.lookups = 40;
     let report = pass(&scenario);
     let before = report.phase("before").unwrap();
     assert!(before.finds.hops.mean <= 3.5, "{report}");

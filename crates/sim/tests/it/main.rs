@@ -1,9 +1,11 @@
 //! Scenarios of the production overlay, small enough for every change. A failing one prints its seed and how to repeat it.
 
+mod adversaries;
 mod baselines;
 mod determinism;
 mod faults;
 mod healthy;
+mod lifecycle;
 mod rules;
 
 use comity_sim::{Report, Scenario, run};
