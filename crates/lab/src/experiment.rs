@@ -261,6 +261,13 @@ impl Experiment {
     /// [`SweepError`] names the field and the value.
     pub fn cells(&self, changes: &[Assignment], quick: bool) -> Result<Vec<Cell>, SweepError> {
         let mut cells: Vec<Cell> = Vec::new();
+        let listed = |table: &Table| {
+            let lists = table.iter().filter(|(_, value)| value.is_array());
+            lists.map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        let mut swept: Vec<String> = self.sweeps.iter().flat_map(listed).collect();
+        let lists = changes.iter().filter(|change| change.value.is_array());
+        swept.extend(lists.map(|change| change.key.clone()));
         for sweep in &self.sweeps {
             let mut axes = sweep.clone();
             if quick {
@@ -268,7 +275,7 @@ impl Experiment {
             }
             replace(&mut axes, changes.iter().map(|change| (&change.key, &change.value)));
             for combination in combinations(&axes)? {
-                let cell = self.cell(&combination)?;
+                let cell = self.cell(&combination, &swept)?;
                 if !cells.iter().any(|known| known.id == cell.id) {
                     cells.push(cell);
                 }
@@ -280,7 +287,8 @@ impl Experiment {
         Ok(cells)
     }
 
-    fn cell(&self, combination: &[(String, Value)]) -> Result<Cell, SweepError> {
+    /// The cell of a combination, named after the fields that are swept over.
+    fn cell(&self, combination: &[(String, Value)], swept: &[String]) -> Result<Cell, SweepError> {
         let refused = |key: &str, value: &Value, why: String| SweepError::Value {
             key: key.to_owned(),
             value: value.to_string(),
@@ -325,7 +333,8 @@ impl Experiment {
             );
             refused(key, &value, error.to_string())
         })?;
-        let assignments = combination.iter().filter(|(key, _)| key != "seed");
+        let assignments =
+            combination.iter().filter(|(key, _)| key != "seed" && swept.contains(key));
         Ok(Cell::new(&self.name, assignments.cloned().collect(), scenario))
     }
 }

@@ -144,9 +144,9 @@ impl Runner {
         news: &Sender<News>,
     ) -> Result<(Measured, Report), String> {
         match &self.place {
-            Place::Here => Ok(measure(&cell.scenario, &mut |share| {
+            Place::Here => measure(&cell.scenario, &mut |share| {
                 self.tell(news, News::Progress(index, share));
-            })),
+            }),
             Place::Process { program, args } => {
                 let mut child = Command::new(program)
                     .args(args)
@@ -205,6 +205,7 @@ impl Runner {
             match serde_json::from_slice(&line) {
                 Ok(Word::Progress(share)) => self.tell(news, News::Progress(index, share)),
                 Ok(Word::Done(measured, report)) => return Ok((measured, *report)),
+                Ok(Word::Refused(why)) => return Err(why),
                 Err(error) => return Err(format!("the worker says what it should not: {error}")),
             }
         }
@@ -225,6 +226,7 @@ fn hand_over(scenario: &Scenario, input: Option<ChildStdin>) -> Result<ChildStdi
 enum Word {
     Progress(f64),
     Done(Measured, Box<Report>),
+    Refused(String),
 }
 
 /// The worker's side of [`Place::Process`]: reads a scenario from standard input, runs it, writes progress and the result to `output`.
@@ -248,17 +250,23 @@ pub fn serve(mut output: impl Write) -> io::Result<()> {
         output.flush()
     };
     let mut heard = Ok(());
-    let (measured, report) = measure(&scenario, &mut |share| {
+    let outcome = measure(&scenario, &mut |share| {
         if heard.is_ok() {
             heard = say(&Word::Progress(share));
         }
     });
     heard?;
-    say(&Word::Done(measured, Box::new(report)))
+    say(&match outcome {
+        Ok((measured, report)) => Word::Done(measured, Box::new(report)),
+        Err(why) => Word::Refused(why),
+    })
 }
 
-/// Runs a scenario with a watch in hand.
-fn measure(scenario: &Scenario, progress: &mut dyn FnMut(f64)) -> (Measured, Report) {
+/// Runs a scenario, with the protocol it names and a watch in hand.
+fn measure(
+    scenario: &Scenario,
+    progress: &mut dyn FnMut(f64),
+) -> Result<(Measured, Report), String> {
     let (began, cpu_before) = (Instant::now(), machine::cpu_seconds());
     let mut last = began;
     let outcome = comity_sim::run_with(scenario, &mut |at| {
@@ -269,6 +277,11 @@ fn measure(scenario: &Scenario, progress: &mut dyn FnMut(f64)) -> (Measured, Rep
         }
     });
     let report = outcome.unwrap_or_else(|failure| failure.report);
+    if report.counters.events == 0 && !report.passed() {
+        // It never began: a baseline that cannot run at this size, for instance.
+        let why: Vec<String> = report.violations.iter().map(ToString::to_string).collect();
+        return Err(why.join("; "));
+    }
     let wall_seconds = began.elapsed().as_secs_f64();
     let cpu_seconds = cpu_before.and_then(|before| Some(machine::cpu_seconds()? - before));
     let peak_bytes = machine::peak_bytes();
@@ -280,7 +293,7 @@ fn measure(scenario: &Scenario, progress: &mut dyn FnMut(f64)) -> (Measured, Rep
         bytes_per_node: peak_bytes.map(|bytes| bytes as f64 / scenario.nodes.max(1) as f64),
         jobs: 1,
     };
-    (measured, report)
+    Ok((measured, report))
 }
 
 /// All news until the last: for callers that only want results.

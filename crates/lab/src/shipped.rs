@@ -1,8 +1,21 @@
 //! Experiments that come with the program.
 
 /// Names and texts of the experiments in `scenarios/`.
-pub const SHIPPED: &[(&str, &str)] =
-    &[("healthy", include_str!("../../../scenarios/healthy.toml"))];
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("healthy", include_str!("../../../scenarios/healthy.toml")),
+    ("sizes", include_str!("../../../scenarios/sizes.toml")),
+    ("directory", include_str!("../../../scenarios/directory.toml")),
+    ("failures", include_str!("../../../scenarios/failures.toml")),
+    ("byzantine", include_str!("../../../scenarios/byzantine.toml")),
+    ("mixed", include_str!("../../../scenarios/mixed.toml")),
+    ("eclipse", include_str!("../../../scenarios/eclipse.toml")),
+    ("churn", include_str!("../../../scenarios/churn.toml")),
+    ("day", include_str!("../../../scenarios/day.toml")),
+    ("partition", include_str!("../../../scenarios/partition.toml")),
+    ("restart", include_str!("../../../scenarios/restart.toml")),
+    ("loss", include_str!("../../../scenarios/loss.toml")),
+    ("baselines", include_str!("../../../scenarios/baselines.toml")),
+];
 
 /// The campaign that makes the repository's report.
 pub const CAMPAIGN: &str = include_str!("../../../scenarios/campaign.toml");
