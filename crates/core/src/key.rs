@@ -20,8 +20,10 @@ pub const MAX_MINT_BITS: u32 = 32;
 /// *Intake* means canonical encoding, not of small order and free of torsion. Without the last, one secret has eight
 /// public keys that all verify (`verify_strict` accepts each of them), so one agent would have eight names; without
 /// the others, keys exist under which a signature holds for any message. The order of ids is that of their bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AgentId([u8; 32]);
+
+crate::place::by_number!(AgentId);
 
 /// Why 32 bytes are refused as a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

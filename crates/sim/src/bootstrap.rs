@@ -1,9 +1,12 @@
 //! Tables as a long-lived network would have them, without the traffic that builds them.
 
+use std::sync::Arc;
+
 use comity_core::OverlayId;
-use comity_overlay::{Contact, K};
+use comity_overlay::{Config, Contact, K};
 
 use crate::random::Random;
+use crate::world::World;
 
 /// All contacts of a network in the order of their places.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,25 @@ impl Ring {
 const fn lead(id: &OverlayId) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = id.0;
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Starts all nodes of `world` with the tables and the size estimates of a network that has existed for long. `progress` hears how many
+/// are done.
+pub fn build_tables(
+    world: &mut World,
+    config: &Arc<Config>,
+    random: &mut Random,
+    mut progress: impl FnMut(usize),
+) {
+    let ring = Ring::of_sorted(world.services.places.sorted().cloned().collect());
+    let size = world.nodes().len();
+    for ix in 0..size {
+        world.start(ix, Arc::clone(config));
+        let table = ideal_table(random, &ring, &world.nodes()[ix].contact.overlay_id);
+        world.preload(ix, table);
+        world.preload_size(ix, size as u64);
+        progress(ix + 1);
+    }
 }
 
 /// Contacts for the table of the node at `me`: for each bucket up to [`K`] random members of it, far buckets first.

@@ -6,13 +6,12 @@ use std::time::Duration;
 use comity_core::{AgentId, Identity, Time};
 use comity_overlay::{
     CommandId, Contact, CustodyRow, ITEMS_PER_PUBLISHER_MAX, IpPrefix, ItemKey, ItemKind, K,
-    Overlay, PREFIX_PER_TABLE_MAX, Positions, SHARD_DIGESTS_MAX,
+    Overlay, PREFIX_PER_TABLE_MAX, SHARD_DIGESTS_MAX,
 };
 
 use crate::adversary::Adversary;
 use crate::check::{Rule, Violations};
 use crate::link::Line;
-use crate::places::PlaceTable;
 use crate::world::{NodeIx, Op};
 
 /// Longest that an expired item may still be held: custody is swept every maintenance round, and rounds are a minute apart by
@@ -143,17 +142,17 @@ impl Node {
         self.shadow = None;
     }
 
-    /// Checks the invariants of table, custody and persistence.
+    /// Checks the invariants of table, custody and persistence. `is_true` says whether an agent is where a contact says.
     pub(crate) fn check(
         &self,
         ix: NodeIx,
         now: Time,
         shadow: bool,
-        places: &mut PlaceTable,
+        is_true: &dyn Fn(&Contact) -> bool,
         violations: &mut Violations,
     ) {
         let Some(overlay) = &self.overlay else { return };
-        self.check_table(overlay, ix, now, shadow, places, violations);
+        self.check_table(overlay, ix, now, shadow, is_true, violations);
         self.check_custody(overlay, ix, now, violations);
         if shadow {
             let kept = self.shadow.as_deref().unwrap_or(&NO_SHADOW);
@@ -180,42 +179,43 @@ impl Node {
         ix: NodeIx,
         now: Time,
         shadow: bool,
-        places: &mut PlaceTable,
+        is_true: &dyn Fn(&Contact) -> bool,
         violations: &mut Violations,
     ) {
         let table = overlay.table();
         let kept = self.shadow.as_deref().unwrap_or(&NO_SHADOW);
         let mut add = |rule, detail: String| violations.add(now, Some(ix), rule, detail);
-        let (mut buckets, mut prefixes, mut seen) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let (mut buckets, mut prefixes, mut seen) = ([0_usize; 257], Vec::new(), Vec::new());
         for entry in table.entries() {
             let contact = &entry.contact;
             let shared =
                 usize::try_from(contact.overlay_id.common_prefix(&self.contact.overlay_id))
                     .unwrap_or(usize::MAX);
-            *buckets.entry(shared.min(table.buckets() - 1)).or_insert(0_usize) += 1;
-            if let Some(prefix) = contact.prefix() {
-                *prefixes.entry(prefix).or_insert(0_usize) += 1;
-            }
+            buckets[shared.min(table.buckets() - 1)] += 1;
+            prefixes.extend(contact.prefix());
+            seen.push(contact.agent);
             if contact.agent == self.contact.agent {
                 add(Rule::SelfInTable, String::new());
             }
-            if places.position(&contact.agent) != Some(contact.overlay_id) {
+            if !is_true(contact) {
                 add(Rule::PlaceOfEntry, format!("{contact:?}"));
-            }
-            if !seen.insert(contact.agent) {
-                add(Rule::TableCaps, format!("{} is in the table twice", contact.agent));
             }
             if shadow && !kept.answered.contains(&contact.agent) {
                 add(Rule::EntryAnswered, format!("{} never answered", contact.agent));
             }
         }
-        if let Some((bucket, count)) = buckets.into_iter().find(|(_, count)| *count > K) {
+        seen.sort_unstable();
+        if let Some(pair) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
+            add(Rule::TableCaps, format!("{} is in the table twice", pair[0]));
+        }
+        if let Some((bucket, count)) = buckets.into_iter().enumerate().find(|(_, count)| *count > K)
+        {
             add(Rule::TableCaps, format!("{count} entries in bucket {bucket}"));
         }
-        let crowded = |(_, count): &(IpPrefix, usize)| *count > PREFIX_PER_TABLE_MAX;
-        if let Some((prefix, count)) = prefixes.into_iter().find(crowded) {
-            add(Rule::TableCaps, format!("{count} entries of {prefix:?}"));
+        prefixes.sort_unstable();
+        let crowded = |group: &&[IpPrefix]| group.len() > PREFIX_PER_TABLE_MAX;
+        if let Some(group) = prefixes.chunk_by(|a, b| a == b).find(crowded) {
+            add(Rule::TableCaps, format!("{} entries of {:?}", group.len(), group[0]));
         }
     }
 

@@ -19,7 +19,7 @@ use comity_core::Time;
 use comity_overlay::{Command, CommandError, Config, Contact, ItemKey, ItemKind, Outcome};
 
 use crate::baseline::{self, Baseline, BaselineError};
-use crate::bootstrap::{Ring, ideal_table};
+use crate::bootstrap::build_tables;
 use crate::check::{Rule, Violations};
 use crate::publisher::{Lives, Register};
 use crate::random::{Ppm, Random, micros};
@@ -348,16 +348,11 @@ impl Runner {
     }
 
     fn build_tables(&mut self, progress: &mut dyn FnMut(Progress)) {
-        let ring = Ring::of_sorted(self.world.services.places.sorted().cloned().collect());
-        for ix in 0..self.world.nodes().len() {
-            self.world.start(ix, Arc::clone(&self.config));
-            let me = self.world.nodes()[ix].contact.overlay_id;
-            let table = ideal_table(&mut self.birth, &ring, &me);
-            self.world.preload(ix, table);
-            if ix.is_multiple_of(NODES_PER_PROGRESS) {
-                progress(Progress { nodes: ix, ..Progress::NONE });
+        build_tables(&mut self.world, &self.config, &mut self.birth, |nodes| {
+            if nodes.is_multiple_of(NODES_PER_PROGRESS) {
+                progress(Progress { nodes, ..Progress::NONE });
             }
-        }
+        });
     }
 
     // ---- the loop ----

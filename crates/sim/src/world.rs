@@ -273,12 +273,7 @@ impl World {
 
     /// Which node listens at a contact's address.
     fn listener(&self, contact: &Contact) -> Option<NodeIx> {
-        let IpAddr::V4(ip) = contact.addrs.first()?.ip() else { return None };
-        let per = self.settings.nodes_per_prefix.clamp(1, 250);
-        let (prefix, host) =
-            ((ip.to_bits() >> 8).checked_sub(FIRST_PREFIX)?, (ip.to_bits() & 0xff).checked_sub(1)?);
-        let ix = usize::try_from(prefix * per + host).ok()?;
-        (ix < self.nodes.len()).then_some(ix)
+        listener(self.settings.nodes_per_prefix, contact).filter(|ix| *ix < self.nodes.len())
     }
 
     /// Whether nobody runs at a contact's address, or somebody else.
@@ -317,6 +312,14 @@ impl World {
             let answered = peers.keys().copied().collect();
             let kept = node.shadow_mut();
             (kept.peers, kept.answered) = (peers, answered);
+        }
+    }
+
+    /// Makes a running node as sure of the network's size as if it had measured it.
+    pub fn preload_size(&mut self, ix: NodeIx, size: u64) {
+        let now = self.now;
+        if let Some(overlay) = &mut self.nodes[ix].overlay {
+            overlay.preload_size(now, size);
         }
     }
 
@@ -443,14 +446,18 @@ impl World {
 
     /// Runs all nodes' invariants.
     pub fn check_nodes(&mut self) {
-        for (ix, node) in self.nodes.iter().enumerate() {
-            node.check(
-                ix,
-                self.now,
-                self.settings.shadow,
-                &mut self.services.places,
-                &mut self.violations,
-            );
+        let Self { nodes, services, settings, violations, now, .. } = self;
+        let is_true = |contact: &Contact| {
+            // Nearly always it is the very contact that the node was made with.
+            let there = listener(settings.nodes_per_prefix, contact).and_then(|ix| nodes.get(ix));
+            there.is_some_and(|node| node.contact.is_shared_with(contact))
+                || services
+                    .places
+                    .find(contact.agent.as_bytes())
+                    .is_some_and(|(_, known)| known.overlay_id == contact.overlay_id)
+        };
+        for (ix, node) in nodes.iter().enumerate() {
+            node.check(ix, *now, settings.shadow, &is_true, violations);
         }
     }
 
@@ -821,6 +828,15 @@ impl World {
     ) -> Vec<NodeIx> {
         self.services.places.nearest(target, count, |ix| which(ix, &self.nodes[ix]))
     }
+}
+
+/// Who listens at a contact's address in a network of this many nodes in a prefix, if it has as many nodes.
+fn listener(nodes_per_prefix: u32, contact: &Contact) -> Option<NodeIx> {
+    let IpAddr::V4(ip) = contact.addrs.first()?.ip() else { return None };
+    let per = nodes_per_prefix.clamp(1, 250);
+    let (prefix, host) =
+        ((ip.to_bits() >> 8).checked_sub(FIRST_PREFIX)?, (ip.to_bits() & 0xff).checked_sub(1)?);
+    usize::try_from(prefix * per + host).ok()
 }
 
 const fn outcome_tag(outcome: &Outcome) -> usize {
