@@ -128,7 +128,7 @@ fn name_of(group: &Group<'_>, keys: &[String], but: &str) -> String {
             let value = group.field(key)?;
             // A word says itself what it is.
             Some(match (&value, key.as_str()) {
-                (Json::String(word), _) => word.clone(),
+                (Json::String(word), _) => word.replace('_', " "),
                 (_, "kill") => format!("{} % killed", number(&value)),
                 (_, "adversaries") => format!("{} % malicious", number(&value)),
                 (_, "nodes") => format!("{} nodes", number(&value)),
@@ -176,7 +176,10 @@ fn against(
         };
         axis.with_ticks(ticks)
     } else {
-        Axis::categories(label, places.iter().map(json_plain).collect())
+        Axis::categories(
+            label,
+            places.iter().map(|place| json_plain(place).replace('_', " ")).collect(),
+        )
     };
     let mut chart = Chart::new(&figure.title, x_axis, value_axis(figure, format));
     let mut numbers = vec![vec![x_key.clone()]];

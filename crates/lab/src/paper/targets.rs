@@ -105,9 +105,11 @@ fn line(experiment: &Experiment, target: &Target, groups: &[Group<'_>]) -> Line 
         let slack = slack(estimate.mean);
         if worst.as_ref().is_none_or(|(known, ..)| slack < *known) {
             let seeds = estimate.seeds;
+            let nodes = group.results.first().map_or(0, |result| result.nodes());
             let words = format!(
-                "{} ({seeds} {})",
+                "{} ({} nodes, {seeds} {})",
                 crate::text::estimate(&metric, &estimate),
+                crate::text::grouped(nodes as f64),
                 if seeds == 1 { "seed" } else { "seeds" }
             );
             worst = Some((slack, words, group.label.clone()));

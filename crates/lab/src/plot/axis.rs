@@ -41,6 +41,9 @@ impl Format {
 /// Near 100 % the digits that matter are those behind the nines.
 fn percent(share: f64) -> String {
     let value = 100.0 * share;
+    if value.abs() < 1.0 {
+        return format!("{} %", digits(value));
+    }
     let distance = (100.0 - value).abs();
     let decimals = match distance {
         0.0 => 0,
@@ -311,6 +314,7 @@ mod tests {
             (Format::Percent, 0.99987, "99.987 %"),
             (Format::Percent, 0.9, "90 %"),
             (Format::Percent, 0.0, "0 %"),
+            (Format::Percent, 0.0001, "0.01 %"),
             (Format::Seconds, 0.339, "339 ms"),
             (Format::Seconds, 2.5, "2.5 s"),
             (Format::Seconds, 600.0, "10 min"),
