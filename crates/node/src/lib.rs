@@ -70,8 +70,9 @@ mod signals;
 mod storage;
 pub mod transport;
 
-pub use builder::Builder;
+pub use builder::{Builder, overlay_config};
 pub use calls::CallAnswer;
+pub use directory::{Counters, Directory, Traffic};
 pub use error::{JoinError, SpawnError, describe};
 pub use node::{Node, NodeInfo};
 pub use publisher::{PublishError, Published};
@@ -83,4 +84,5 @@ pub use comity_api::{JoinAddress, Ticket};
 pub use comity_capability::record::{Capability, Visibility};
 pub use comity_core as core;
 pub use comity_core::{AgentId, Identity};
+pub use comity_overlay as overlay;
 pub use comity_specialist as specialist;

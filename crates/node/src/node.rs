@@ -28,7 +28,7 @@ use crate::rpc::Rpc;
 use crate::runtime::Threads;
 use crate::signals::Signals;
 use crate::storage::Storage;
-use crate::transport::Transport;
+use crate::transport::{LinkCounts, LinkTraffic, Protocol, Transport};
 
 /// How long a node that stops may take to withdraw what it published and say goodbye.
 const FAREWELL_MAX: Duration = Duration::from_secs(3);
@@ -143,6 +143,31 @@ impl Node {
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         self.inner.info.ticket.clone()
+    }
+
+    /// What peers know this node by.
+    #[must_use]
+    pub fn contact(&self) -> Contact {
+        let NodeInfo { agent, overlay_id, addrs, .. } = &self.inner.info;
+        Contact::server(*agent, *overlay_id, addrs.clone())
+    }
+
+    /// The directory below this node: single overlay commands and counters.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.inner.directory
+    }
+
+    /// How many links this node has and had.
+    #[must_use]
+    pub fn link_counts(&self) -> LinkCounts {
+        *self.inner.transport.counts().borrow()
+    }
+
+    /// What the links of a protocol carried on the wire since the start.
+    #[must_use]
+    pub fn link_traffic(&self, protocol: Protocol) -> LinkTraffic {
+        self.inner.transport.traffic(protocol)
     }
 
     /// Enters the network through any of `addresses`.

@@ -96,8 +96,8 @@ impl Positions for Places {
 
 /// Verifies items and evaluates queries as the network does.
 #[derive(Debug)]
-pub struct Directory {
-    places: Places,
+pub struct Directory<P = Places> {
+    places: P,
     verified: Recent<Hash, VerifiedItem>,
 }
 
@@ -105,7 +105,15 @@ impl Directory {
     /// For a network whose keys must have `mint_bits` leading zero bits.
     #[must_use]
     pub const fn new(mint_bits: u32) -> Self {
-        Self { places: Places::new(mint_bits), verified: Recent::new(VERIFIED_MAX) }
+        Self::with_places(Places::new(mint_bits))
+    }
+}
+
+impl<P> Directory<P> {
+    /// With places that are known elsewhere too: deriving one twice costs twice.
+    #[must_use]
+    pub const fn with_places(places: P) -> Self {
+        Self { places, verified: Recent::new(VERIFIED_MAX) }
     }
 }
 
@@ -151,7 +159,7 @@ const fn kind_number(kind: ItemKind) -> u8 {
     }
 }
 
-impl Positions for Directory {
+impl<P: Positions> Positions for Directory<P> {
     fn position(&mut self, agent: &AgentId) -> Option<OverlayId> {
         self.places.position(agent)
     }
@@ -161,7 +169,7 @@ impl Positions for Directory {
     }
 }
 
-impl Verifier for Directory {
+impl<P: Positions> Verifier for Directory<P> {
     fn verify(&mut self, now: Time, bytes: &ItemBytes) -> Result<VerifiedItem, Reject> {
         let name = Hash::of(bytes);
         if let Some(known) = self.verified.get(&name) {
@@ -187,7 +195,7 @@ impl Verifier for Directory {
     }
 }
 
-impl Directory {
+impl<P: Positions> Directory<P> {
     fn open_peer(
         &mut self,
         now: Time,
@@ -285,7 +293,7 @@ fn reject(error: &RecordError) -> Reject {
     }
 }
 
-impl Evaluator for Directory {
+impl<P> Evaluator for Directory<P> {
     fn evaluate(
         &mut self,
         _now: Time,

@@ -6,12 +6,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use comity_core::AgentId;
+use comity_core::{AgentId, OverlayId};
 use comity_overlay::wire;
 use comity_overlay::{
     Action, Command, CommandError, CommandId, Contact, CustodyChange, Failure, ItemKey, JoinReport,
-    Outcome, Overlay, PeerChange, PeerQuery, PeerReport, Publication, PublishReport, QueryReport,
-    ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
+    LookupReport, Outcome, Overlay, PeerChange, PeerQuery, PeerReport, Publication, PublishReport,
+    QueryReport, ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -65,10 +65,45 @@ pub(crate) enum Ask {
     Inspect(oneshot::Sender<Snapshot>),
 }
 
+/// Overlay messages since the start, requests and answers alike, as encoded: without framing, encryption and headers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages sent.
+    pub messages_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+}
+
+impl Traffic {
+    fn sent(&mut self, bytes: usize) {
+        self.messages_sent += 1;
+        self.bytes_sent += bytes as u64;
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.messages_received += 1;
+        self.bytes_received += bytes as u64;
+    }
+}
+
+/// What the directory of a node did and holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// The overlay's own counters and sizes.
+    pub overlay: Stats,
+    /// Its messages.
+    pub traffic: Traffic,
+}
+
 /// The overlay at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(crate) stats: Stats,
+    pub(crate) traffic: Traffic,
     pub(crate) peers: Vec<Contact>,
     pub(crate) groups: Vec<GroupHeld>,
 }
@@ -86,7 +121,7 @@ pub(crate) struct GroupHeld {
 /// Everything the actor is given at birth.
 pub(crate) struct Parts {
     pub(crate) overlay: Overlay,
-    pub(crate) services: comity_overlay::directory::Directory,
+    pub(crate) services: comity_overlay::directory::Directory<PositionCache>,
     pub(crate) clock: Clock,
     pub(crate) positions: PositionCache,
     pub(crate) carrier: Box<dyn Carrier>,
@@ -102,7 +137,7 @@ type Answered = (RequestId, AgentId, Result<Bytes, Failure>);
 
 pub(crate) struct Actor {
     overlay: Overlay,
-    services: comity_overlay::directory::Directory,
+    services: comity_overlay::directory::Directory<PositionCache>,
     clock: Clock,
     positions: PositionCache,
     carrier: Box<dyn Carrier>,
@@ -117,6 +152,7 @@ pub(crate) struct Actor {
     commits: JoinSet<()>,
     /// Peers that left the table, the longest gone first.
     departed: VecDeque<AgentId>,
+    traffic: Traffic,
 }
 
 impl Actor {
@@ -147,6 +183,7 @@ impl Actor {
             exchanges: JoinSet::new(),
             commits: JoinSet::new(),
             departed: VecDeque::new(),
+            traffic: Traffic::default(),
         };
         actor.run_until_cancelled(inbox, incoming, cancel).await;
     }
@@ -205,6 +242,7 @@ impl Actor {
 
     fn handle_answer(&mut self, id: RequestId, peer: &AgentId, result: Result<Bytes, Failure>) {
         let decoded = result.and_then(|bytes| {
+            self.traffic.received(bytes.len());
             wire::decode_response(&bytes, &mut self.services).map_err(|error| {
                 debug!(peer = %peer.short(), %error, "an overlay answer does not parse");
                 Failure::Malformed
@@ -233,12 +271,13 @@ impl Actor {
 
     fn handle_incoming(&mut self, incoming: Incoming) {
         let Incoming { peer, request, early, reply } = incoming;
+        self.traffic.received(request.len());
         let RequestFrame { server, addrs, request } = match wire::decode_request(&request) {
             Ok(frame) => frame,
             Err(error) => {
                 debug!(peer = %peer.short(), %error, "an overlay request does not parse");
                 let answer = Response::Error(wire::ErrorCode::Invalid);
-                reply.send(wire::encode_response(&answer).into());
+                self.traffic.sent(answer_now(reply, &answer));
                 return;
             }
         };
@@ -249,7 +288,8 @@ impl Actor {
         }
         let Some(overlay_id) = self.positions.get(&peer) else {
             debug!(peer = %peer.short(), "the key of a peer is not minted for this network");
-            reply.send(wire::encode_response(&Response::Error(wire::ErrorCode::Invalid)).into());
+            let answer = Response::Error(wire::ErrorCode::Invalid);
+            self.traffic.sent(answer_now(reply, &answer));
             return;
         };
         let from = Contact::new(peer, overlay_id, addrs, server);
@@ -268,7 +308,9 @@ impl Actor {
                 Action::Send { to, id, request } => self.send(to, id, request),
                 Action::Reply { token, response } => {
                     if let Some(reply) = self.replies.remove(&token) {
-                        answers.push((reply, response));
+                        let answer = Bytes::from(wire::encode_response(&response));
+                        self.traffic.sent(answer.len());
+                        answers.push((reply, answer));
                     }
                 }
                 Action::Done { command, outcome } => {
@@ -305,7 +347,7 @@ impl Actor {
         self.commit_then_answer(changes, answers);
     }
 
-    fn commit_then_answer(&mut self, changes: Vec<Change>, answers: Vec<(ReplyHandle, Response)>) {
+    fn commit_then_answer(&mut self, changes: Vec<Change>, answers: Vec<(ReplyHandle, Bytes)>) {
         if changes.is_empty() {
             send_answers(answers);
             return;
@@ -326,6 +368,7 @@ impl Actor {
         let me = self.overlay.me();
         let frame = RequestFrame { server: me.server, addrs: me.addrs.clone(), request };
         let bytes = wire::encode_request(&frame);
+        self.traffic.sent(bytes.len());
         let exchange = self.carrier.exchange(&to, &frame.request, bytes);
         self.exchanges.spawn(async move { (id, to.agent, exchange.await) });
     }
@@ -343,46 +386,64 @@ impl Actor {
         }
         Snapshot {
             stats: self.overlay.stats(),
+            traffic: self.traffic,
             peers: self.overlay.export_peers(),
             groups: groups.into_values().collect(),
         }
     }
 }
 
-fn send_answers(answers: Vec<(ReplyHandle, Response)>) {
-    for (reply, response) in answers {
-        reply.send(wire::encode_response(&response).into());
+fn send_answers(answers: Vec<(ReplyHandle, Bytes)>) {
+    for (reply, answer) in answers {
+        reply.send(answer);
     }
 }
 
-/// Handle to the actor.
+/// Answers at once; returns how long the answer is.
+fn answer_now(reply: ReplyHandle, response: &Response) -> usize {
+    let answer = wire::encode_response(response);
+    let bytes = answer.len();
+    reply.send(answer.into());
+    bytes
+}
+
+/// The directory of a running node as the overlay has it: single commands and what they cost, for tools and measurements.
+///
+/// [`crate::Node`] does all of this by itself. An item published here is renewed by the overlay but not signed anew; a node that
+/// serves capabilities publishes its own items under higher sequence numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Directory {
+pub struct Directory {
     asks: mpsc::Sender<Ask>,
 }
 
 impl Directory {
-    pub(crate) fn new(asks: mpsc::Sender<Ask>) -> Self {
+    pub(crate) const fn new(asks: mpsc::Sender<Ask>) -> Self {
         Self { asks }
     }
 
     /// Enters the network through `seeds`, or through remembered peers.
-    pub(crate) async fn join(&self, seeds: Vec<Contact>) -> Result<JoinReport, CommandError> {
+    ///
+    /// # Errors
+    /// [`CommandError`] says why the overlay did not carry it out; also when the node is shutting down.
+    pub async fn join(&self, seeds: Vec<Contact>) -> Result<JoinReport, CommandError> {
         let outcome = self.run(Command::Join { seeds }).await;
         if let Outcome::Joined(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
     }
 
     /// Stores own items and keeps them stored.
-    pub(crate) async fn publish(
-        &self,
-        items: Vec<Publication>,
-    ) -> Result<PublishReport, CommandError> {
+    ///
+    /// # Errors
+    /// [`CommandError`] says why the overlay did not carry it out; also when the node is shutting down.
+    pub async fn publish(&self, items: Vec<Publication>) -> Result<PublishReport, CommandError> {
         let outcome = self.run(Command::Publish { items }).await;
         if let Outcome::Published(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
     }
 
     /// Withdraws own digests.
-    pub(crate) async fn retire(
+    ///
+    /// # Errors
+    /// [`CommandError`] says why the overlay did not carry it out; also when the node is shutting down.
+    pub async fn retire(
         &self,
         tombstones: Vec<Publication>,
     ) -> Result<PublishReport, CommandError> {
@@ -391,16 +452,28 @@ impl Directory {
     }
 
     /// Finds peer records.
-    pub(crate) async fn find_peer(&self, query: PeerQuery) -> Result<PeerReport, CommandError> {
+    ///
+    /// # Errors
+    /// [`CommandError`] says why the overlay did not carry it out; also when the node is shutting down.
+    pub async fn find_peer(&self, query: PeerQuery) -> Result<PeerReport, CommandError> {
         let outcome = self.run(Command::FindPeer(query)).await;
         if let Outcome::Peers(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
     }
 
+    /// Finds the nodes nearest to `target`.
+    ///
+    /// # Errors
+    /// [`CommandError`] says why the overlay did not carry it out; also when the node is shutting down.
+    pub async fn lookup(&self, target: OverlayId) -> Result<LookupReport, CommandError> {
+        let outcome = self.run(Command::Lookup { target }).await;
+        if let Outcome::Closest(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
+    }
+
     /// Finds digests.
-    pub(crate) async fn query(
-        &self,
-        query: comity_overlay::Query,
-    ) -> Result<QueryReport, CommandError> {
+    ///
+    /// # Errors
+    /// [`CommandError`] says why the overlay did not carry it out; also when the node is shutting down.
+    pub async fn query(&self, query: comity_overlay::Query) -> Result<QueryReport, CommandError> {
         let outcome = self.run(Command::Query(query)).await;
         if let Outcome::Answers(report) = outcome { Ok(report) } else { Err(refusal(outcome)) }
     }
@@ -418,6 +491,12 @@ impl Directory {
             return ended();
         }
         outcome.await.unwrap_or_else(|_| ended())
+    }
+
+    /// What the directory did and holds, `None` when the node is shutting down.
+    pub async fn counters(&self) -> Option<Counters> {
+        let Snapshot { stats, traffic, .. } = self.inspect().await?;
+        Some(Counters { overlay: stats, traffic })
     }
 
     /// The overlay as it is now, `None` when the node is shutting down.

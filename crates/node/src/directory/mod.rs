@@ -8,7 +8,8 @@ mod carrier;
 mod persist;
 mod positions;
 
-pub(crate) use actor::*;
+pub(crate) use actor::{Actor, INBOX_LEN, INCOMING_LEN, Parts};
+pub use actor::{Counters, Directory, Traffic};
 pub(crate) use carrier::{TransportCarrier, deliver};
 pub(crate) use persist::{load_custody, load_peers};
 pub(crate) use positions::PositionCache;

@@ -58,7 +58,7 @@ pub use self::code::{CloseCode, StreamCode};
 pub use self::config::{Limits, Protocol, TransportConfig};
 pub use self::error::{BindError, ConnectError, ExchangeError};
 pub use self::exchange::{EXCHANGE_BYTES_MAX, ExchangeOptions, IncomingExchange, ReplyHandle};
-pub use self::table::LinkCounts;
+pub use self::table::{LinkCounts, LinkTraffic};
 
 pub(crate) use self::dial::{EarlyLink, Reach};
 pub(crate) use self::link::{BiStream, InUse, Link, Loan, peer_code};
@@ -180,6 +180,12 @@ impl Transport {
     #[must_use]
     pub fn counts(&self) -> watch::Receiver<LinkCounts> {
         self.0.counts.subscribe()
+    }
+
+    /// What all links of `protocol` carried so far, those that are closed included.
+    #[must_use]
+    pub fn traffic(&self, protocol: Protocol) -> LinkTraffic {
+        self.0.table().traffic(protocol)
     }
 
     /// Keeps overlay links to `peers` from being parked or evicted, and releases all others named before.

@@ -1,6 +1,6 @@
 //! Which links exist, which is preferred, and when they go.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -37,6 +37,29 @@ pub struct LinkCounts {
     pub early_total: u64,
 }
 
+/// What links carried on the wire: UDP payloads, with handshakes, acknowledgements and retransmissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkTraffic {
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+}
+
+impl LinkTraffic {
+    fn add(&mut self, link: &Link) {
+        let stats = link.conn.stats();
+        self.datagrams_sent += stats.udp_tx.datagrams;
+        self.bytes_sent += stats.udp_tx.bytes;
+        self.datagrams_received += stats.udp_rx.datagrams;
+        self.bytes_received += stats.udp_rx.bytes;
+    }
+}
+
 /// What the transport knows about its peers. All maps are bounded by [`Limits`].
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -48,6 +71,8 @@ pub(crate) struct Table {
     hints: HashMap<AgentId, Hint>,
     pub(super) warm: BTreeSet<AgentId>,
     totals: LinkCounts,
+    /// What links carried that are gone.
+    carried: BTreeMap<Protocol, LinkTraffic>,
 }
 
 #[derive(Debug)]
@@ -95,6 +120,7 @@ impl Table {
         while siblings.len() > limits.links_per_peer_max.max(1) {
             if let Some(excess) = siblings.pop() {
                 excess.close(CloseCode::Replaced);
+                self.carried.entry(excess.protocol).or_default().add(&excess);
                 self.live -= 1;
             }
         }
@@ -140,6 +166,9 @@ impl Table {
         let Some(siblings) = self.links.get_mut(&key) else { return };
         let before = siblings.len();
         siblings.retain(|other| !Arc::ptr_eq(other, link));
+        if siblings.len() < before {
+            self.carried.entry(link.protocol).or_default().add(link);
+        }
         self.live -= before - siblings.len();
         if siblings.is_empty() {
             self.links.remove(&key);
@@ -273,6 +302,14 @@ impl Table {
 
     pub(super) fn early_data_taken(&mut self) {
         self.totals.early_total += 1;
+    }
+
+    /// What the links of a protocol carried, those that are gone included.
+    pub(super) fn traffic(&self, protocol: Protocol) -> LinkTraffic {
+        let mut traffic = self.carried.get(&protocol).copied().unwrap_or_default();
+        let live = self.links.values().flatten().filter(|link| link.protocol == protocol);
+        live.for_each(|link| traffic.add(link));
+        traffic
     }
 
     fn counts(&self) -> LinkCounts {
