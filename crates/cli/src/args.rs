@@ -127,8 +127,8 @@ impl Command {
             Self::Peers(args) => args.output.json,
             Self::Groups(args) => args.output.json,
             Self::Demo(args) => args.json,
-            Self::Bench(args) => args.json,
             Self::Sim(args) => args.output.json,
+            Self::Bench(args) => args.wants_json(),
             Self::Completions(_) | Self::Man(_) | Self::Openapi => false,
         }
     }

@@ -1,5 +1,6 @@
 //! `comity bench`: searches, publishing, calls, failover and memory, measured on a private network of node processes.
 
+mod calibrate;
 mod cast;
 mod echo;
 mod machine;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 use comity_api::types::Exit;
 use indicatif::ProgressBar;
 use tempfile::TempDir;
@@ -39,10 +40,14 @@ const SECONDS_MAX: u64 = 600;
 
 /// Options of the measurements.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    other: Option<OtherBench>,
+
     /// Print one JSON document instead of tables.
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
 
     /// Number of nodes, each a process; one in four serves a table.
     #[arg(long, default_value_t = 50, value_name = "N",
@@ -64,8 +69,28 @@ pub(crate) struct BenchArgs {
     echo: Option<PathBuf>,
 }
 
+/// Measurements of another kind.
+#[derive(Debug, Clone, Subcommand)]
+enum OtherBench {
+    /// Run one plan in the simulator and with real nodes, and compare what both count.
+    Calibrate(calibrate::CalibrateArgs),
+}
+
+impl BenchArgs {
+    /// Whether the answer is to be JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match &self.other {
+            Some(OtherBench::Calibrate(args)) => args.json,
+            None => self.json,
+        }
+    }
+}
+
 /// Runs the measurements. Whatever ends them - success, failure, a signal, even SIGKILL - ends the processes they started.
 pub(crate) async fn run(args: &BenchArgs, out: &Output) -> Result<ExitCode> {
+    if let Some(OtherBench::Calibrate(args)) = &args.other {
+        return Box::pin(calibrate::run(args, out)).await;
+    }
     if let Some(socket) = &args.echo {
         return echo::serve(socket, out).await;
     }

@@ -24,11 +24,13 @@
 //! * [`workload`]: capabilities and questions with answers known by construction.
 //! * [`adversary`]: nodes that break the rules on purpose.
 //! * [`baseline`]: other designs in the same harness; [`cost`]: what attacks and a table of all nodes cost, by arithmetic.
+//! * [`calibrate`]: one plan for simulated and for real nodes, and the comparison.
 //! * [`scenario`]: presets and what a seed may draw; [`mod@run`]: phases, faults, demands; [`check`]: the rules; [`report`]: the numbers; [`stats`]: several seeds together.
 
 pub mod adversary;
 pub mod baseline;
 pub mod bootstrap;
+pub mod calibrate;
 pub mod check;
 pub mod cost;
 pub mod link;

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::render;
+
+/// Clock ticks a second in `/proc` (USER_HZ): 100 on every Linux that Rust runs on.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// The machine and the build.
 #[derive(Debug, Serialize)]
@@ -65,6 +69,20 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
     usage_of(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }
 
+/// Processor time this process has used, user and system together.
+pub(crate) fn processor_time() -> Option<Duration> {
+    // The command in parentheses may hold anything, spaces and parentheses included (proc(5)).
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    ticks_of(&stat).map(|ticks| Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+}
+
+fn ticks_of(stat: &str) -> Option<u64> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let user: u64 = fields.get(11)?.parse().ok()?;
+    let system: u64 = fields.get(12)?.parse().ok()?;
+    user.checked_add(system)
+}
+
 fn cpu_model() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -91,5 +109,13 @@ mod tests {
         assert_eq!(usage_of(status), Some(wanted));
         assert_eq!(usage_of("Name:\tkthreadd\n"), None);
         assert_eq!(usage_of("VmRSS:\t99999999999999999999 kB\nRssAnon:\t1 kB\n"), None);
+    }
+
+    #[test]
+    fn processor_time_is_read_past_any_name() {
+        let stat = "1 (a b) c) S 1 1 1 0 -1 4 5 6 7 8 120 30 9 9 20 0 1 0 5";
+        assert_eq!(ticks_of(stat), Some(150));
+        assert_eq!(ticks_of("1 (x) S 1"), None);
+        assert!(processor_time().is_some() || !cfg!(target_os = "linux"));
     }
 }
