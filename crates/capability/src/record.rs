@@ -7,8 +7,9 @@
 //! | [`Beat`] | about 160 B | up to 2.5 h | that the agent is up, and how loaded |
 //! | [`Tombstone`] | about 170 B | up to 26 h | that a capability, or all of them, is gone |
 //! | [`PeerRecord`] | up to 384 B | up to 26 h | where the agent can be reached |
+//! | [`Veiled`] | about 770 B | up to 2.5 h | a digest for the members of a private group; signed by a pseudonym |
 //!
-//! Each travels in a [`comity_core::envelope`] whose signer is the agent it speaks for; the payload
+//! Each travels in a [`comity_core::envelope`] whose signer is the agent it speaks for (of a veiled item: its pseudonym); the payload
 //! never repeats the key. Times are whole milliseconds on the wire and are truncated when encoded.
 //! `open` of each checks signature, size, limits and times; `decode` alone checks all but
 //! the signature and the times.
@@ -18,6 +19,7 @@ mod capability;
 mod digest;
 mod signal;
 mod times;
+mod veiled;
 mod whole;
 
 use comity_core::Time;
@@ -34,6 +36,7 @@ pub(crate) use digest::head_of;
 pub use digest::{Bloom, Declared, Digest, MAX_ATTRIBUTES, MAX_DIGEST, MAX_ENDPOINTS};
 pub use signal::{Beat, Load, MAX_BEAT, MAX_PEER, MAX_TOMBSTONE, PeerRecord, Status, Tombstone};
 pub use times::{BEAT_LIFE, CLOCK_SKEW, DIGEST_LIFE, TimesError, check_times};
+pub use veiled::{GroupSecret, MAX_VEILED, UnveilError, VEILED_PREFIX, Veiled};
 pub use whole::{MAX_ADDRS, MAX_CAPABILITIES, MAX_RECORD, Record};
 
 /// Why a signed object was refused.

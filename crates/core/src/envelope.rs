@@ -55,11 +55,13 @@ pub enum Kind {
     Rotate,
     /// A commitment to an answer before it is shown.
     Commit,
+    /// An index entry of a private group, under a pseudonym.
+    Veiled,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Record,
         Self::Digest,
         Self::Beat,
@@ -74,6 +76,7 @@ impl Kind {
         Self::Evidence,
         Self::Rotate,
         Self::Commit,
+        Self::Veiled,
     ];
 
     /// The kind's part of the external AAD.
@@ -94,6 +97,7 @@ impl Kind {
             Self::Evidence => "evidence",
             Self::Rotate => "rotate",
             Self::Commit => "commit",
+            Self::Veiled => "veiled",
         }
     }
 

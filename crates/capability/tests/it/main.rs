@@ -15,4 +15,5 @@ mod rank;
 mod record;
 mod shard;
 mod taxonomy;
+mod veiled;
 mod zone;
