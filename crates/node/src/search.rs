@@ -166,6 +166,7 @@ impl Node {
             want,
             limit: DIGESTS_PER_CUSTODIAN,
             exclude: Vec::new(),
+            fresh: false,
         };
         let report = self.inner.directory.query(wanted).await.map_err(SearchError::Directory)?;
         found.cost = report.cost;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contact::Exempt;
 
-/// Contacts in a bucket, in a node list and in an expected region.
+/// Contacts in a bucket and in a node list.
 pub const K: usize = 20;
 /// Spare contacts remembered behind a full bucket.
 pub const SPARES_MAX: usize = 4;
@@ -27,6 +27,8 @@ pub const LOOKUPS_MAX: usize = 64;
 pub const LOOKUP_CANDIDATES_MAX: usize = 1_024;
 /// Requests one lookup may send.
 pub const LOOKUP_REQUESTS_MAX: u32 = 300;
+/// The same once it was widened because something is missing or crowded; lookups into sibling subtrees count for themselves.
+pub const LOOKUP_REQUESTS_ESCALATED_MAX: u32 = 600;
 /// Contacts of the own table a failing lookup falls back to.
 pub const LOOKUP_SEEDS_MAX: usize = 150;
 /// Seeds one join may name.
@@ -37,8 +39,8 @@ pub const QUERY_KEYS_MAX: usize = 256;
 pub const PUBLISH_ITEMS_MAX: usize = 256;
 /// Items one node keeps published.
 pub const PUBLISHED_MAX: usize = 1_024;
-/// Most nodes that one item is stored on at one place.
-pub const HOLDERS_MAX: usize = 128;
+/// Most nodes that one item is stored on at one place: the custodians and the ids that an attacker is expected to mint beside them.
+pub const HOLDERS_MAX: usize = 256;
 /// Slack of the region a custodian accepts, against the one it computes from its own size estimate.
 pub const REGION_SLACK: u32 = 4;
 
@@ -79,6 +81,11 @@ pub struct Config {
     pub store_paths: usize,
     /// Contacts each path of a storing lookup follows.
     pub store_path_k: usize,
+    /// Custodians expected in the region around each place, and the fewest nearest nodes that items are stored on.
+    pub holders: usize,
+    /// Store on everyone inside the region, look for crowds and search around them. `false` is the classic scheme, for comparison:
+    /// the `holders` nearest nodes alone.
+    pub region: bool,
     /// Contacts a bucket refresh looks for.
     pub refresh_k: usize,
     /// Shortest wait before a lookup stops holding a slot for a silent peer.
@@ -89,10 +96,14 @@ pub struct Config {
     pub hard_timeout_failing: Duration,
     /// Longest a lookup may run.
     pub lookup_deadline: Duration,
-    /// Idle time after which a bucket is refreshed.
+    /// Longest idle time after which a bucket is refreshed. It follows the half-life of table entries below that.
     pub refresh_after: Duration,
-    /// Time unseen after which a table entry is pinged.
+    /// The shortest.
+    pub refresh_after_min: Duration,
+    /// Longest time unseen after which a table entry is pinged. It follows the half-life of table entries below that.
     pub ping_after: Duration,
+    /// The shortest.
+    pub ping_after_min: Duration,
     /// How often the maintenance timer fires.
     pub maintenance_every: Duration,
     /// Longest interval between two stores of a published item.
@@ -126,13 +137,17 @@ impl Default for Config {
             find_path_k: K,
             store_paths: 8,
             store_path_k: 6,
+            holders: 10,
+            region: true,
             refresh_k: 8,
             soft_timeout_min: Duration::from_millis(250),
             hard_timeout: Duration::from_millis(1_500),
             hard_timeout_failing: Duration::from_millis(800),
             lookup_deadline: Duration::from_secs(30),
             refresh_after: Duration::from_secs(3_600),
+            refresh_after_min: Duration::from_secs(600),
             ping_after: Duration::from_secs(900),
+            ping_after_min: Duration::from_secs(120),
             maintenance_every: Duration::from_secs(60),
             republish_max: Duration::from_secs(3_600),
             republish_min: Duration::from_secs(300),

@@ -103,6 +103,8 @@ pub struct Query {
     pub limit: u16,
     /// Agents that are not wanted in the answer, such as those just found dead; at most [`crate::wire::EXCLUDE_MAX`].
     pub exclude: Vec<AgentId>,
+    /// Hear five custodians instead of two, so that the newest version of each digest is found though some replay an old one.
+    pub fresh: bool,
 }
 
 /// Groups that are asked together.
@@ -485,4 +487,10 @@ pub struct Stats {
     pub requests_refused: u64,
     /// Items offered by others and refused.
     pub items_rejected: u64,
+    /// Lookups that went on into sibling subtrees, because a place was crowded or something missing.
+    pub sweeps: u64,
+    /// Times that more than half of the recent requests to table entries failed.
+    pub mass_failures: u64,
+    /// Times that contacts which had gone together came back, and this node joined again through them.
+    pub merges: u64,
 }

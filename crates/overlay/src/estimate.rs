@@ -39,11 +39,18 @@ impl RoundTrip {
 pub(crate) struct NetworkSize {
     samples: VecDeque<u64>,
     samples_max: usize,
+    /// The next sample replaces all.
+    restarted: bool,
 }
 
 impl NetworkSize {
     pub(crate) fn new(samples_max: usize) -> Self {
-        Self { samples: VecDeque::new(), samples_max: samples_max.max(1) }
+        Self { samples: VecDeque::new(), samples_max: samples_max.max(1), restarted: false }
+    }
+
+    /// The network is not the one that was sampled: the next sample replaces the old ones.
+    pub(crate) const fn restart(&mut self) {
+        self.restarted = true;
     }
 
     pub(crate) fn samples(&self) -> usize {
@@ -61,6 +68,9 @@ impl NetworkSize {
     /// ask, so that they and this node are all there are.
     pub(crate) fn sample(&mut self, target: &OverlayId, found: &[OverlayId], exhaustive: bool) {
         let size = if exhaustive { found.len() as u64 + 1 } else { by_density(target, found) };
+        if std::mem::take(&mut self.restarted) {
+            self.samples.clear();
+        }
         if self.samples.len() == self.samples_max {
             self.samples.pop_front();
         }
@@ -122,6 +132,16 @@ mod tests {
         assert_eq!(size.get(3), 3);
         size.sample(&OverlayId([0; 32]), &spread(7), true);
         assert_eq!(size.get(3), 8);
+    }
+
+    #[test]
+    fn a_restart_forgets_the_network_that_was() {
+        let mut size = NetworkSize::new(16);
+        (0..16).for_each(|_| size.sample(&OverlayId([0; 32]), &spread(20), false));
+        size.restart();
+        assert!(size.get(0) > 900, "until something newer is known");
+        size.sample(&OverlayId([0; 32]), &spread(7), true);
+        assert_eq!((size.get(0), size.samples()), (8, 1));
     }
 
     #[test]

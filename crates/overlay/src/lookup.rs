@@ -1,22 +1,39 @@
 //! One iterative search over disjoint paths, as an iterator over whom to ask next.
 //!
 //! Each path walks towards the target on its own: a node asked by one path is taken for the others, so a liar can spoil only the path
-//! that met it (Baumgart and Mies, "S/Kademlia", 2007). When the paths have ended, a last stage asks whoever is known, unasked and
-//! belongs to the result: the `want` nearest, and for stores everyone inside the region. The result is never cut to `k` before
-//! the region is applied (OVERLAY section 3.5).
+//! that met it (Baumgart and Mies, "S/Kademlia", 2007), and each path has a budget of its own. When the paths have ended, a last
+//! stage asks whoever is known, unasked and belongs to the result: the `want` nearest, and everyone inside the region. The result
+//! is never cut to `k` before the region is applied (OVERLAY section 3.5).
+//!
+//! A search escalates when its owner misses something, or when nodes crowd around the target as nobody expects by chance: more and
+//! wider paths first ([`Level::Deep`]), then lookups of their own into the sibling subtrees of the target within twice the region
+//! ([`Level::Swept`]). Someone who mints ids next to a key fills the node lists that lead there; the lists that lead
+//! into the siblings, where most custodians are, stay as they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use comity_core::{Distance, OverlayId};
 
-use crate::config::{HOLDERS_MAX, K, LOOKUP_CANDIDATES_MAX, LOOKUP_REQUESTS_MAX};
+use crate::config::{
+    HOLDERS_MAX, K, LOOKUP_CANDIDATES_MAX, LOOKUP_REQUESTS_ESCALATED_MAX, LOOKUP_REQUESTS_MAX,
+};
 use crate::contact::Contact;
 use crate::shard::Region;
 
-/// Unasked candidates one path remembers.
-const PATH_CANDIDATES_MAX: usize = 128;
-/// A region this many times smaller than expected that already holds `K` nodes has been crowded on purpose.
+/// Candidates one path remembers: more than the ids an attacker is expected to mint around one key.
+const PATH_CANDIDATES_MAX: usize = 512;
+/// A region this many times smaller that already holds as many nodes as the whole should has been crowded on purpose. With
+/// ten nodes expected in the whole, chance does that once in 400 (Poisson).
 const DENSITY_DIVISOR: u32 = 3;
+/// So has a region that holds this many times the nodes expected in it: once in 100,000 with ten expected.
+const DENSITY_FACTOR: usize = 5;
+const DENSITY_FACTOR_DIVISOR: usize = 2;
+/// Paths of an escalated search.
+const DEEP_PATHS: usize = 16;
+/// Sibling subtrees that are searched, the widest first: each holds half of what the one before does.
+pub(crate) const SWEEPS: u32 = 5;
+/// How much wider the region of a swept search is: the network may be half as large as estimated.
+const SWEPT_REGION_FACTOR: u32 = 2;
 /// Requests after which the failure ratio says something.
 const FAILING_SAMPLE_MIN: u32 = 4;
 
@@ -31,6 +48,8 @@ pub(crate) struct Breadth {
     pub(crate) want: usize,
     /// Everyone inside belongs to the result too.
     pub(crate) region: Option<Region>,
+    /// Nodes expected inside the region, the measure of a crowd.
+    pub(crate) expected: usize,
     /// Requests in flight.
     pub(crate) alpha: usize,
     /// Requests in flight when most fail.
@@ -64,6 +83,18 @@ struct Path {
     candidates: BTreeSet<Distance>,
     /// Nodes it asked that hold a slot.
     waiting: usize,
+    /// Nodes it asked.
+    asked: u32,
+}
+
+/// How much a search has been widened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Normal,
+    /// More paths, wider ones, from the whole table.
+    Deep,
+    /// Sibling subtrees are being searched, or have been.
+    Swept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +112,19 @@ pub(crate) enum Step {
     Wait,
     /// Too few answered: give all the contacts there are with [`Lookup::widen`].
     Widen,
+    /// Search the sibling subtrees of the target and give who answered there with [`Lookup::swept`].
+    Sweep(Vec<Sweep>),
     /// Nothing more to ask.
     Done,
+}
+
+/// A subtree to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sweep {
+    /// Leading bits that its nodes share with the target; the next bit differs.
+    pub(crate) bits: u32,
+    /// The distance from any place in it to everyone in it.
+    pub(crate) region: Region,
 }
 
 /// The search.
@@ -95,7 +137,12 @@ pub(crate) struct Lookup {
     paths: Vec<Path>,
     stage: Stage,
     widened: bool,
-    escalated: bool,
+    /// The whole table is wanted.
+    seeds_wanted: bool,
+    level: Level,
+    /// Sweeps to begin, and those that have not ended.
+    sweeps_wanted: bool,
+    sweeping: usize,
     stopped: bool,
     /// The path whose turn it is.
     turn: usize,
@@ -119,7 +166,10 @@ impl Lookup {
             paths: vec![Path::default(); breadth.paths.max(1)],
             stage: Stage::Paths,
             widened: false,
-            escalated: false,
+            seeds_wanted: false,
+            level: Level::Normal,
+            sweeps_wanted: false,
+            sweeping: 0,
             stopped: false,
             turn: 0,
             sent: 0,
@@ -147,8 +197,57 @@ impl Lookup {
     /// Gives the whole table to a search that found too little.
     pub(crate) fn widen(&mut self, contacts: Vec<Contact>) {
         self.widened = true;
+        self.seeds_wanted = false;
         self.stage = Stage::Paths;
         self.seed(contacts);
+    }
+
+    /// Widens the search by one level. Returns whether there was one left.
+    pub(crate) fn escalate(&mut self) -> bool {
+        match self.level {
+            Level::Normal => {
+                self.level = Level::Deep;
+                self.breadth.path_k = self.breadth.path_k.max(K);
+                let paths = self.breadth.paths.max(DEEP_PATHS);
+                self.breadth.paths = paths;
+                self.paths.resize_with(paths, Path::default);
+                self.seeds_wanted = true;
+                true
+            }
+            Level::Deep => self.begin_sweeping(),
+            Level::Swept => false,
+        }
+    }
+
+    /// Goes over to searching sibling subtrees. Returns whether there are any: a region of half the network has none.
+    fn begin_sweeping(&mut self) -> bool {
+        let Some(region) = self.breadth.region.map(|region| region.times(SWEPT_REGION_FACTOR))
+        else {
+            return false;
+        };
+        if self.level == Level::Swept || region.shared_bits() == 0 {
+            return false;
+        }
+        self.level = Level::Swept;
+        self.sweeps_wanted = true;
+        self.breadth.region = Some(region);
+        true
+    }
+
+    /// One of the sweeps ended; `contacts` answered there. A search that asks for nothing but the way need not ask them again.
+    pub(crate) fn swept(&mut self, contacts: Vec<Contact>, ask_again: bool) {
+        self.sweeping = self.sweeping.saturating_sub(1);
+        self.stage = Stage::Completion;
+        for contact in contacts {
+            let distance = contact.overlay_id.distance(&self.target);
+            self.learn(0, 1, contact);
+            if let Some(node) = self.nodes.get_mut(&distance)
+                && node.state == State::New
+                && !ask_again
+            {
+                node.state = State::Answered;
+            }
+        }
     }
 
     /// Adds a candidate to a path. Returns whether it is new to the search.
@@ -177,13 +276,30 @@ impl Lookup {
         self.stopped = true;
     }
 
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    pub(crate) fn is_escalated(&self) -> bool {
+        self.level > Level::Normal
+    }
+
     /// Whom to ask next.
     pub(crate) fn step(&mut self) -> Step {
         if self.stopped {
             return Step::Done;
         }
+        if self.seeds_wanted {
+            return Step::Widen;
+        }
+        if self.level == Level::Normal && self.is_crowded() {
+            self.begin_sweeping();
+        }
+        if std::mem::take(&mut self.sweeps_wanted) {
+            return self.sweep();
+        }
         let waiting = self.waiting();
-        if self.sent >= LOOKUP_REQUESTS_MAX {
+        if self.sent >= self.requests_max() {
             return if waiting > 0 { Step::Wait } else { Step::Done };
         }
         if waiting >= self.width() {
@@ -198,26 +314,42 @@ impl Lookup {
             }
             self.stage = Stage::Completion;
         }
+        if self.sweeping > 0 {
+            return Step::Wait;
+        }
         if let Some(distance) = self.next_in_completion() {
             return self.ask(distance);
         }
         if waiting > 0 || self.awaits_slow() {
             return Step::Wait;
         }
-        self.end()
-    }
-
-    fn end(&mut self) -> Step {
-        if self.is_crowded() && !self.escalated {
-            self.escalated = true;
-            self.breadth.path_k = self.breadth.path_k.max(K);
-            self.stage = Stage::Paths;
-            return self.step();
-        }
-        if !self.widened && self.answered() < self.breadth.want {
+        if !self.widened && (self.answered() < self.breadth.want || self.is_failing()) {
             return Step::Widen;
         }
         Step::Done
+    }
+
+    fn sweep(&mut self) -> Step {
+        let first = self.breadth.region.map_or(0, Region::shared_bits);
+        let sweeps: Vec<_> = (first..first + SWEEPS)
+            .map(|bits| Sweep { bits, region: Region::shared(bits + 1) })
+            .collect();
+        self.sweeping = sweeps.len();
+        self.stage = Stage::Completion;
+        Step::Sweep(sweeps)
+    }
+
+    /// Nodes one path may ask, so that a liar's path cannot use up what the others need.
+    fn path_requests_max(&self) -> u32 {
+        let share = self.requests_max() / u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
+        share.max(2 * u32::try_from(self.breadth.path_k).unwrap_or(u32::MAX))
+    }
+
+    const fn requests_max(&self) -> u32 {
+        match self.level {
+            Level::Normal => LOOKUP_REQUESTS_MAX,
+            Level::Deep | Level::Swept => LOOKUP_REQUESTS_ESCALATED_MAX,
+        }
     }
 
     fn ask(&mut self, distance: Distance) -> Step {
@@ -226,6 +358,7 @@ impl Lookup {
         node.state = State::Waiting;
         node.path = turn;
         self.paths[turn].waiting += 1;
+        self.paths[turn].asked += 1;
         self.sent += 1;
         self.turn = (turn + 1) % self.paths.len();
         Step::Ask(node.contact.clone())
@@ -247,6 +380,9 @@ impl Lookup {
     }
 
     fn next_on(&self, path: usize) -> Option<Distance> {
+        if self.paths[path].asked >= self.path_requests_max() {
+            return None;
+        }
         let mut followed = 0;
         for distance in &self.paths[path].candidates {
             let node = &self.nodes[distance];
@@ -263,6 +399,13 @@ impl Lookup {
     }
 
     fn next_in_completion(&self) -> Option<Distance> {
+        if self.level == Level::Swept {
+            // From the outside in: whoever crowds around the target is asked last.
+            let mut inside = self.inside().filter(|(_, node)| node.state == State::New);
+            if let Some((distance, _)) = inside.next_back() {
+                return Some(*distance);
+            }
+        }
         let mut counted = 0;
         for (distance, node) in &self.nodes {
             if !self.belongs(counted, node) {
@@ -283,7 +426,7 @@ impl Lookup {
             .breadth
             .region
             .is_some_and(|region| region.contains(&self.target, &node.contact.overlay_id));
-        nearer < self.breadth.want || (in_region && nearer < HOLDERS_MAX)
+        nearer < self.breadth.want || in_region
     }
 
     /// A slow node would be in the result if it answered still.
@@ -302,15 +445,35 @@ impl Lookup {
         false
     }
 
-    fn is_crowded(&self) -> bool {
-        let Some(region) = self.breadth.region else { return false };
-        let tight = region.divided(DENSITY_DIVISOR);
-        let answered = self.nodes.values().filter(|node| node.state == State::Answered);
-        answered
-            .take(K)
-            .filter(|node| tight.contains(&self.target, &node.contact.overlay_id))
-            .count()
-            == K
+    /// The nodes inside the region, nearest first.
+    fn inside(&self) -> impl DoubleEndedIterator<Item = (&Distance, &Node)> + '_ {
+        let radius = self.breadth.region.map_or(Distance::ZERO, Region::distance);
+        self.nodes.range(..=radius)
+    }
+
+    /// More nodes are known near the target than chance puts there.
+    ///
+    /// Nodes that were only named count too, which makes the test free: everyone named has minted its id. They do not while requests
+    /// fail, because the names of nodes that went together are still told.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let (Some(region), expected) = (self.breadth.region, self.breadth.expected) else {
+            return false;
+        };
+        let named = self.failed * 4 <= self.sent;
+        let counts = |node: &Node| match node.state {
+            State::Answered => true,
+            State::New | State::Waiting | State::Slow => named,
+            State::Failed => false,
+        };
+        let region =
+            if self.level == Level::Swept { region.divided(SWEPT_REGION_FACTOR) } else { region };
+        let count = |region: Region| {
+            let nodes = self.nodes.range(..=region.distance());
+            nodes.filter(|(_, node)| counts(node)).count()
+        };
+        expected > 0
+            && (count(region.divided(DENSITY_DIVISOR)) >= expected
+                || count(region) * DENSITY_FACTOR_DIVISOR >= expected * DENSITY_FACTOR)
     }
 
     fn waiting(&self) -> usize {
@@ -381,12 +544,31 @@ impl Lookup {
             && self.nodes.values().all(|node| matches!(node.state, State::Answered | State::Failed))
     }
 
-    /// The result: who answered, nearest first; the `want` nearest and everyone in the region up to [`HOLDERS_MAX`].
+    /// The result: who answered, nearest first; the `want` nearest and everyone in the region. Of more than [`HOLDERS_MAX`] the
+    /// nearest are left out: whoever crowds a place is nearest to it.
     pub(crate) fn result(&self) -> Vec<Contact> {
         let answered = self.nodes.values().filter(|node| node.state == State::Answered);
         let belonging = answered.enumerate().take_while(|(rank, node)| self.belongs(*rank, node));
-        belonging.map(|(_, node)| node.contact.clone()).collect()
+        let mut contacts: Vec<_> = belonging.map(|(_, node)| node.contact.clone()).collect();
+        contacts.drain(..contacts.len().saturating_sub(HOLDERS_MAX.max(self.breadth.want)));
+        contacts
     }
+}
+
+/// A place in the subtree whose nodes share exactly `bits` leading bits with `target`; `noise` decides where.
+pub(crate) fn sibling(target: &OverlayId, bits: u32, noise: [u8; 32]) -> OverlayId {
+    let mut place = noise;
+    for (at, byte) in (0..).zip(place.iter_mut()) {
+        let shared = bits.saturating_sub(at * 8).min(8);
+        let mask = u8::try_from(0xff00_u16 >> shared & 0xff).unwrap_or(u8::MAX);
+        let own = target.0[at as usize];
+        *byte = (own & mask) | (*byte & !mask);
+        if bits / 8 == at {
+            let bit = 0x80 >> (bits % 8);
+            *byte = (*byte & !bit) | (!own & bit);
+        }
+    }
+    OverlayId(place)
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! The state machine: its parts, the public calls, and the timers.
 
+mod former;
 mod noise;
 mod peer;
 mod publish;
 mod query;
 mod rate;
+mod recovery;
 mod routing;
 mod serve;
 mod timers;
 mod traffic;
+mod vitals;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -37,6 +40,7 @@ use rate::Rates;
 use routing::{JoinJob, LeaveJob, Upkeep};
 use timers::Timers;
 use traffic::{InFlight, Lookups};
+use vitals::Vitals;
 
 /// One node's overlay. See the crate documentation for how to drive it.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ pub struct Overlay {
     custody: Custody,
     rtt: RoundTrip,
     size: NetworkSize,
+    vitals: Vitals,
     // Work.
     jobs: BTreeMap<CommandId, Job>,
     lookups: Lookups,
@@ -73,6 +78,9 @@ struct Counters {
     served: u64,
     refused: u64,
     rejected: u64,
+    sweeps: u64,
+    mass_failures: u64,
+    merges: u64,
 }
 
 /// A command being carried out, or the machine's own equivalent of one.
@@ -106,6 +114,7 @@ enum Timer {
     Command(CommandId),
     Republish,
     Maintenance,
+    Recovery,
 }
 
 impl Timer {
@@ -116,7 +125,7 @@ impl Timer {
             Self::Lookup(_) => Reason::LookupDeadline,
             Self::Command(_) => Reason::CommandDeadline,
             Self::Republish => Reason::Republish,
-            Self::Maintenance => Reason::Maintenance,
+            Self::Maintenance | Self::Recovery => Reason::Maintenance,
         }
     }
 }
@@ -131,6 +140,7 @@ impl Overlay {
             custody: Custody::new(config.custody_bytes_max),
             rtt: RoundTrip::new(),
             size: NetworkSize::new(config.estimate_samples),
+            vitals: Vitals::default(),
             publishing: Publishing::new(config.republish_max),
             config,
             me,
@@ -193,6 +203,7 @@ impl Overlay {
                 Timer::Command(id) => self.command_expired(now, id),
                 Timer::Republish => self.republish(now),
                 Timer::Maintenance => self.maintain(now),
+                Timer::Recovery => self.recover(now),
             }
             self.pump(now);
         }
@@ -257,6 +268,9 @@ impl Overlay {
             requests_served: self.counters.served,
             requests_refused: self.counters.refused,
             items_rejected: self.counters.rejected,
+            sweeps: self.counters.sweeps,
+            mass_failures: self.counters.mass_failures,
+            merges: self.counters.merges,
         }
     }
 
@@ -345,7 +359,7 @@ impl Overlay {
         target: OverlayId,
     ) -> Result<(), CommandError> {
         self.begin(now, id, Task::Closest, None);
-        let breadth = self.find_breadth();
+        let breadth = self.near_breadth();
         self.look(now, traffic::Goal::Closest(id), target, breadth);
         Ok(())
     }
@@ -421,14 +435,13 @@ impl Overlay {
 
     /// The region this node expects its places to be kept in.
     fn region(&self) -> Region {
-        Region::expected(K, self.size_estimate())
+        Region::expected(self.config.holders.max(1), self.size_estimate())
     }
 
     /// Whether this node is a custodian of `place`: inside the region with slack, or among the nearest it knows.
     fn keeps(&self, place: &OverlayId) -> bool {
-        self.me.server
-            && (self.region().times(REGION_SLACK).contains(place, &self.me.overlay_id)
-                || self.table.nearer_than_me(place) < K)
+        let inside = || self.region().times(REGION_SLACK).contains(place, &self.me.overlay_id);
+        self.me.server && ((self.config.region && inside()) || self.table.nearer_than_me(place) < K)
     }
 
     fn random_id(&mut self) -> OverlayId {

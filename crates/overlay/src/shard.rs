@@ -1,7 +1,7 @@
 //! Groups, shards and the places where they are kept.
 
 use comity_capability::keys::GroupKey;
-use comity_core::{AgentId, OverlayId};
+use comity_core::{AgentId, Distance, OverlayId};
 
 /// Salted placements of every shard. An attacker must eclipse all of them to hide a group.
 pub const PLACEMENTS: u8 = 2;
@@ -149,6 +149,23 @@ impl Region {
     #[must_use]
     pub fn divided(self, divisor: u32) -> Self {
         Self { radius: self.radius / u128::from(divisor.max(1)) }
+    }
+
+    /// Everyone who shares this many leading bits.
+    pub(crate) fn shared(bits: u32) -> Self {
+        Self { radius: u128::MAX.checked_shr(bits).unwrap_or(0) }
+    }
+
+    /// Leading bits that everyone inside shares with the target.
+    pub(crate) const fn shared_bits(self) -> u32 {
+        self.radius.leading_zeros()
+    }
+
+    /// The largest distance inside.
+    pub(crate) fn distance(self) -> Distance {
+        let mut distance = [0xff; 32];
+        distance[..16].copy_from_slice(&self.radius.to_be_bytes());
+        Distance(distance)
     }
 
     /// Whether `node` lies within the region around `target`.

@@ -186,6 +186,12 @@ impl Table {
         self.buckets.len()
     }
 
+    /// Number of entries in a bucket.
+    #[must_use]
+    pub fn bucket_len(&self, index: usize) -> usize {
+        self.buckets.get(index).map_or(0, |bucket| bucket.entries.len())
+    }
+
     /// All entries, far buckets first, oldest first within a bucket.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> + '_ {
         self.buckets.iter().flat_map(|bucket| bucket.entries.iter())

@@ -3,7 +3,7 @@ use comity_core::Identity;
 use super::*;
 
 const BREADTH: Breadth =
-    Breadth { paths: 1, path_k: K, want: K, region: None, alpha: 3, alpha_failing: 8 };
+    Breadth { paths: 1, path_k: K, want: K, region: None, expected: 0, alpha: 3, alpha_failing: 8 };
 
 fn contact(index: u8) -> Contact {
     let mut id = [0; 32];
@@ -38,6 +38,7 @@ fn run(
             }
             Step::Wait => panic!("every request is settled at once"),
             Step::Widen => lookup.widen(Vec::new()),
+            Step::Sweep(sweeps) => sweeps.iter().for_each(|_| lookup.swept(Vec::new(), true)),
             Step::Done => return asked,
         }
     }
@@ -106,7 +107,7 @@ fn widens_once_when_everyone_is_dead() {
                 widened += 1;
                 lookup.widen(contacts(20..30));
             }
-            Step::Wait => unreachable!(),
+            Step::Wait | Step::Sweep(_) => unreachable!(),
             Step::Done => break,
         }
     }
@@ -124,14 +125,93 @@ fn a_region_takes_more_than_k() {
     assert!(result.len() < 99);
 }
 
+/// Ten of 64 nodes are expected within 40 of 256 parts.
+fn custody() -> Breadth {
+    Breadth {
+        paths: 4,
+        path_k: 6,
+        want: 10,
+        region: Some(Region::expected(10, 64)),
+        expected: 10,
+        ..BREADTH
+    }
+}
+
 #[test]
-fn a_crowded_region_is_searched_deeper() {
-    let region = Some(Region::expected(200, 256));
-    let narrow = Breadth { paths: 2, path_k: 3, want: 4, region, ..BREADTH };
-    let seen = |lookup: &mut Lookup| run(lookup, |_| Some(contacts(1..60))).len();
-    let mut lookup = search(narrow, contacts(1..40));
-    assert!(seen(&mut lookup) > 40);
-    assert!(lookup.escalated);
+fn a_crowd_is_searched_around_from_the_outside_in() {
+    // Named by everyone: a crowd at 1 to 30. Whoever is honest stands at 35, 50, 70 and is known in their subtree alone.
+    let honest = [contact(35), contact(50), contact(70)];
+    let mut lookup = search(custody(), contacts(1..31));
+    let (mut asked, mut sweeps) = (Vec::new(), 0);
+    loop {
+        match lookup.step() {
+            Step::Ask(contact) => {
+                asked.push(contact.clone());
+                lookup.on_success(&contact.overlay_id, contacts(1..31));
+            }
+            Step::Sweep(parts) => {
+                assert_eq!(u32::try_from(parts.len()), Ok(SWEEPS));
+                for Sweep { bits, region } in &parts {
+                    let aim = sibling(&OverlayId([0; 32]), *bits, [0x5a; 32]);
+                    assert_eq!(aim.distance(&OverlayId([0; 32])).leading_zeros(), *bits);
+                    let inside = |c: &&Contact| region.contains(&aim, &c.overlay_id);
+                    let found = honest.iter().filter(inside).cloned().collect();
+                    lookup.swept(found, true);
+                    sweeps += 1;
+                }
+            }
+            Step::Widen => lookup.widen(Vec::new()),
+            Step::Wait => panic!("every request is settled at once"),
+            Step::Done => break,
+        }
+    }
+    assert_eq!(sweeps, SWEEPS);
+    let result = lookup.result();
+    assert!(honest.iter().all(|contact| result.contains(contact)), "{result:?}");
+    let place = |wanted: &Contact| asked.iter().position(|contact| contact == wanted).unwrap();
+    assert!(place(&honest[2]) < place(&honest[1]) && place(&honest[1]) < place(&honest[0]));
+    assert!(place(&honest[0]) < asked.len() / 2, "before the crowd");
+}
+
+#[test]
+fn no_crowd_no_sweep() {
+    // Four apart: ten within 40.
+    let even: Vec<_> = (1..60).map(|index| contact(index * 4)).collect();
+    let mut lookup = search(custody(), even.clone());
+    run(&mut lookup, |_| Some(even.clone()));
+    assert!(!lookup.is_crowded() && !lookup.is_escalated());
+}
+
+#[test]
+fn a_miss_opens_more_paths_from_the_whole_table() {
+    let mut lookup = search(Breadth { paths: 1, path_k: 3, want: 3, ..BREADTH }, contacts(1..4));
+    assert_eq!(run(&mut lookup, |_| Some(Vec::new())).len(), 3);
+    assert!(lookup.escalate());
+    assert_eq!(lookup.step(), Step::Widen);
+    lookup.widen(contacts(1..40));
+    assert_eq!(run(&mut lookup, |_| Some(Vec::new())).len(), 36);
+    assert!(!lookup.escalate(), "without a region there is nothing to sweep");
+}
+
+#[test]
+fn a_path_cannot_use_up_what_the_others_need() {
+    // A liar names ever nearer nodes that do not exist.
+    let id = |n: u32| {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&(u32::MAX / 2 - n * 1_000).to_be_bytes());
+        Contact::server(contact(1).agent, OverlayId(id), vec!["127.0.0.1:1".parse().unwrap()])
+    };
+    let mut lookup = search(Breadth { paths: 4, ..BREADTH }, vec![id(0)]);
+    let mut next = 0;
+    while lookup.stage == Stage::Paths {
+        let Step::Ask(contact) = lookup.step() else { panic!("there is always one more to ask") };
+        if lookup.stage == Stage::Paths {
+            next += 1;
+            lookup.on_success(&contact.overlay_id, vec![id(next)]);
+        }
+    }
+    assert_eq!(next, lookup.path_requests_max());
+    assert!(next < LOOKUP_REQUESTS_MAX / 2);
 }
 
 #[test]

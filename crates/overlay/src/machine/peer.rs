@@ -136,6 +136,14 @@ impl Overlay {
         }
     }
 
+    /// Nobody has shown what is looked for.
+    pub(super) fn is_peer_missed(&self, id: CommandId) -> bool {
+        match self.jobs.get(&id).map(|job| &job.task) {
+            Some(Task::Peer(job)) => job.records.is_empty(),
+            _ => false,
+        }
+    }
+
     pub(super) fn peer_searched(&mut self, now: Time, id: CommandId, lookup: &Lookup) {
         let Some(job) = self.peer_job(id) else { return };
         job.running = job.running.saturating_sub(1);

@@ -54,13 +54,6 @@ pub(super) struct Publishing {
     wake: Option<Time>,
 }
 
-impl Publishing {
-    /// Custodians are looked up anew at the next store: the network is not the one they were looked up in.
-    pub(super) fn forget_custodians(&mut self) {
-        self.custodians.clear();
-    }
-}
-
 #[derive(Debug)]
 struct Published {
     item: VerifiedItem,
@@ -607,6 +600,17 @@ impl Overlay {
         }
         if !due.is_empty() {
             self.begin_publish(now, None, due, false);
+        }
+        self.schedule_republish();
+    }
+
+    /// Stores all own items again at `due` at the latest, by custodians looked up anew: the network is not the one they were looked up in.
+    pub(super) fn restore_by(&mut self, due: Time) {
+        self.publishing.custodians.clear();
+        for published in self.publishing.items.values_mut() {
+            if published.due != Time::MAX {
+                published.due = published.due.min(due);
+            }
         }
         self.schedule_republish();
     }

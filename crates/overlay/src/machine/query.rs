@@ -14,7 +14,7 @@ use comity_core::{AgentId, OverlayId, Time};
 use super::traffic::Goal;
 use super::{Overlay, Task};
 use crate::config::{QUERY_KEYS_MAX, REGION_SLACK};
-use crate::contact::Contact;
+use crate::contact::{Contact, IpPrefix};
 use crate::drive::{
     CommandError, CommandId, CustodianReport, CustodianSaid, Failure, FoundDigest, KeyReport,
     Outcome, Query, QueryReport,
@@ -27,6 +27,8 @@ use crate::lookup::Lookup;
 use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
 use crate::wire::{Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, QueryOutcome, QueryRequest, Request};
+
+use enough::{Rule, Witnesses};
 
 /// Distinct digests one query collects, and near misses.
 const FOUND_MAX: usize = 1_024;
@@ -61,9 +63,7 @@ struct PlanKey {
 #[derive(Debug, Default)]
 struct KeyState {
     searches: usize,
-    /// Custodians of each placement that hold something, and that hold nothing.
-    holding: [usize; PLACEMENTS as usize],
-    empty: [usize; PLACEMENTS as usize],
+    witnesses: Witnesses,
 }
 
 /// A custodian's answer after verification and evaluation here.
@@ -190,7 +190,8 @@ impl Overlay {
         from: &Contact,
         answer: QueryOutcome,
     ) {
-        let enough = self.config.query_custodians.max(1);
+        let prefix = self.table.counted(from);
+        let crowded = self.lookups.is_crowded(&Goal::Query { command: id, key, placement });
         let Some(job) = self.query_job(id) else { return };
         let Some(PlanKey { group, .. }) = job.keys.get(key).copied() else { return };
         let request = job.request(group, placement);
@@ -199,10 +200,34 @@ impl Overlay {
             QueryOutcome::NotHeld => Checked::only(CustodianSaid::NotHeld),
             QueryOutcome::Split { depth } => Checked::only(CustodianSaid::Split { depth }),
         };
-        job.hear(key, placement, from.agent, checked);
-        if job.active.get(&key).is_some_and(|state| state.is_placement_done(placement, enough)) {
+        job.hear(key, placement, from.agent, prefix, checked);
+        let Some(rule) = self.query_rule(id, crowded) else { return };
+        let is_enough = self
+            .query_job(id)
+            .and_then(|job| job.active.get(&key))
+            .is_some_and(|state| state.witnesses.is_enough(placement, rule));
+        if is_enough {
             self.lookups.stop(id, |goal| matches!(goal, Goal::Query { key: k, placement: p, .. } if *k == key && *p == placement));
         }
+    }
+
+    fn query_rule(&self, id: CommandId, crowded: bool) -> Option<Rule> {
+        let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return None };
+        let agreeing = self.config.query_custodians.max(1);
+        Some(Rule { agreeing, fresh: job.query.fresh, crowded })
+    }
+
+    /// Whether a search that has asked everyone it knew must be widened.
+    pub(super) fn is_query_doubtful(
+        &self,
+        id: CommandId,
+        key: usize,
+        placement: u8,
+        crowded: bool,
+    ) -> bool {
+        let Some(rule) = self.query_rule(id, crowded) else { return false };
+        let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return false };
+        job.active.get(&key).is_some_and(|state| state.witnesses.is_doubtful(placement, rule))
     }
 
     pub(super) fn custodian_failed(
@@ -311,27 +336,25 @@ impl QueryJob {
         self.active
             .insert(index, KeyState { searches: usize::from(PLACEMENTS), ..KeyState::default() });
         if let Some(local) = self.local.remove(&index) {
-            self.hear(index, 0, me, local);
+            self.hear(index, 0, me, None, local);
         }
         (0..PLACEMENTS).map(|placement| ShardId::whole(key).position(placement)).collect()
     }
 
     /// Takes in what a custodian said.
-    fn hear(&mut self, key: usize, placement: u8, agent: AgentId, checked: Checked) {
+    fn hear(
+        &mut self,
+        key: usize,
+        placement: u8,
+        agent: AgentId,
+        prefix: Option<IpPrefix>,
+        checked: Checked,
+    ) {
         let (Some(report), Some(state)) = (self.reports.get_mut(&key), self.active.get_mut(&key))
         else {
             return;
         };
-        let at = usize::from(placement.min(PLACEMENTS - 1));
-        if let CustodianSaid::Answered { held, matches, near, .. } = checked.said {
-            // A custodian is believed to hold something as far as it shows something, or nothing it holds fits.
-            let holds = held > 0
-                && (matches > 0
-                    || near > 0
-                    || !matches!(checked.said, CustodianSaid::Answered { bad: 1.., .. }));
-            state.holding[at] += usize::from(holds);
-            state.empty[at] += usize::from(!holds);
-        }
+        state.witnesses.hear(placement, agent, prefix, self.query.limit, &checked);
         report.custodians.push(CustodianReport { agent, placement, said: checked.said });
         let group = report.key;
         for (digest, beat) in checked.matches {

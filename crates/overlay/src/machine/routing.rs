@@ -1,9 +1,11 @@
 //! Entering the network, keeping the table alive, leaving.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use comity_core::Time;
 
+use super::former::Former;
+use super::recovery::{Recovery, Returns};
 use super::traffic::{Goal, Purpose};
 use super::{Overlay, Task, Timer};
 use crate::config::{K, PROBES_MAX, SEEDS_MAX};
@@ -17,23 +19,16 @@ use comity_core::OverlayId;
 /// Lookups of one join at once.
 const JOIN_LOOKUPS_PARALLEL: usize = 3;
 /// Entries pinged in one maintenance round.
-const PINGS_PER_ROUND: usize = 16;
+const PINGS_PER_ROUND: usize = 32;
+/// An entry is pinged when it was unseen for this share, as a divisor, of the time in which half of them go: then about 8 % of the
+/// entries are dead at a time.
+const PING_DIVISOR: u32 = 4;
 /// Buckets refreshed in one maintenance round.
 const REFRESHES_PER_ROUND: usize = 2;
 /// How long a table entry may be unseen before a newcomer makes it doubtful.
-const DOUBT_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+const DOUBT_AFTER: Duration = Duration::from_secs(60);
 /// How long neighbours have to hear of a departure.
-const LEAVE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// Contacts that left the table in silence and are asked again now and then; the longest gone is forgotten first.
-const FORMER_MAX: usize = 64;
-/// One of them is asked this often, or as often as maintenance comes round if that is rarer.
-const FORMER_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
-/// Once one came back, others probably can: so many are asked in a round, for so long.
-const FORMER_AFTER_RETURN: usize = 4;
-const RETURN_COUNTS_FOR: std::time::Duration = std::time::Duration::from_secs(1_800);
-/// Contacts that come back within this long are one return.
-const RETURN_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
+const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What the machine does of its own accord.
 #[derive(Debug, Default)]
@@ -42,14 +37,13 @@ pub(super) struct Upkeep {
     seeds: Vec<Contact>,
     /// Contacts of an earlier run, used by the next join.
     pub(super) imported: Vec<Contact>,
-    /// Contacts that fell silent and left the table, the longest gone first: the only way back after a partition, when
-    /// neither half has the other in its tables any more.
-    former: VecDeque<Contact>,
-    former_asked: Time,
-    /// When one of them last came back.
-    returned: Time,
+    pub(super) former: Former,
+    pub(super) returns: Returns,
+    pub(super) recovery: Option<Recovery>,
+    /// When a recovery last began.
+    pub(super) suspected: Time,
     last_sample: Time,
-    /// Table size at the last sample: a table that doubled makes old samples worthless.
+    /// Buckets at the last sample: one more means that the network has doubled, which makes old samples worthless.
     sampled_at: usize,
 }
 
@@ -60,6 +54,15 @@ pub(super) struct JoinJob {
     /// Lookups still to make, last first.
     todo: Vec<(Goal, OverlayId)>,
     running: usize,
+    /// Contacts of an earlier run it asked.
+    imported: Vec<Contact>,
+}
+
+impl JoinJob {
+    /// A join whose first lookup is about to begin.
+    pub(super) const fn new() -> Self {
+        Self { tried: 0, todo: Vec::new(), running: 1, imported: Vec::new() }
+    }
 }
 
 /// A departure in progress.
@@ -73,6 +76,11 @@ impl Overlay {
 
     /// `contact` has just answered: it may enter the table.
     pub(super) fn answered(&mut self, now: Time, contact: Contact) {
+        self.vitals.note_answer(&contact.overlay_id);
+        if let Some(entry) = self.table.get(&contact.overlay_id) {
+            self.vitals.note_life(now.saturating_since(entry.seen()));
+            self.vitals.note_entry(false);
+        }
         self.note_return(now, &contact);
         match self.table.insert(now, contact.clone()) {
             Inserted::Added | Inserted::Known { moved: true } => {
@@ -91,50 +99,49 @@ impl Overlay {
         }
     }
 
+    /// `contact` asked something: it lives.
+    pub(super) fn heard(&mut self, now: Time, contact: &Contact) {
+        if let Some(entry) = self.table.get(&contact.overlay_id) {
+            self.vitals.note_life(now.saturating_since(entry.seen()));
+        }
+        self.table.heard(now, &contact.overlay_id);
+    }
+
     /// `contact` did not answer.
     pub(super) fn silent_peer(&mut self, now: Time, contact: &Contact) {
+        self.vitals.note_silence(now, contact.overlay_id);
+        if self.table.get(&contact.overlay_id).is_some() {
+            if self.vitals.note_entry(true) {
+                self.mass_failure(now);
+            } else if self.vitals.is_suspicious() {
+                self.suspicion(now);
+            }
+        }
         if let Struck::Evicted { candidate } = self.table.strike(&contact.overlay_id) {
             self.actions.push_back(Action::Peers(PeerChange::Removed(contact.agent)));
-            if self.upkeep.former.len() >= FORMER_MAX {
-                self.upkeep.former.pop_front();
+            let cut = self.upkeep.recovery.is_some_and(|recovery| recovery.is_mass());
+            if !cut {
+                self.vitals.note_death();
             }
-            self.upkeep.former.push_back(contact.clone());
+            self.upkeep.former.add(now, &self.me.overlay_id, contact.clone(), cut);
             if let Some(candidate) = candidate {
                 self.send(now, candidate, Request::Ping, Purpose::Ping);
             }
         }
     }
 
-    /// A contact that had fallen silent answers again: perhaps it is the other half of a network that was cut. Whom it knows
-    /// is looked up, and custodians remembered from the time apart are looked up anew.
-    fn note_return(&mut self, now: Time, contact: &Contact) {
-        let before = self.upkeep.former.len();
-        self.upkeep.former.retain(|former| former.overlay_id != contact.overlay_id);
-        let came_back = self.upkeep.former.len() < before;
-        if came_back && now.saturating_since(self.upkeep.returned) >= RETURN_PAUSE {
-            self.upkeep.returned = now;
-            self.publishing.forget_custodians();
-            let breadth = self.find_breadth();
-            let seeds = vec![contact.clone()];
-            self.look_from(now, Goal::Fill(None), self.me.overlay_id, breadth, seeds);
-        }
-    }
-
-    /// Asks contacts that fell silent whether they are back.
+    /// Asks contacts that fell silent, and now and then a seed, whether they are back.
     fn ask_former(&mut self, now: Time) {
-        let returning = self.upkeep.returned != Time::ZERO
-            && now.saturating_since(self.upkeep.returned) < RETURN_COUNTS_FOR;
-        let due = now.saturating_since(self.upkeep.former_asked) >= FORMER_EVERY;
-        if !due && !returning {
-            return;
-        }
-        self.upkeep.former_asked = now;
-        let count = if returning { FORMER_AFTER_RETURN } else { 1 };
-        for _ in 0..count.min(self.upkeep.former.len()) {
-            if let Some(contact) = self.upkeep.former.pop_front() {
-                self.upkeep.former.push_back(contact.clone());
-                self.send(now, contact, Request::Ping, Purpose::Ping);
+        let mut due = self.upkeep.former.due(now);
+        if !due.is_empty() && !self.upkeep.seeds.is_empty() {
+            self.upkeep.seeds.rotate_left(1);
+            let seed = &self.upkeep.seeds[0];
+            if self.table.get(&seed.overlay_id).is_none() {
+                due.push(seed.clone());
             }
+        }
+        for contact in due {
+            self.send(now, contact, Request::Ping, Purpose::Ping);
         }
     }
 
@@ -181,22 +188,23 @@ impl Overlay {
         if !seeds.is_empty() {
             self.upkeep.seeds = seeds;
         }
-        let task = Task::Join(JoinJob { tried: 0, todo: Vec::new(), running: 1 });
+        let task = Task::Join(JoinJob::new());
         self.begin(now, id, task, None);
         self.enter(now, id);
         Ok(())
     }
 
-    fn enter(&mut self, now: Time, id: CommandId) {
+    pub(super) fn enter(&mut self, now: Time, id: CommandId) {
         let imported = std::mem::take(&mut self.upkeep.imported);
         let mut seeds = self.table.closest(&self.me.overlay_id, K);
-        seeds.extend(self.upkeep.seeds.iter().cloned().chain(imported));
+        seeds.extend(self.upkeep.seeds.iter().chain(&imported).cloned());
         seeds.retain(|seed| seed.overlay_id != self.me.overlay_id);
         let seeds: Vec<_> = seeds.into_iter().map(|seed| seed.with_server(true)).collect();
         if let Some(Task::Join(join)) = self.jobs.get_mut(&id).map(|job| &mut job.task) {
             join.tried = seeds.len();
+            join.imported = imported;
         }
-        let breadth = self.find_breadth();
+        let breadth = self.near_breadth();
         self.look_from(now, Goal::Join(id), self.me.overlay_id, breadth, seeds);
     }
 
@@ -205,12 +213,19 @@ impl Overlay {
             return;
         };
         join.running = 0;
-        if lookup.answered() == 0 && join.tried > 0 {
-            let tried = join.tried;
+        let (tried, imported) = (join.tried, std::mem::take(&mut join.imported));
+        if lookup.answered() == 0 && tried > 0 {
+            // Perhaps they come back later than this node.
+            self.upkeep.imported = imported;
             if let Some(job) = self.finish(now, id) {
                 self.report_job(id, &job, Outcome::Failed(CommandError::NoSeedAnswered { tried }));
             }
             return;
+        }
+        for contact in imported {
+            if self.table.get(&contact.overlay_id).is_none() {
+                self.upkeep.former.add(now, &self.me.overlay_id, contact, true);
+            }
         }
         let mut todo = Vec::new();
         if lookup.is_exhaustive() {
@@ -294,11 +309,11 @@ impl Overlay {
     /// The size is known as of now.
     pub(super) fn noted_size(&mut self, now: Time) {
         self.upkeep.last_sample = now;
-        self.upkeep.sampled_at = self.table.len();
+        self.upkeep.sampled_at = self.table.buckets();
     }
 
     /// One path is enough for a sample, but it must find the `K` nearest.
-    fn sample_breadth(&self) -> crate::lookup::Breadth {
+    pub(super) fn sample_breadth(&self) -> crate::lookup::Breadth {
         crate::lookup::Breadth { path_k: K, want: K, ..self.refresh_breadth() }
     }
 
@@ -313,33 +328,64 @@ impl Overlay {
         let mut changes = Vec::new();
         self.custody.sweep(now, &mut changes);
         self.record(changes);
-        for contact in self.table.unseen(now, self.config.ping_after, PINGS_PER_ROUND) {
-            self.send(now, contact, Request::Ping, Purpose::Ping);
-        }
-        for bucket in self
-            .table
-            .idle_buckets(now, self.config.refresh_after)
-            .into_iter()
-            .take(REFRESHES_PER_ROUND)
-        {
-            let noise = self.noise();
-            let target = self.table.place_in(bucket, noise);
-            let breadth = self.refresh_breadth();
-            self.look(now, Goal::Fill(None), target, breadth);
-        }
+        self.ping_entries(now);
+        self.refresh_buckets(now);
         self.maintain_samples(now);
         self.rejoin(now);
         self.ask_former(now);
+        self.restore_again(now);
         self.ask_renewals(now);
         self.hasten_thin_items(now);
         self.schedule_maintenance(now);
     }
 
+    /// Entries that missed their last request, and those unseen for a share of the time that entries live.
+    fn ping_entries(&mut self, now: Time) {
+        let struck = self.table.entries().filter(|entry| entry.strikes() > 0);
+        let mut due: Vec<_> =
+            struck.take(PINGS_PER_ROUND).map(|entry| entry.contact.clone()).collect();
+        let idle = self.adapted(PING_DIVISOR, self.config.ping_after_min, self.config.ping_after);
+        let unseen = self.table.unseen(now, idle, PINGS_PER_ROUND);
+        due.extend(unseen);
+        due.sort_by_key(|contact| contact.overlay_id);
+        due.dedup_by_key(|contact| contact.overlay_id);
+        for contact in due.into_iter().take(PINGS_PER_ROUND) {
+            self.send(now, contact, Request::Ping, Purpose::Ping);
+        }
+    }
+
+    fn refresh_buckets(&mut self, now: Time) {
+        let idle = self.adapted(1, self.config.refresh_after_min, self.config.refresh_after);
+        for bucket in self.table.idle_buckets(now, idle).into_iter().take(REFRESHES_PER_ROUND) {
+            let noise = self.noise();
+            let target = self.table.place_in(bucket, noise);
+            let breadth = self.refresh_breadth();
+            self.look(now, Goal::Fill(None), target, breadth);
+        }
+    }
+
+    /// The half-life of table entries over `divisor`, between bounds; the upper one while it is not known.
+    fn adapted(&self, divisor: u32, min: Duration, max: Duration) -> Duration {
+        self.vitals.half_life().map_or(max, |half| (half / divisor).clamp(min.min(max), max))
+    }
+
     fn maintain_samples(&mut self, now: Time) {
+        if self.table.is_empty() {
+            return;
+        }
         let few = self.size.samples() < self.config.estimate_samples;
         let old = now.saturating_since(self.upkeep.last_sample) >= self.config.estimate_every;
-        let doubled = self.table.len() > 2 * self.upkeep.sampled_at;
-        if !self.table.is_empty() && (few || old || doubled) {
+        let grown = self.table.buckets() > self.upkeep.sampled_at;
+        if grown {
+            self.size.restart();
+        }
+        let count = if grown {
+            self.upkeep.sampled_at = self.table.buckets();
+            self.config.estimate_samples_join
+        } else {
+            usize::from(few || old)
+        };
+        for _ in 0..count {
             let target = self.random_id();
             let breadth = self.sample_breadth();
             self.look(now, Goal::Sample(None), target, breadth);
@@ -349,12 +395,9 @@ impl Overlay {
     /// A table that ran empty is filled from the seeds again.
     fn rejoin(&mut self, now: Time) {
         let joining = self.jobs.values().any(|job| matches!(job.task, Task::Join(_)));
-        if self.table.is_empty() && !self.upkeep.seeds.is_empty() && !joining {
-            let id = self.begin_silent(
-                now,
-                Task::Join(JoinJob { tried: 0, todo: Vec::new(), running: 1 }),
-                None,
-            );
+        let known = !self.upkeep.seeds.is_empty() || !self.upkeep.imported.is_empty();
+        if self.table.is_empty() && known && !joining {
+            let id = self.begin_silent(now, Task::Join(JoinJob::new()), None);
             self.enter(now, id);
         }
     }

@@ -34,7 +34,7 @@ impl Overlay {
     ) {
         let response = if self.rates.admit(now, &from.agent) {
             self.counters.served += 1;
-            self.table.heard(now, &from.overlay_id);
+            self.heard(now, from);
             let response = self.answer(now, services, from, request);
             self.probe(now, from);
             response
@@ -61,7 +61,7 @@ impl Overlay {
             }
             _ if !self.me.server => Response::Error(ErrorCode::NotServing),
             Request::FindNode { target } => {
-                Response::Nodes { contacts: self.nearest(&target, from) }
+                Response::Nodes { contacts: self.nearest(now, &target, from) }
             }
             Request::Store { items, labels, entries } => {
                 self.serve_store(now, services, from, &items, &labels, &entries)
@@ -70,15 +70,17 @@ impl Overlay {
             Request::FindPeer { prefix, bits, target } => {
                 let records = self.custody.peer_records(now, &prefix, bits, PEER_RECORDS_MAX);
                 let records = records.into_iter().map(|item| item.bytes.clone()).collect();
-                Response::Peer { records, closer: self.nearest(&target, from) }
+                Response::Peer { records, closer: self.nearest(now, &target, from) }
             }
         }
     }
 
-    /// The contacts nearest to `target`, without the asker itself.
-    fn nearest(&self, target: &OverlayId, asker: &Contact) -> Vec<Contact> {
-        let mut contacts = self.table.closest(target, CONTACTS_MAX + 1);
-        contacts.retain(|contact| contact.agent != asker.agent);
+    /// The contacts nearest to `target`, without the asker itself and those that fell silent just now.
+    fn nearest(&self, now: Time, target: &OverlayId, asker: &Contact) -> Vec<Contact> {
+        let mut contacts = self.table.closest(target, 2 * CONTACTS_MAX);
+        contacts.retain(|contact| {
+            contact.agent != asker.agent && !self.vitals.is_silent(now, &contact.overlay_id)
+        });
         contacts.truncate(CONTACTS_MAX);
         contacts
     }
@@ -148,7 +150,7 @@ impl Overlay {
             return Response::Error(ErrorCode::Invalid);
         }
         let position = query.shard.position(query.placement);
-        let closer = self.nearest(&position, from);
+        let closer = self.nearest(now, &position, from);
         match self.evaluate_shard(now, services, query) {
             Err(_) => Response::Error(ErrorCode::Query),
             Ok(answer) if answer.held == 0 && !self.keeps(&position) => {

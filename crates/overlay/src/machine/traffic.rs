@@ -9,8 +9,11 @@ use crate::config::{K, LOOKUP_SEEDS_MAX, LOOKUPS_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::contact::Contact;
 use crate::drive::{Action, CommandId, Failure, RequestId};
 use crate::item::Services;
-use crate::lookup::{Breadth, Lookup, Step};
+use crate::lookup::{Breadth, Lookup, Step, Sweep, sibling};
 use crate::wire::{ErrorCode, Request, Response, encoded_request_len, encoded_response_len};
+
+/// Contacts each path of a lookup into a sibling subtree follows, beside everyone in the subtree.
+const SWEEP_PATH_K: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LookupId(u64);
@@ -34,6 +37,11 @@ pub(super) enum Goal {
         key: usize,
         placement: u8,
     },
+    /// Finds who is in a sibling subtree of another lookup's target.
+    Sweep {
+        parent: LookupId,
+        command: Option<CommandId>,
+    },
 }
 
 impl Goal {
@@ -44,7 +52,7 @@ impl Goal {
             | Self::Publish(id)
             | Self::Peer(id)
             | Self::Query { command: id, .. } => Some(*id),
-            Self::Fill(id) | Self::Sample(id) => *id,
+            Self::Fill(id) | Self::Sample(id) | Self::Sweep { command: id, .. } => *id,
         }
     }
 }
@@ -80,6 +88,11 @@ pub(super) struct Lookups {
 impl Lookups {
     pub(super) fn len(&self) -> usize {
         self.running.len()
+    }
+
+    /// Whether more nodes than expected crowd around the target of the lookup for `goal`.
+    pub(super) fn is_crowded(&self, goal: &Goal) -> bool {
+        self.running.values().any(|running| running.goal == *goal && running.lookup.is_crowded())
     }
 
     /// Ends the lookups of `command` that `which` selects.
@@ -179,12 +192,15 @@ impl Overlay {
         }
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        let failing = match &purpose {
-            Purpose::Lookup(lookup) => {
-                self.lookups.running.get(lookup).is_some_and(|running| running.lookup.is_failing())
-            }
-            Purpose::Ping | Purpose::Store { .. } | Purpose::Leave(_) => false,
-        };
+        let failing = self.vitals.is_failing()
+            || match &purpose {
+                Purpose::Lookup(lookup) => self
+                    .lookups
+                    .running
+                    .get(lookup)
+                    .is_some_and(|running| running.lookup.is_failing()),
+                Purpose::Ping | Purpose::Store { .. } | Purpose::Leave(_) => false,
+            };
         let hard =
             if failing { self.config.hard_timeout_failing } else { self.config.hard_timeout };
         let soft = (self.rtt.get() * 2).max(self.config.soft_timeout_min).min(hard);
@@ -296,22 +312,30 @@ impl Overlay {
 
     // ---- lookups ----
 
-    /// Breadth of a lookup that reads.
-    pub(super) fn find_breadth(&self) -> Breadth {
+    /// Breadth of a lookup for the nodes nearest to a place.
+    pub(super) fn near_breadth(&self) -> Breadth {
         Breadth {
             paths: self.config.find_paths,
             path_k: self.config.find_path_k,
             want: K,
             region: None,
+            expected: 0,
             alpha: self.config.alpha,
             alpha_failing: self.config.alpha_failing,
         }
     }
 
+    /// Breadth of a lookup that reads what custodians keep.
+    pub(super) fn find_breadth(&self) -> Breadth {
+        let region = self.config.region.then(|| self.region());
+        let holders = self.config.holders.max(1);
+        Breadth { want: holders, region, expected: holders, ..self.near_breadth() }
+    }
+
     /// Breadth of a lookup that finds where to store.
     pub(super) fn store_breadth(&self) -> Breadth {
         let (paths, path_k) = (self.config.store_paths, self.config.store_path_k);
-        Breadth { paths, path_k, region: Some(self.region()), ..self.find_breadth() }
+        Breadth { paths, path_k, ..self.find_breadth() }
     }
 
     /// Breadth of a lookup that only refreshes the table.
@@ -320,7 +344,7 @@ impl Overlay {
             paths: 1,
             path_k: self.config.refresh_k,
             want: self.config.refresh_k,
-            ..self.find_breadth()
+            ..self.near_breadth()
         }
     }
 
@@ -339,7 +363,9 @@ impl Overlay {
         breadth: Breadth,
         seeds: Vec<Contact>,
     ) {
-        if self.lookups.running.len() >= LOOKUPS_MAX {
+        // Their parents hold a slot and wait for them.
+        let is_part = matches!(goal, Goal::Sweep { .. });
+        if self.lookups.running.len() >= LOOKUPS_MAX && !is_part {
             self.lookups.waiting.push_back(Waiting { goal, target, breadth, seeds });
             return;
         }
@@ -387,9 +413,68 @@ impl Overlay {
                     let wide = self.table.closest(running.lookup.target(), LOOKUP_SEEDS_MAX);
                     running.lookup.widen(wide);
                 }
+                Step::Sweep(sweeps) => {
+                    let (goal, target) = (running.goal, *running.lookup.target());
+                    self.sweep(now, id, goal, target, &sweeps);
+                }
+                Step::Done if self.is_missed(id) => {}
                 Step::Done => return self.lookup_done(now, id),
             }
         }
+    }
+
+    /// Whether a lookup that has nothing more to ask found too little, and was widened for that.
+    fn is_missed(&mut self, id: LookupId) -> bool {
+        let Some(Running { lookup, goal, .. }) = self.lookups.running.get(&id) else {
+            return false;
+        };
+        if lookup.is_stopped() || lookup.is_exhaustive() {
+            return false;
+        }
+        let missed = match *goal {
+            Goal::Query { command, key, placement } => {
+                self.is_query_doubtful(command, key, placement, lookup.is_crowded())
+            }
+            Goal::Peer(command) => !lookup.is_escalated() && self.is_peer_missed(command),
+            Goal::Join(_)
+            | Goal::Fill(_)
+            | Goal::Sample(_)
+            | Goal::Closest(_)
+            | Goal::Publish(_)
+            | Goal::Sweep { .. } => false,
+        };
+        missed && self.lookups.running.get_mut(&id).is_some_and(|running| running.lookup.escalate())
+    }
+
+    /// Looks into the sibling subtrees of a lookup's target.
+    fn sweep(
+        &mut self,
+        now: Time,
+        parent: LookupId,
+        goal: Goal,
+        target: OverlayId,
+        sweeps: &[Sweep],
+    ) {
+        self.counters.sweeps += 1;
+        let command = goal.command();
+        for Sweep { bits, region } in sweeps {
+            let aim = sibling(&target, *bits, self.noise());
+            let breadth = Breadth {
+                path_k: SWEEP_PATH_K,
+                want: SWEEP_PATH_K,
+                region: Some(*region),
+                ..self.near_breadth()
+            };
+            self.look(now, Goal::Sweep { parent, command }, aim, breadth);
+        }
+    }
+
+    fn swept(&mut self, parent: LookupId, contacts: Vec<Contact>) {
+        let Some(running) = self.lookups.running.get_mut(&parent) else { return };
+        // The same question as a sweep's own, and an answer to it.
+        let asks_the_way = matches!(running.goal, Goal::Publish(_));
+        running.lookup.swept(contacts, !asks_the_way);
+        self.lookups.ready.insert(parent);
     }
 
     /// What a lookup asks a contact.
@@ -404,7 +489,8 @@ impl Overlay {
             | Goal::Fill(_)
             | Goal::Sample(_)
             | Goal::Closest(_)
-            | Goal::Publish(_) => plain,
+            | Goal::Publish(_)
+            | Goal::Sweep { .. } => plain,
         }
     }
 
@@ -431,6 +517,8 @@ impl Overlay {
             }
             _ => return false,
         };
+        let mut contacts = contacts;
+        contacts.retain(|contact| !self.vitals.is_silent(now, &contact.overlay_id));
         if let Some(running) = self.lookups.running.get_mut(&id) {
             running.lookup.on_success(&from.overlay_id, contacts);
             self.lookups.ready.insert(id);
@@ -449,6 +537,12 @@ impl Overlay {
         self.timers.remove(&(running.deadline, Timer::Lookup(id)));
         self.lookups.stalled.remove(&id);
         let Running { lookup, goal, .. } = running;
+        for (part, running) in &mut self.lookups.running {
+            if matches!(running.goal, Goal::Sweep { parent, .. } if parent == id) {
+                running.lookup.stop();
+                self.lookups.ready.insert(*part);
+            }
+        }
         if let Some(job) = goal.command().and_then(|command| self.jobs.get_mut(&command)) {
             job.cost.hops = job.cost.hops.max(lookup.hops());
         }
@@ -460,6 +554,7 @@ impl Overlay {
             Goal::Publish(command) => self.place_found(now, command, &lookup),
             Goal::Peer(command) => self.peer_searched(now, command, &lookup),
             Goal::Query { command, key, .. } => self.placement_searched(now, command, key, &lookup),
+            Goal::Sweep { parent, .. } => self.swept(parent, lookup.result()),
         }
     }
 }

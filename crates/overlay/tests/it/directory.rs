@@ -61,6 +61,7 @@ impl Alone {
             want: 5,
             limit: 32,
             exclude: Vec::new(),
+            fresh: false,
         };
         match self.run(Command::Query(query)) {
             Outcome::Answers(report) => report,

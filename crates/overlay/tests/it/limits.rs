@@ -187,6 +187,7 @@ fn commands_beyond_a_bound_fail_by_name() {
         want: 0,
         limit: 5,
         exclude: Vec::new(),
+        fresh: false,
     };
     assert!(matches!(
         failure(&mut overlay, &mut services, Command::Query(query.clone())),

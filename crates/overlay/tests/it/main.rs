@@ -9,6 +9,8 @@
 mod custody;
 mod determinism;
 mod directory;
+mod disaster;
+mod eclipse;
 mod fake;
 mod limits;
 mod net;

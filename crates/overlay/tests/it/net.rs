@@ -4,18 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
-use comity_core::{AgentId, Time};
-use comity_overlay::wire::{decode_request, decode_response, encode_request, encode_response};
+use comity_core::{AgentId, Hash, OverlayId, Time};
+use comity_overlay::wire::{
+    Answer, CONTACTS_MAX, QueryOutcome, StoreOutcome, decode_request, decode_response,
+    encode_request, encode_response,
+};
 use comity_overlay::{
     Action, BEAT_LIFETIME_MAX, Command, CommandId, Config, Contact, CustodyChange, CustodyRow,
     ItemKey, ItemKind, Outcome, Overlay, Publication, Query, QueryReport, QueryStep, ReplyToken,
-    Request, RequestFrame, RequestId, Response,
+    Request, RequestFrame, RequestId, Response, Verifier,
 };
 
-use crate::fake::{Fake, Item, contact, place};
+use crate::fake::{Fake, Item, addr, agent, contact, place};
 
 pub(crate) const START: Time = Time(1_800_000_000_000_000);
 const DELAY: Duration = Duration::from_millis(20);
+
+/// How a node deceives the others. It answers pings as everyone does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lie {
+    /// Says that it stores, that it keeps the shard and that nothing is in it, and names its fellows only.
+    Eclipse,
+    /// Leaves out what this agent published.
+    Omit(AgentId),
+}
 
 #[derive(Debug)]
 enum Event {
@@ -43,6 +55,9 @@ pub(crate) struct Net {
     wake_of: BTreeMap<usize, Time>,
     outcomes: BTreeMap<(usize, CommandId), Outcome>,
     next_event: u64,
+    /// Nodes that no message reaches from the others, as long as the network is cut.
+    pub(crate) cut_off: BTreeSet<usize>,
+    pub(crate) liars: BTreeMap<usize, Lie>,
     /// Everything that happened, for comparison between runs.
     pub(crate) trace: Vec<String>,
     pub(crate) tracing: bool,
@@ -61,6 +76,8 @@ impl Net {
             wake_of: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             next_event: 0,
+            cut_off: BTreeSet::new(),
+            liars: BTreeMap::new(),
             trace: Vec::new(),
             tracing: false,
         }
@@ -68,9 +85,13 @@ impl Net {
 
     /// `count` nodes, each joined through an earlier one.
     pub(crate) fn grown(count: usize, encoded: bool) -> Self {
+        Self::grown_with(&Config::default(), count, encoded)
+    }
+
+    pub(crate) fn grown_with(config: &Config, count: usize, encoded: bool) -> Self {
         let mut net = Self::new(encoded);
         for index in 0..count {
-            net.add(Config::default());
+            net.add(config.clone());
             let seeds = if index == 0 { Vec::new() } else { vec![contact(index / 2), contact(0)] };
             let outcome = net.run_command(index, Command::Join { seeds });
             assert!(matches!(outcome, Outcome::Joined(_)), "{index}: {outcome:?}");
@@ -79,8 +100,13 @@ impl Net {
     }
 
     pub(crate) fn add(&mut self, config: Config) -> usize {
+        self.add_agent(config, agent(self.nodes.len()))
+    }
+
+    /// Adds a node with a key of its own choice.
+    pub(crate) fn add_agent(&mut self, config: Config, agent: AgentId) -> usize {
         let index = self.nodes.len();
-        let me = contact(index);
+        let me = Contact::server(agent, place(&agent), vec![addr(index)]);
         self.by_agent.insert(me.agent, index);
         let mut seed = [3; 32];
         seed[0] = u8::try_from(index % 251).unwrap();
@@ -162,8 +188,16 @@ impl Net {
     }
 
     fn deliver(&mut self, event: Event) -> usize {
+        let (Event::Request { from, to, .. } | Event::Response { from, to, .. }) = &event;
+        if self.cut_off.contains(from) != self.cut_off.contains(to) {
+            return *to;
+        }
         match event {
             Event::Request { from, to, id, request } => {
+                if let Some(response) = self.lie(from, to, &request) {
+                    self.post(Event::Response { from: to, to: from, id, response });
+                    return to;
+                }
                 let asker = self.nodes[from].overlay.me().clone();
                 let node = &mut self.nodes[to];
                 if node.alive {
@@ -228,6 +262,10 @@ impl Net {
                 } else {
                     response
                 };
+                let mut response = response;
+                if let Some(Lie::Omit(signer)) = self.liars.get(&index).copied() {
+                    self.omit(signer, &mut response);
+                }
                 let to = usize::try_from(token.0 >> 40).unwrap();
                 let id = RequestId(token.0 & ((1 << 40) - 1));
                 self.post(Event::Response { from: index, to, id, response });
@@ -247,6 +285,54 @@ impl Net {
                 self.nodes[index].renewals.insert(key);
             }
         }
+    }
+
+    /// What an eclipsing node answers.
+    fn lie(&self, from: usize, to: usize, request: &Request) -> Option<Response> {
+        let Some(Lie::Eclipse) = self.liars.get(&to) else { return None };
+        let fellows = |target: OverlayId| {
+            let eclipsing = self.liars.iter().filter(|(_, lie)| matches!(lie, Lie::Eclipse));
+            let mut fellows: Vec<_> = eclipsing
+                .filter(|(index, _)| **index != from)
+                .map(|(index, _)| self.nodes[*index].overlay.me().clone())
+                .collect();
+            fellows.sort_by_key(|contact| contact.overlay_id.distance(&target));
+            fellows.truncate(CONTACTS_MAX);
+            fellows
+        };
+        match request {
+            Request::FindNode { target } => Some(Response::Nodes { contacts: fellows(*target) }),
+            Request::Store { entries, .. } => {
+                Some(Response::Stored { outcomes: vec![StoreOutcome::Stored; entries.len()] })
+            }
+            Request::Query(query) => {
+                let answer = Answer {
+                    matches: Vec::new(),
+                    near: Vec::new(),
+                    beats: Vec::new(),
+                    held: 0,
+                    passed: 0,
+                    truncated: false,
+                    set_hash: Hash::of(&[]),
+                };
+                let closer = fellows(query.shard.position(query.placement));
+                Some(Response::Found { answer: QueryOutcome::Answered(answer), closer })
+            }
+            Request::FindPeer { target, .. } => {
+                Some(Response::Peer { records: Vec::new(), closer: fellows(*target) })
+            }
+            _ => None,
+        }
+    }
+
+    fn omit(&mut self, signer: AgentId, response: &mut Response) {
+        let Response::Found { answer: QueryOutcome::Answered(answer), .. } = response else {
+            return;
+        };
+        let before = answer.matches.len();
+        let services = &mut self.services;
+        answer.matches.retain(|bytes| services.verify(self.now, bytes).unwrap().signer != signer);
+        answer.passed -= u32::try_from(before - answer.matches.len()).unwrap();
     }
 
     fn post(&mut self, event: Event) {
@@ -310,6 +396,7 @@ impl Net {
             want,
             limit: 32,
             exclude: Vec::new(),
+            fresh: false,
         };
         match self.run_command(index, Command::Query(query)) {
             Outcome::Answers(report) => report,

@@ -116,6 +116,7 @@ impl Question {
             want,
             limit: ANSWERS_MAX,
             exclude: Vec::new(),
+            fresh: false,
         }
     }
 }
