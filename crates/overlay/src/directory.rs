@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use comity_capability::keys::admits;
 use comity_capability::matching::{ShardLimits, evaluate_shard};
-use comity_capability::query::Query;
+use comity_capability::query::{Draft, Query};
 use comity_capability::record::{Beat, Digest, PeerRecord, RecordError, Tombstone};
 use comity_core::{AgentId, Canonical, Hash, OverlayId, Position, Time};
 
@@ -321,5 +321,11 @@ impl<P> Evaluator for Directory<P> {
             passed: u32::try_from(answer.matching).unwrap_or(u32::MAX),
             truncated: answer.exhausted,
         })
+    }
+
+    fn question_for(&mut self, item: &VerifiedItem) -> Option<ItemBytes> {
+        let name = digest(item)?.name.clone();
+        let draft = Draft { name: Some(name), ..Draft::default() };
+        Some(draft.finish().ok()?.encode().into())
     }
 }

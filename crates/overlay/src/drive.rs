@@ -493,4 +493,12 @@ pub struct Stats {
     pub mass_failures: u64,
     /// Times that contacts which had gone together came back, and this node joined again through them.
     pub merges: u64,
+    /// Own digests asked for at custodians that had acknowledged them.
+    pub audits: u64,
+    /// Times that such a custodian left the digest out the first time; it may have lost it.
+    pub omissions: u64,
+    /// Times that one left it out again after it had acknowledged it again.
+    pub quarantined: u64,
+    /// Custodians in quarantine now.
+    pub in_quarantine: usize,
 }

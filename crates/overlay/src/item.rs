@@ -243,6 +243,13 @@ pub trait Evaluator {
         candidates: &[Candidate<'_>],
         limits: EvaluationLimits,
     ) -> Result<Evaluation, QueryReject>;
+
+    /// A query (canonical wire form) that a digest matches and few others do, to ask custodians whether they show it; it must look
+    /// like anybody's. `None`: the digest is not audited.
+    fn question_for(&mut self, digest: &VerifiedItem) -> Option<ItemBytes> {
+        let _ = digest;
+        None
+    }
 }
 
 /// Everything the state machine needs from outside besides time and seed. Implemented for all that verify and evaluate.

@@ -22,9 +22,12 @@ use crate::shard::Region;
 
 /// Candidates one path remembers: more than the ids an attacker is expected to mint around one key.
 const PATH_CANDIDATES_MAX: usize = 512;
-/// A region this many times smaller that already holds as many nodes as the whole should has been crowded on purpose. With
-/// ten nodes expected in the whole, chance does that once in 400 (Poisson).
+/// A region this many times smaller that already holds more nodes than the whole should has been crowded on purpose. With ten
+/// nodes expected in the whole, chance puts twelve there once in 5,000 times (Poisson), and once in 300 when the size
+/// of the network reads three quarters of what it is.
 const DENSITY_DIVISOR: u32 = 3;
+/// The share of the expected nodes that is too many there.
+const DENSITY_TIGHT_PERCENT: usize = 120;
 /// So has a region that holds this many times the nodes expected in it: once in 100,000 with ten expected.
 const DENSITY_FACTOR: usize = 5;
 const DENSITY_FACTOR_DIVISOR: usize = 2;
@@ -323,7 +326,7 @@ impl Lookup {
         if waiting > 0 || self.awaits_slow() {
             return Step::Wait;
         }
-        if !self.widened && (self.answered() < self.breadth.want || self.is_failing()) {
+        if !self.widened && self.answered() < self.breadth.want {
             return Step::Widen;
         }
         Step::Done
@@ -472,7 +475,7 @@ impl Lookup {
             nodes.filter(|(_, node)| counts(node)).count()
         };
         expected > 0
-            && (count(region.divided(DENSITY_DIVISOR)) >= expected
+            && (count(region.divided(DENSITY_DIVISOR)) * 100 >= expected * DENSITY_TIGHT_PERCENT
                 || count(region) * DENSITY_FACTOR_DIVISOR >= expected * DENSITY_FACTOR)
     }
 
@@ -530,6 +533,14 @@ impl Lookup {
     /// Number of nodes that answered.
     pub(crate) fn answered(&self) -> usize {
         self.nodes.values().filter(|node| node.state == State::Answered).count()
+    }
+
+    /// Number of nodes within twice the region that answered or did not.
+    pub(crate) fn settled(&self) -> usize {
+        let region = self.breadth.region.map(|region| region.times(SWEPT_REGION_FACTOR));
+        let radius = region.map_or(Distance::MAX, Region::distance);
+        let settled = |node: &&Node| matches!(node.state, State::Answered | State::Failed);
+        self.nodes.range(..=radius).map(|(_, node)| node).filter(settled).count()
     }
 
     /// Longest chain of requests that led to an answer.

@@ -1,9 +1,11 @@
 //! The state machine: its parts, the public calls, and the timers.
 
+mod audit;
 mod former;
 mod noise;
 mod peer;
 mod publish;
+mod quarantine;
 mod query;
 mod rate;
 mod recovery;
@@ -32,9 +34,11 @@ use crate::shard::{Place, Region};
 use crate::store::Custody;
 use crate::table::Table;
 
+use audit::Audits;
 use noise::Noise;
 use peer::PeerJob;
 use publish::{PublishJob, Publishing};
+use quarantine::Quarantine;
 use query::QueryJob;
 use rate::Rates;
 use routing::{JoinJob, LeaveJob, Upkeep};
@@ -60,6 +64,8 @@ pub struct Overlay {
     lookups: Lookups,
     requests: BTreeMap<RequestId, InFlight>,
     publishing: Publishing,
+    audits: Audits,
+    quarantine: Quarantine,
     upkeep: Upkeep,
     rates: Rates,
     // Out.
@@ -81,6 +87,9 @@ struct Counters {
     sweeps: u64,
     mass_failures: u64,
     merges: u64,
+    audits: u64,
+    omissions: u64,
+    quarantined: u64,
 }
 
 /// A command being carried out, or the machine's own equivalent of one.
@@ -148,6 +157,8 @@ impl Overlay {
             jobs: BTreeMap::new(),
             lookups: Lookups::default(),
             requests: BTreeMap::new(),
+            audits: Audits::default(),
+            quarantine: Quarantine::default(),
             upkeep: Upkeep::default(),
             rates: Rates::default(),
             actions: VecDeque::new(),
@@ -271,6 +282,10 @@ impl Overlay {
             sweeps: self.counters.sweeps,
             mass_failures: self.counters.mass_failures,
             merges: self.counters.merges,
+            audits: self.counters.audits,
+            omissions: self.counters.omissions,
+            quarantined: self.counters.quarantined,
+            in_quarantine: self.quarantine.len(),
         }
     }
 

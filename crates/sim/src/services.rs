@@ -144,4 +144,8 @@ impl Evaluator for SharedServices {
     ) -> Result<Evaluation, QueryReject> {
         self.directory.evaluate(now, query, candidates, limits)
     }
+
+    fn question_for(&mut self, digest: &VerifiedItem) -> Option<ItemBytes> {
+        self.directory.question_for(digest)
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, OverlayId, Time};
 
+use super::audit::is_auditable;
 use super::traffic::{Goal, Purpose};
 use super::{Overlay, Task, Timer};
 use crate::config::{K, PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
@@ -78,6 +79,24 @@ impl Publishing {
 
     pub(super) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// A published item and its labels.
+    pub(super) fn item(&self, key: &ItemKey) -> Option<(&VerifiedItem, &[String])> {
+        self.items.get(key).map(|published| (&published.item, &*published.labels))
+    }
+
+    /// The own beat, if one is published.
+    pub(super) fn beat(&self) -> Option<&VerifiedItem> {
+        let mut items = self.items.values().map(|published| &published.item);
+        items.find(|item| matches!(item.content, Content::Beat(_)))
+    }
+
+    /// Nothing is stored on `agent` any more without a lookup that finds it again.
+    pub(super) fn forget_custodian(&mut self, agent: &AgentId) {
+        for known in self.custodians.values_mut() {
+            known.contacts.retain(|contact| contact.agent != *agent);
+        }
     }
 
     /// The groups of the own digests that an item about `subject` belongs beside.
@@ -152,6 +171,11 @@ impl Overlay {
                 holders: 0,
             };
             self.publishing.items.insert(item.key(), published);
+            if is_auditable(item)
+                && let Some(question) = services.question_for(item)
+            {
+                self.audits.ask_with(item.key(), question);
+            }
         }
         self.begin_publish(now, Some(id), items, false);
         Ok(())
@@ -443,16 +467,21 @@ impl Overlay {
             return false;
         }
         let Some(job) = self.publish_job(id) else { return true };
+        let mut acknowledged = Vec::new();
         for ((index, place), outcome) in entries.iter().zip(outcomes) {
             let state = &mut job.items[*index];
             match outcome {
                 StoreOutcome::Stored => {
                     state.held.insert(*place);
                     state.holders.insert(from.agent);
+                    acknowledged.push((state.item.clone(), *place));
                 }
                 StoreOutcome::Rejected(reject) => state.rejected = Some(reject),
                 StoreOutcome::Split { .. } => state.split = true,
             }
+        }
+        for (item, place) in acknowledged {
+            self.acknowledged(now, &item, place, from);
         }
         self.store_settled(now, id);
         true
@@ -600,6 +629,21 @@ impl Overlay {
         }
         if !due.is_empty() {
             self.begin_publish(now, None, due, false);
+        }
+        self.schedule_republish();
+    }
+
+    /// Stores an own item again at `due` at the latest, by custodians looked up anew.
+    pub(super) fn hasten_item(&mut self, key: &ItemKey, due: Time) {
+        let Some(published) = self.publishing.items.get_mut(key) else { return };
+        if published.due != Time::MAX {
+            published.due = published.due.min(due);
+        }
+        let labels = published.labels.clone();
+        for group in labels.iter().map(|label| GroupKey::of(label)) {
+            for index in 0..PLACEMENTS {
+                self.publishing.custodians.remove(&ShardId::whole(group).position(index));
+            }
         }
         self.schedule_republish();
     }

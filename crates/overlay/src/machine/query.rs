@@ -13,8 +13,8 @@ use comity_core::{AgentId, OverlayId, Time};
 
 use super::traffic::Goal;
 use super::{Overlay, Task};
-use crate::config::{QUERY_KEYS_MAX, REGION_SLACK};
-use crate::contact::{Contact, IpPrefix};
+use crate::config::QUERY_KEYS_MAX;
+use crate::contact::Contact;
 use crate::drive::{
     CommandError, CommandId, CustodianReport, CustodianSaid, Failure, FoundDigest, KeyReport,
     Outcome, Query, QueryReport,
@@ -28,8 +28,10 @@ use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
 use crate::wire::{Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, QueryOutcome, QueryRequest, Request};
 
-use enough::{Rule, Witnesses};
+use enough::{Custodian, Rule, Witnesses};
 
+/// How much wider than the expected region is where nodes are asked the query itself: publishers see other sizes of the network.
+const ASKED_REGION_FACTOR: u32 = 2;
 /// Distinct digests one query collects, and near misses.
 const FOUND_MAX: usize = 1_024;
 /// Condition evaluations an asker allows a custodian.
@@ -175,7 +177,7 @@ impl Overlay {
         contact: &Contact,
     ) -> Option<Request> {
         let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return None };
-        let near = self.region().times(REGION_SLACK).contains(&target, &contact.overlay_id);
+        let near = self.region().times(ASKED_REGION_FACTOR).contains(&target, &contact.overlay_id);
         let group = job.keys.get(key)?.group;
         near.then(|| Request::Query(job.request(group, placement)))
     }
@@ -190,6 +192,7 @@ impl Overlay {
         from: &Contact,
         answer: QueryOutcome,
     ) {
+        let region = self.config.region.then(|| self.region());
         let prefix = self.table.counted(from);
         let crowded = self.lookups.is_crowded(&Goal::Query { command: id, key, placement });
         let Some(job) = self.query_job(id) else { return };
@@ -200,7 +203,10 @@ impl Overlay {
             QueryOutcome::NotHeld => Checked::only(CustodianSaid::NotHeld),
             QueryOutcome::Split { depth } => Checked::only(CustodianSaid::Split { depth }),
         };
-        job.hear(key, placement, from.agent, prefix, checked);
+        let target = request.shard.position(placement);
+        let inside = region.is_none_or(|region| region.contains(&target, &from.overlay_id));
+        let custodian = Custodian { agent: from.agent, prefix, inside };
+        job.hear(key, placement, custodian, checked);
         let Some(rule) = self.query_rule(id, crowded) else { return };
         let is_enough = self
             .query_job(id)
@@ -222,12 +228,12 @@ impl Overlay {
         &self,
         id: CommandId,
         key: usize,
-        placement: u8,
         crowded: bool,
+        settled: usize,
     ) -> bool {
         let Some(rule) = self.query_rule(id, crowded) else { return false };
         let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return false };
-        job.active.get(&key).is_some_and(|state| state.witnesses.is_doubtful(placement, rule))
+        job.active.get(&key).is_some_and(|state| state.witnesses.is_doubtful(rule, settled))
     }
 
     pub(super) fn custodian_failed(
@@ -336,25 +342,20 @@ impl QueryJob {
         self.active
             .insert(index, KeyState { searches: usize::from(PLACEMENTS), ..KeyState::default() });
         if let Some(local) = self.local.remove(&index) {
-            self.hear(index, 0, me, None, local);
+            let custodian = Custodian { agent: me, prefix: None, inside: true };
+            self.hear(index, 0, custodian, local);
         }
         (0..PLACEMENTS).map(|placement| ShardId::whole(key).position(placement)).collect()
     }
 
     /// Takes in what a custodian said.
-    fn hear(
-        &mut self,
-        key: usize,
-        placement: u8,
-        agent: AgentId,
-        prefix: Option<IpPrefix>,
-        checked: Checked,
-    ) {
+    fn hear(&mut self, key: usize, placement: u8, custodian: Custodian, checked: Checked) {
+        let agent = custodian.agent;
         let (Some(report), Some(state)) = (self.reports.get_mut(&key), self.active.get_mut(&key))
         else {
             return;
         };
-        state.witnesses.hear(placement, agent, prefix, self.query.limit, &checked);
+        state.witnesses.hear(placement, custodian, self.query.limit, &checked);
         report.custodians.push(CustodianReport { agent, placement, said: checked.said });
         let group = report.key;
         for (digest, beat) in checked.matches {

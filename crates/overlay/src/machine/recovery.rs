@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use comity_core::Time;
-use rand_core::Rng;
 
 use super::routing::JoinJob;
 use super::traffic::{Goal, Purpose};

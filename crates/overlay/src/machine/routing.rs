@@ -334,6 +334,7 @@ impl Overlay {
         self.rejoin(now);
         self.ask_former(now);
         self.restore_again(now);
+        self.audit(now);
         self.ask_renewals(now);
         self.hasten_thin_items(now);
         self.schedule_maintenance(now);

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use comity_core::{AgentId, OverlayId, Time};
 
+use super::audit::AuditStep;
 use super::{Overlay, Timer};
 use crate::config::{K, LOOKUP_SEEDS_MAX, LOOKUPS_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::contact::Contact;
 use crate::drive::{Action, CommandId, Failure, RequestId};
-use crate::item::Services;
+use crate::item::{ItemKey, Services};
 use crate::lookup::{Breadth, Lookup, Step, Sweep, sibling};
+use crate::shard::Place;
 use crate::wire::{ErrorCode, Request, Response, encoded_request_len, encoded_response_len};
 
 /// Contacts each path of a lookup into a sibling subtree follows, beside everyone in the subtree.
@@ -45,6 +47,14 @@ pub(super) enum Goal {
 }
 
 impl Goal {
+    /// Its result is, or is heard from, custodians: nodes in quarantine have no part in it.
+    const fn asks_custodians(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Peer(_) | Self::Query { .. } | Self::Sweep { .. } => true,
+            Self::Join(_) | Self::Fill(_) | Self::Sample(_) | Self::Closest(_) => false,
+        }
+    }
+
     const fn command(&self) -> Option<CommandId> {
         match self {
             Self::Join(id)
@@ -127,9 +137,15 @@ pub(super) enum Purpose {
     /// Stores; `entries` index the job's items and places.
     Store {
         command: CommandId,
-        entries: Vec<(usize, crate::shard::Place)>,
+        entries: Vec<(usize, Place)>,
     },
     Leave(CommandId),
+    /// Does a custodian show the own digest it said it keeps?
+    Audit {
+        key: ItemKey,
+        place: Place,
+        step: AuditStep,
+    },
 }
 
 impl Overlay {
@@ -166,6 +182,9 @@ impl Overlay {
             Purpose::Store { command, entries } => {
                 self.store_answered(now, command, &in_flight.to, &entries, response)
             }
+            Purpose::Audit { key, place, step } => {
+                self.audit_answered(now, services, &in_flight.to, (key, place, step), response)
+            }
         };
         if !understood {
             self.purpose_failed(now, &in_flight, Failure::Malformed);
@@ -199,7 +218,10 @@ impl Overlay {
                     .running
                     .get(lookup)
                     .is_some_and(|running| running.lookup.is_failing()),
-                Purpose::Ping | Purpose::Store { .. } | Purpose::Leave(_) => false,
+                Purpose::Ping
+                | Purpose::Store { .. }
+                | Purpose::Leave(_)
+                | Purpose::Audit { .. } => false,
             };
         let hard =
             if failing { self.config.hard_timeout_failing } else { self.config.hard_timeout };
@@ -234,7 +256,7 @@ impl Overlay {
     /// The job a request works for.
     fn command_of(&self, purpose: &Purpose) -> Option<CommandId> {
         match purpose {
-            Purpose::Ping => None,
+            Purpose::Ping | Purpose::Audit { .. } => None,
             Purpose::Lookup(id) => self.lookups.running.get(id)?.goal.command(),
             Purpose::Store { command, .. } | Purpose::Leave(command) => Some(*command),
         }
@@ -294,7 +316,8 @@ impl Overlay {
             job.cost.failures += 1;
         }
         match &in_flight.purpose {
-            Purpose::Ping => {}
+            // A custodian that is silent proves nothing.
+            Purpose::Ping | Purpose::Audit { .. } => {}
             Purpose::Leave(_) => self.left_told(now, &in_flight.purpose),
             Purpose::Lookup(lookup) => {
                 let Some(running) = self.lookups.running.get_mut(lookup) else { return };
@@ -374,6 +397,10 @@ impl Overlay {
         let deadline = now + self.config.lookup_deadline;
         self.timers.insert((deadline, Timer::Lookup(id)));
         self.table.aimed(now, &target);
+        let mut seeds = seeds;
+        if goal.asks_custodians() {
+            seeds.retain(|seed| !self.quarantine.holds(now, &seed.agent));
+        }
         let lookup = Lookup::new(target, self.me.overlay_id, breadth, seeds);
         self.lookups.running.insert(id, Running { lookup, goal, deadline });
         self.lookups.ready.insert(id);
@@ -432,8 +459,8 @@ impl Overlay {
             return false;
         }
         let missed = match *goal {
-            Goal::Query { command, key, placement } => {
-                self.is_query_doubtful(command, key, placement, lookup.is_crowded())
+            Goal::Query { command, key, .. } => {
+                self.is_query_doubtful(command, key, lookup.is_crowded(), lookup.settled())
             }
             Goal::Peer(command) => !lookup.is_escalated() && self.is_peer_missed(command),
             Goal::Join(_)
@@ -518,7 +545,11 @@ impl Overlay {
             _ => return false,
         };
         let mut contacts = contacts;
-        contacts.retain(|contact| !self.vitals.is_silent(now, &contact.overlay_id));
+        let trusted = |contact: &Contact| {
+            !goal.asks_custodians() || !self.quarantine.holds(now, &contact.agent)
+        };
+        contacts
+            .retain(|contact| trusted(contact) && !self.vitals.is_silent(now, &contact.overlay_id));
         if let Some(running) = self.lookups.running.get_mut(&id) {
             running.lookup.on_success(&from.overlay_id, contacts);
             self.lookups.ready.insert(id);

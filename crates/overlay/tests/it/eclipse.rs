@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, Identity, OverlayId};
-use comity_overlay::{Command, Config, Outcome, PLACEMENTS, ShardId};
+use comity_overlay::{BEAT_LIFETIME_MAX, Command, Config, ItemKind, Outcome, PLACEMENTS, ShardId};
 
-use crate::fake::{contact, place};
+use crate::fake::{Item, contact, place};
 use crate::net::{Lie, Net};
 
 const HONEST: usize = 120;
@@ -60,7 +60,7 @@ fn attacked(config: &Config) -> Net {
 /// Honest nodes that hold something, and which of 20 askers find it.
 fn published_and_found(net: &mut Net) -> (usize, usize) {
     let digest = net.digest(5, 1, 10, HOUR);
-    net.publish(5, vec![digest.publication(&[LABEL])]);
+    net.publish_alive(5, vec![digest.publication(&[LABEL])]);
     let holding = |index: &usize| !net.nodes[*index].overlay.custody().is_empty();
     let holders = (0..HONEST).filter(|index| *index != 5).filter(holding).count();
     let found = (10..30).filter(|asker| !net.find(*asker, &[LABEL], 5).matches.is_empty()).count();
@@ -90,7 +90,7 @@ fn agents_left_out_by_some_custodians_are_found() {
     net.run_for(SETTLED);
     for publisher in [5, 6] {
         let digest = net.digest(publisher, 1, 10, HOUR);
-        net.publish(publisher, vec![digest.publication(&[LABEL])]);
+        net.publish_alive(publisher, vec![digest.publication(&[LABEL])]);
     }
     let omitted = net.agent(5);
     for index in (0..60).filter(|index| index % 3 == 0) {
@@ -99,4 +99,34 @@ fn agents_left_out_by_some_custodians_are_found() {
     let honest = (10..50).filter(|index| index % 3 != 0);
     let found: Vec<_> = honest.map(|asker| net.find(asker, &[LABEL], 5).matches.len()).collect();
     assert!(found.iter().all(|found| *found == 2), "{found:?}");
+}
+
+#[test]
+fn a_custodian_that_leaves_out_what_it_acknowledged_is_shut_out_by_the_publisher() {
+    let mut net = Net::grown(40, false);
+    net.run_for(SETTLED);
+    let omitted = net.agent(5);
+    for index in (0..40).filter(|index| index % 4 == 0) {
+        net.liars.insert(index, Lie::Omit(omitted));
+    }
+    for publisher in [5, 6] {
+        let digest = net.digest(publisher, 1, 10, 24 * HOUR);
+        net.publish_alive(publisher, vec![digest.publication(&[LABEL])]);
+    }
+    for round in 0..6 {
+        for publisher in [5, 6] {
+            let beat = net.digest(publisher, 0, 0, BEAT_LIFETIME_MAX);
+            let beat = Item { kind: ItemKind::Beat, seq: 2 + round, ..beat };
+            net.publish(publisher, vec![beat.publication(&[])]);
+        }
+        net.run_for(2 * HOUR);
+    }
+    let robbed = net.nodes[5].overlay.stats();
+    assert!(robbed.quarantined >= 2, "{robbed:?}");
+    // Nobody left out what the other published, so it shut nobody out, though it asked as often.
+    let other = net.nodes[6].overlay.stats();
+    assert!(other.audits >= 12 && other.quarantined == 0, "{other:?}");
+    assert!(other.audits <= 2 * (3 + 16) + 2, "{other:?}");
+    let report = net.find(5, &[LABEL], 5);
+    assert_eq!(report.matches.len(), 2);
 }

@@ -162,4 +162,9 @@ impl Evaluator for Fake {
         near.truncate(limits.near_max);
         Ok(Evaluation { matches, near, passed, truncated: false })
     }
+
+    fn question_for(&mut self, digest: &VerifiedItem) -> Option<ItemBytes> {
+        let Content::Digest(value) = &digest.content else { return None };
+        Some(value.downcast_ref::<u64>()?.to_be_bytes().to_vec().into())
+    }
 }

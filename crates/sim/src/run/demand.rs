@@ -35,7 +35,8 @@ impl Runner {
         }
         self.curiosity.shuffle(&mut places);
         for (key, shard, index) in places.into_iter().take(PLACES_CHECKED_MAX) {
-            for ix in self.true_nearest(&shard.position(index), |_| true) {
+            let custodians = self.true_nearest(&shard.position(index), |_| true);
+            for ix in custodians.into_iter().take(self.scenario.config.holders) {
                 let node = &self.world.nodes()[ix];
                 let Some(overlay) = node.overlay.as_ref().filter(|_| node.is_honest()) else {
                     continue;

@@ -36,10 +36,22 @@ pub(super) struct Rule {
     pub(super) crowded: bool,
 }
 
+/// Who a custodian is to the asker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Custodian {
+    pub(super) agent: AgentId,
+    /// Its prefix, unless its network is exempt from the caps.
+    pub(super) prefix: Option<IpPrefix>,
+    /// It lies inside the expected region. What others keep is welcome, but they need not keep everything.
+    pub(super) inside: bool,
+}
+
 #[derive(Debug)]
 struct Witness {
     agent: AgentId,
     prefix: Option<IpPrefix>,
+    /// It lies inside the region, so that every publisher should have stored on it.
+    inside: bool,
     /// It says that it keeps digests of the shard.
     holds: bool,
     /// Version of each matching digest it showed.
@@ -58,17 +70,17 @@ pub(super) struct Witnesses {
 }
 
 impl Witnesses {
-    /// Takes in an answer; `prefix` is that of the custodian unless its network is exempt from the caps.
+    /// Takes in an answer.
     ///
     /// Nodes that do not keep the shard are no witnesses, and of one prefix the first [`WITNESSES_PER_PREFIX_MAX`] are.
     pub(super) fn hear(
         &mut self,
         placement: u8,
-        agent: AgentId,
-        prefix: Option<IpPrefix>,
+        custodian: Custodian,
         limit: u16,
         checked: &Checked,
     ) {
+        let Custodian { agent, prefix, inside } = custodian;
         let CustodianSaid::Answered { held, matches, near, bad, truncated, .. } = checked.said
         else {
             return;
@@ -92,35 +104,41 @@ impl Witnesses {
         let cut = truncated && matches >= limit;
         // Who shows only what does not verify holds nothing.
         let holds = held > 0 && (proven || bad == 0);
-        witnesses.push(Witness { agent, prefix, holds, shown, cut, proven });
+        witnesses.push(Witness { agent, prefix, inside, holds, shown, cut, proven });
     }
 
     /// Whether no more custodians of `placement` need to be asked.
     pub(super) fn is_enough(&self, placement: u8, rule: Rule) -> bool {
-        let here = &self.placements[at(placement)];
+        let inside = || self.inside(placement);
         if self.newest.is_empty() {
             // Nobody showed a match. Near misses prove that a custodian keeps the shard at least.
-            let proven = here.iter().filter(|witness| witness.proven).count();
+            let proven = inside().filter(|witness| witness.proven).count();
             let doubtful = rule.crowded || self.is_disputed();
-            return !doubtful && (proven >= rule.agreeing || here.len() >= EMPTY_CUSTODIANS_ENOUGH);
+            return !doubtful
+                && (proven >= rule.agreeing || inside().count() >= EMPTY_CUSTODIANS_ENOUGH);
         }
-        let holding = here.iter().filter(|witness| witness.holds).count();
+        let holding = inside().filter(|witness| witness.holds).count();
         if holding >= DISPUTED_CUSTODIANS_MAX && !rule.crowded {
             return true;
         }
         let agreeing = if rule.crowded { DISPUTED_CUSTODIANS_MAX } else { rule.agreeing };
-        let copies = self.copies();
-        let fresh = !rule.fresh || copies >= FRESH_COPIES;
+        let fresh = !rule.fresh || self.copies() >= FRESH_COPIES;
         fresh && self.agreeing(placement) >= agreeing
     }
 
-    /// Whether all there was to ask left doubts: the search has to be widened.
-    pub(super) fn is_doubtful(&self, placement: u8, rule: Rule) -> bool {
+    /// Whether all there was to ask left doubts: the search has to be widened. `settled` nodes around the placement answered or did
+    /// not: where as many as expected did, what they left is what there is.
+    pub(super) fn is_doubtful(&self, rule: Rule, settled: usize) -> bool {
+        let unsettled = rule.crowded || settled < EMPTY_CUSTODIANS_ENOUGH;
         if self.newest.is_empty() {
-            return rule.crowded || self.placements[at(placement)].len() < EMPTY_CUSTODIANS_ENOUGH;
+            return unsettled;
         }
-        (0..PLACEMENTS).all(|placement| self.agreeing(placement) < rule.agreeing)
-            || (rule.fresh && self.copies() < FRESH_COPIES)
+        let disputed = (0..PLACEMENTS).all(|placement| self.agreeing(placement) < rule.agreeing);
+        (unsettled && disputed) || (rule.fresh && self.copies() < FRESH_COPIES)
+    }
+
+    fn inside(&self, placement: u8) -> impl Iterator<Item = &Witness> + '_ {
+        self.placements[at(placement)].iter().filter(|witness| witness.inside)
     }
 
     /// Custodians of `placement` that show the newest version of everything anybody showed, as far as they were allowed to.
@@ -133,7 +151,7 @@ impl Witnesses {
             };
             witness.cut || complete()
         };
-        self.placements[at(placement)].iter().filter(agrees).count()
+        self.inside(placement).filter(agrees).count()
     }
 
     /// Custodians of both placements that showed a match.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use comity_core::{Hash, Identity, Time};
 
 use super::*;
-use crate::item::{Content, Subject, VerifiedItem};
+use crate::item::{Content, Subject, Verified, VerifiedItem};
 
 const RULE: Rule = Rule { agreeing: 2, fresh: false, crowded: false };
 const LIMIT: u16 = 10;
@@ -14,7 +14,7 @@ fn agent(index: u8) -> AgentId {
 }
 
 fn digest(subject: u64, seq: u64) -> VerifiedItem {
-    VerifiedItem {
+    VerifiedItem::from(Verified {
         signer: agent(200),
         subject: Some(Subject(subject)),
         seq,
@@ -22,7 +22,7 @@ fn digest(subject: u64, seq: u64) -> VerifiedItem {
         expires: Time::MAX,
         content: Content::Digest(Arc::new(subject)),
         bytes: Vec::new().into(),
-    }
+    })
 }
 
 /// An answer that shows these (subject, version) pairs.
@@ -64,7 +64,9 @@ fn heard(placement: u8, answers: &[Checked]) -> Witnesses {
 fn hear(witnesses: &mut Witnesses, placement: u8, answers: &[Checked]) {
     let before = u8::try_from(witnesses.placements[at(placement)].len()).unwrap();
     for (index, answer) in (before..).zip(answers) {
-        witnesses.hear(placement, agent(index + 100 * placement), None, LIMIT, answer);
+        let custodian =
+            Custodian { agent: agent(index + 100 * placement), prefix: None, inside: true };
+        witnesses.hear(placement, custodian, LIMIT, answer);
     }
 }
 
@@ -104,13 +106,25 @@ fn all_left_out_makes_the_query_ask_on() {
 fn empty_answers_are_believed_from_many() {
     let say = |count| heard(0, &(0..count).map(|_| empty()).collect::<Vec<_>>());
     assert!(!say(EMPTY_CUSTODIANS_ENOUGH - 1).is_enough(0, RULE));
-    assert!(say(EMPTY_CUSTODIANS_ENOUGH - 1).is_doubtful(0, RULE));
     assert!(say(EMPTY_CUSTODIANS_ENOUGH).is_enough(0, RULE));
-    assert!(!say(EMPTY_CUSTODIANS_ENOUGH).is_doubtful(0, RULE));
     // Those who say that they keep nothing are no witnesses.
     let strangers: Vec<_> = (0..30).map(|_| Checked::only(CustodianSaid::NotHeld)).collect();
     assert!(!heard(0, &strangers).is_enough(0, RULE));
-    assert!(heard(0, &strangers).is_doubtful(0, RULE));
+    // Few that could be asked leave doubts; where all were asked, or are dead, what they said is what there is.
+    assert!(say(3).is_doubtful(RULE, 3));
+    assert!(!say(3).is_doubtful(RULE, EMPTY_CUSTODIANS_ENOUGH));
+}
+
+#[test]
+fn neighbours_of_the_region_add_what_they_have_and_vouch_for_nothing() {
+    let mut witnesses = Witnesses::default();
+    for (index, answer) in [shows(&[(1, 1)], false), near_miss(), near_miss()].iter().enumerate() {
+        let agent = agent(u8::try_from(index).unwrap());
+        let custodian = Custodian { agent, prefix: None, inside: false };
+        witnesses.hear(0, custodian, LIMIT, answer);
+    }
+    assert!(!witnesses.is_enough(0, RULE));
+    assert!(witnesses.newest.len() == 1 && witnesses.is_doubtful(RULE, 3));
 }
 
 #[test]
@@ -118,7 +132,7 @@ fn a_crowd_is_not_believed_about_nothing() {
     let crowded = Rule { crowded: true, ..RULE };
     let liars: Vec<_> = (0..60).map(|_| empty()).collect();
     assert!(!heard(0, &liars).is_enough(0, crowded));
-    assert!(heard(0, &liars).is_doubtful(0, crowded));
+    assert!(heard(0, &liars).is_doubtful(crowded, 60));
     // Nor when two of it show something.
     let two = [shows(&[(1, 1)], false), shows(&[(1, 1)], false)];
     assert!(!heard(0, &two).is_enough(0, crowded));
@@ -176,7 +190,8 @@ fn one_network_counts_twice_at_most() {
     let network = |index: u8| Some(IpPrefix::of(Ipv4Addr::new(192, 0, 2, index).into()));
     let mut witnesses = Witnesses::default();
     for index in 0..20 {
-        witnesses.hear(0, agent(index), network(index), LIMIT, &empty());
+        let custodian = Custodian { agent: agent(index), prefix: network(index), inside: true };
+        witnesses.hear(0, custodian, LIMIT, &empty());
     }
     assert!(!witnesses.is_enough(0, RULE));
     assert_eq!(witnesses.placements[0].len(), WITNESSES_PER_PREFIX_MAX);

@@ -1,0 +1,317 @@
+//! Own digests, asked for again at the custodians that said they keep them.
+//!
+//! A custodian that leaves a digest out of its answers can be proven wrong by its publisher alone: the custodian acknowledged the
+//! store. So each place of each digest is audited, soon after publishing and about hourly, by an ordinary query that the
+//! digest matches. Whoever leaves it out may have lost it; it is stored there once more. Left out again after that, the custodian is
+//! put in quarantine: nothing is stored on it any more, its word counts no more, and others take its place.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comity_core::{AgentId, Time};
+
+use super::Overlay;
+use super::traffic::Purpose;
+use crate::contact::Contact;
+use crate::item::{Content, ItemBytes, ItemKey, ItemKind, Services, VerifiedItem};
+use crate::shard::Place;
+use crate::wire::{
+    Answer, QueryOutcome, QueryRequest, Request, Response, StoreEntry, StoreOutcome,
+};
+
+/// Places of own digests that are audited.
+const AUDITED_PLACES_MAX: usize = 4_096;
+/// Custodians remembered for each.
+const KEEPERS_MAX: usize = 24;
+/// When a place is audited first, after its first custodian acknowledged: between one and two of these.
+const AUDIT_SOON: Duration = Duration::from_secs(90);
+/// Time between two audits of a place, give or take a quarter.
+const AUDIT_EVERY: Duration = Duration::from_secs(3_600);
+/// Custodians asked in the first audit of a place, and in each later one.
+const AUDITED_FIRST: usize = 3;
+const AUDITED_LATER: usize = 1;
+/// Audits begun in one maintenance round.
+const AUDITS_PER_ROUND: usize = 16;
+/// Matches an audit asks for: like an ordinary query for one capability.
+const AUDIT_LIMIT: u16 = 8;
+/// Condition evaluations an audit allows.
+const AUDIT_COST_MAX: u32 = 400_000;
+
+/// A custodian that acknowledged a store.
+#[derive(Debug)]
+struct Keeper {
+    contact: Contact,
+    /// The version it acknowledged.
+    seq: u64,
+    audited: Time,
+    /// It left the digest out, and acknowledged it again since.
+    suspect: bool,
+}
+
+#[derive(Debug)]
+struct Audited {
+    keepers: Vec<Keeper>,
+    due: Time,
+    first: bool,
+}
+
+/// Who said to keep which own digest where.
+#[derive(Debug, Default)]
+pub(super) struct Audits {
+    /// A query that the digest matches.
+    questions: BTreeMap<ItemKey, ItemBytes>,
+    places: BTreeMap<(ItemKey, Place), Audited>,
+}
+
+impl Audits {
+    /// How to ask for an own digest.
+    pub(super) fn ask_with(&mut self, key: ItemKey, question: ItemBytes) {
+        self.questions.insert(key, question);
+    }
+
+    /// Forgets digests that are not published any more.
+    fn retain(&mut self, is_published: impl Fn(&ItemKey) -> bool) {
+        self.questions.retain(|key, _| is_published(key));
+        self.places.retain(|(key, _), _| is_published(key));
+    }
+
+    fn keeper(&mut self, key: ItemKey, place: Place, agent: &AgentId) -> Option<&mut Keeper> {
+        let audited = self.places.get_mut(&(key, place))?;
+        audited.keepers.iter_mut().find(|keeper| keeper.contact.agent == *agent)
+    }
+
+    fn drop_keeper(&mut self, key: ItemKey, place: Place, agent: &AgentId) {
+        if let Some(audited) = self.places.get_mut(&(key, place)) {
+            audited.keepers.retain(|keeper| keeper.contact.agent != *agent);
+        }
+    }
+}
+
+/// What an audit asks a custodian.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AuditStep {
+    /// Whether it shows the digest.
+    Ask,
+    /// To keep the digest, which it left out.
+    Store,
+}
+
+impl Overlay {
+    /// `contact` said that it keeps an own item at `place`.
+    pub(super) fn acknowledged(
+        &mut self,
+        now: Time,
+        item: &VerifiedItem,
+        place: Place,
+        contact: &Contact,
+    ) {
+        let key = item.key();
+        if key.kind != ItemKind::Digest || !self.audits.questions.contains_key(&key) {
+            return;
+        }
+        if let Some(keeper) = self.audits.keeper(key, place, &contact.agent) {
+            keeper.seq = item.seq;
+            return;
+        }
+        let full = self.audits.places.len() >= AUDITED_PLACES_MAX;
+        if full && !self.audits.places.contains_key(&(key, place)) {
+            return;
+        }
+        let due = now + AUDIT_SOON + self.part_of(AUDIT_SOON);
+        let audited = self.audits.places.entry((key, place)).or_insert_with(|| Audited {
+            keepers: Vec::new(),
+            due,
+            first: true,
+        });
+        if audited.keepers.len() < KEEPERS_MAX {
+            let contact = contact.clone();
+            audited.keepers.push(Keeper {
+                contact,
+                seq: item.seq,
+                audited: Time::ZERO,
+                suspect: false,
+            });
+        }
+    }
+
+    /// Begins the audits that are due.
+    pub(super) fn audit(&mut self, now: Time) {
+        self.quarantine.sweep(now);
+        let publishing = &self.publishing;
+        self.audits.retain(|key| publishing.item(key).is_some());
+        if !self.is_shown_alive(now) {
+            return;
+        }
+        let due: Vec<_> = self
+            .audits
+            .places
+            .iter()
+            .filter(|(_, audited)| audited.due <= now)
+            .map(|(at, _)| *at)
+            .take(AUDITS_PER_ROUND)
+            .collect();
+        for (key, place) in due {
+            let again = AUDIT_EVERY * 3 / 4 + self.part_of(AUDIT_EVERY / 2);
+            let shift = self.rng.next_u32();
+            let Some(audited) = self.audits.places.get_mut(&(key, place)) else { continue };
+            let count = if audited.first { AUDITED_FIRST } else { AUDITED_LATER };
+            audited.first = false;
+            audited.due = now + again;
+            // Chance decides among those audited equally long ago.
+            let turn = usize::try_from(shift).unwrap_or(0) % audited.keepers.len().max(1);
+            audited.keepers.rotate_left(turn);
+            audited.keepers.sort_by_key(|keeper| (!keeper.suspect, keeper.audited));
+            let mut chosen = Vec::new();
+            for keeper in audited.keepers.iter_mut().take(count) {
+                keeper.audited = now;
+                chosen.push(keeper.contact.clone());
+            }
+            for contact in chosen {
+                self.ask_keeper(now, key, place, contact);
+            }
+        }
+    }
+
+    /// Custodians show digests of publishers with a live beat only.
+    fn is_shown_alive(&self, now: Time) -> bool {
+        self.publishing.beat().is_some_and(|beat| beat.expires > now)
+    }
+
+    fn ask_keeper(&mut self, now: Time, key: ItemKey, place: Place, contact: Contact) {
+        let Place::Shard { shard, index } = place else { return };
+        let Some(query) = self.audits.questions.get(&key).cloned() else { return };
+        let request = Request::Query(QueryRequest {
+            shard,
+            placement: index,
+            query,
+            limit: AUDIT_LIMIT,
+            cost_max: AUDIT_COST_MAX,
+            exclude: Vec::new(),
+        });
+        self.counters.audits += 1;
+        self.send(now, contact, request, Purpose::Audit { key, place, step: AuditStep::Ask });
+    }
+
+    /// Returns whether the response fits the request.
+    pub(super) fn audit_answered(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        from: &Contact,
+        (key, place, step): (ItemKey, Place, AuditStep),
+        response: Response,
+    ) -> bool {
+        match (step, response) {
+            (AuditStep::Store, Response::Stored { outcomes }) => {
+                if outcomes.first() == Some(&StoreOutcome::Stored) {
+                    if let Some(keeper) = self.audits.keeper(key, place, &from.agent) {
+                        keeper.suspect = true;
+                    }
+                    self.ask_keeper(now, key, place, from.clone());
+                } else {
+                    // It says that it does not keep it: nothing to prove.
+                    self.audits.drop_keeper(key, place, &from.agent);
+                }
+                true
+            }
+            (AuditStep::Ask, Response::Found { answer, .. }) => {
+                self.judge(now, services, from, key, place, answer);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn judge(
+        &mut self,
+        now: Time,
+        services: &mut dyn Services,
+        from: &Contact,
+        key: ItemKey,
+        place: Place,
+        answer: QueryOutcome,
+    ) {
+        let Some(keeper) = self.audits.keeper(key, place, &from.agent) else { return };
+        let (seq, suspect) = (keeper.seq, keeper.suspect);
+        let shown = match answer {
+            QueryOutcome::Split { .. } => return self.audits.drop_keeper(key, place, &from.agent),
+            QueryOutcome::NotHeld => false,
+            QueryOutcome::Answered(answer) => {
+                if is_inconclusive(&answer) {
+                    return;
+                }
+                let items = answer.matches.iter().take(usize::from(AUDIT_LIMIT));
+                items
+                    .filter_map(|bytes| services.verify(now, bytes).ok())
+                    .any(|item| item.key() == key && item.seq >= seq)
+            }
+        };
+        if shown {
+            if let Some(keeper) = self.audits.keeper(key, place, &from.agent) {
+                keeper.suspect = false;
+            }
+        } else if !self.is_shown_alive(now) {
+            // Rightly left out.
+        } else if suspect {
+            self.convict(now, from);
+        } else {
+            self.counters.omissions += 1;
+            self.store_once_more(now, key, place, from);
+        }
+    }
+
+    /// Offers a custodian again what it left out, with the beat without which it would not show it.
+    fn store_once_more(&mut self, now: Time, key: ItemKey, place: Place, to: &Contact) {
+        let Place::Shard { shard, .. } = place else { return };
+        let Some((item, labels)) = self.publishing.item(&key) else { return };
+        let label =
+            labels.iter().find(|label| comity_capability::keys::GroupKey::of(label) == shard.group);
+        let Some(label) = label.cloned() else { return };
+        let mut items = vec![item.bytes.clone()];
+        let mut entries = vec![StoreEntry { item: 0, place, label: Some(0) }];
+        if let Some(beat) = self.publishing.beat() {
+            items.push(beat.bytes.clone());
+            entries.push(StoreEntry { item: 1, place, label: None });
+        }
+        let request = Request::Store { items, labels: vec![label], entries };
+        let purpose = Purpose::Audit { key, place, step: AuditStep::Store };
+        self.send(now, to.clone(), request, purpose);
+    }
+
+    /// It acknowledged a digest twice and left it out twice.
+    fn convict(&mut self, now: Time, custodian: &Contact) {
+        self.counters.quarantined += 1;
+        self.quarantine.add(now, custodian.agent);
+        let mut robbed = Vec::new();
+        for ((key, _), audited) in &mut self.audits.places {
+            let before = audited.keepers.len();
+            audited.keepers.retain(|keeper| keeper.contact.agent != custodian.agent);
+            if audited.keepers.len() < before {
+                robbed.push(*key);
+            }
+        }
+        robbed.dedup();
+        self.publishing.forget_custodian(&custodian.agent);
+        for key in robbed {
+            let delay = self.part_of(AUDIT_SOON);
+            self.hasten_item(&key, now + delay);
+        }
+    }
+
+    /// A random part of `duration`.
+    fn part_of(&mut self, duration: Duration) -> Duration {
+        duration * (self.rng.next_u32() % 1_000) / 1_000
+    }
+}
+
+/// It showed as many as it was allowed to and has more, or ran out of its budget.
+fn is_inconclusive(answer: &Answer) -> bool {
+    answer.truncated
+        || usize::try_from(answer.passed).is_ok_and(|passed| passed > answer.matches.len())
+            && answer.matches.len() >= usize::from(AUDIT_LIMIT)
+}
+
+/// Whether an own item can be audited at all.
+pub(super) fn is_auditable(item: &VerifiedItem) -> bool {
+    matches!(item.content, Content::Digest(_))
+}
