@@ -53,6 +53,8 @@ pub(crate) struct Breadth {
     pub(crate) region: Option<Region>,
     /// Nodes expected inside the region, the measure of a crowd.
     pub(crate) expected: usize,
+    /// Nodes that were only named are part of a crowd. Not after many went at once: their names are told for a while.
+    pub(crate) trust_names: bool,
     /// Requests in flight.
     pub(crate) alpha: usize,
     /// Requests in flight when most fail.
@@ -119,6 +121,18 @@ pub(crate) enum Step {
     Sweep(Vec<Sweep>),
     /// Nothing more to ask.
     Done,
+}
+
+/// What a search knows of the nodes around its target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// More than chance puts there.
+    pub(crate) crowded: bool,
+    /// Nodes within the region that did not answer; while most requests fail, not in the time most answers take.
+    pub(crate) silent: usize,
+    /// Everyone known inside the region answered or did not, and so did three quarters of the nodes expected within twice the
+    /// region: nobody is left that could know more.
+    pub(crate) exhausted: bool,
 }
 
 /// A subtree to search.
@@ -457,12 +471,12 @@ impl Lookup {
     /// More nodes are known near the target than chance puts there.
     ///
     /// Nodes that were only named count too, which makes the test free: everyone named has minted its id. They do not while requests
-    /// fail, because the names of nodes that went together are still told.
+    /// fail, nor when [`Breadth::trust_names`] says so.
     pub(crate) fn is_crowded(&self) -> bool {
         let (Some(region), expected) = (self.breadth.region, self.breadth.expected) else {
             return false;
         };
-        let named = self.failed * 4 <= self.sent;
+        let named = self.breadth.trust_names && self.failed * 4 <= self.sent;
         let counts = |node: &Node| match node.state {
             State::Answered => true,
             State::New | State::Waiting | State::Slow => named,
@@ -541,6 +555,20 @@ impl Lookup {
         let radius = region.map_or(Distance::MAX, Region::distance);
         let settled = |node: &&Node| matches!(node.state, State::Answered | State::Failed);
         self.nodes.range(..=radius).map(|(_, node)| node).filter(settled).count()
+    }
+
+    /// What is known of the nodes around the target.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        let failing = self.is_failing();
+        let silent =
+            |node: &Node| node.state == State::Failed || (failing && node.state == State::Slow);
+        let settled = |node: &Node| node.state == State::Answered || silent(node);
+        let around = self.settled() * DENSITY_FACTOR_DIVISOR >= self.breadth.expected * 3;
+        Surroundings {
+            crowded: self.is_crowded(),
+            silent: self.inside().filter(|(_, node)| silent(node)).count(),
+            exhausted: around && self.inside().all(|(_, node)| settled(node)),
+        }
     }
 
     /// Longest chain of requests that led to an answer.

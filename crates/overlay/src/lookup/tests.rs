@@ -2,8 +2,16 @@ use comity_core::Identity;
 
 use super::*;
 
-const BREADTH: Breadth =
-    Breadth { paths: 1, path_k: K, want: K, region: None, expected: 0, alpha: 3, alpha_failing: 8 };
+const BREADTH: Breadth = Breadth {
+    paths: 1,
+    path_k: K,
+    want: K,
+    region: None,
+    expected: 0,
+    trust_names: true,
+    alpha: 3,
+    alpha_failing: 8,
+};
 
 fn contact(index: u8) -> Contact {
     let mut id = [0; 32];

@@ -88,7 +88,7 @@ impl Overlay {
         );
         self.begin(now, id, Task::Peer(Box::new(job)), Some(self.config.query_deadline));
         for target in targets {
-            let breadth = self.find_breadth();
+            let breadth = self.find_breadth(now);
             self.look(now, Goal::Peer(id), target, breadth);
         }
         Ok(())

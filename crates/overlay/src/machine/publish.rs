@@ -348,7 +348,7 @@ impl Overlay {
                 None => {
                     let Some(job) = self.publish_job(id) else { return };
                     job.looking.insert(position, entries);
-                    let breadth = self.store_breadth();
+                    let breadth = self.store_breadth(now);
                     self.look(now, Goal::Publish(id), position, breadth);
                 }
             }

@@ -23,7 +23,7 @@ use crate::item::{
     Candidate, Content, EvaluationLimits, ItemBytes, ItemKey, QUERY_BYTES_MAX, Services,
     VerifiedItem,
 };
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Surroundings};
 use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
 use crate::wire::{Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, QueryOutcome, QueryRequest, Request};
@@ -156,7 +156,7 @@ impl Overlay {
             job.next += 1;
             let positions = job.activate(index, next.group, me);
             for (placement, position) in (0..).zip(positions) {
-                let breadth = self.find_breadth();
+                let breadth = self.find_breadth(now);
                 self.look(
                     now,
                     Goal::Query { command: id, key: index, placement },
@@ -194,7 +194,7 @@ impl Overlay {
     ) {
         let region = self.config.region.then(|| self.region());
         let prefix = self.table.counted(from);
-        let crowded = self.lookups.is_crowded(&Goal::Query { command: id, key, placement });
+        let surroundings = self.lookups.surroundings(&Goal::Query { command: id, key, placement });
         let Some(job) = self.query_job(id) else { return };
         let Some(PlanKey { group, .. }) = job.keys.get(key).copied() else { return };
         let request = job.request(group, placement);
@@ -207,20 +207,29 @@ impl Overlay {
         let inside = region.is_none_or(|region| region.contains(&target, &from.overlay_id));
         let custodian = Custodian { agent: from.agent, prefix, inside };
         job.hear(key, placement, custodian, checked);
-        let Some(rule) = self.query_rule(id, crowded) else { return };
-        let is_enough = self
-            .query_job(id)
-            .and_then(|job| job.active.get(&key))
-            .is_some_and(|state| state.witnesses.is_enough(placement, rule));
+        let is_enough = self.is_query_enough(id, key, placement, surroundings);
         if is_enough {
             self.lookups.stop(id, |goal| matches!(goal, Goal::Query { key: k, placement: p, .. } if *k == key && *p == placement));
         }
     }
 
-    fn query_rule(&self, id: CommandId, crowded: bool) -> Option<Rule> {
+    /// Whether the custodians of a placement have said enough.
+    pub(super) fn is_query_enough(
+        &self,
+        id: CommandId,
+        key: usize,
+        placement: u8,
+        surroundings: Surroundings,
+    ) -> bool {
+        let Some(rule) = self.query_rule(id, surroundings) else { return false };
+        let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return false };
+        job.active.get(&key).is_some_and(|state| state.witnesses.is_enough(placement, rule))
+    }
+
+    fn query_rule(&self, id: CommandId, around: Surroundings) -> Option<Rule> {
         let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return None };
         let agreeing = self.config.query_custodians.max(1);
-        Some(Rule { agreeing, fresh: job.query.fresh, crowded })
+        Some(Rule { agreeing, fresh: job.query.fresh, around })
     }
 
     /// Whether a search that has asked everyone it knew must be widened.
@@ -228,10 +237,10 @@ impl Overlay {
         &self,
         id: CommandId,
         key: usize,
-        crowded: bool,
+        surroundings: Surroundings,
         settled: usize,
     ) -> bool {
-        let Some(rule) = self.query_rule(id, crowded) else { return false };
+        let Some(rule) = self.query_rule(id, surroundings) else { return false };
         let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return false };
         job.active.get(&key).is_some_and(|state| state.witnesses.is_doubtful(rule, settled))
     }

@@ -23,6 +23,8 @@ const ROUNDS_MAX: u32 = 60;
 const PINGS_PER_ROUND: usize = 32;
 /// Suspicion alone makes a node ask all its entries this often at most.
 const SUSPICION_EVERY: Duration = Duration::from_secs(300);
+/// The names of nodes that went together are told for so long.
+pub(super) const NAMES_TOLD_FOR: Duration = Duration::from_secs(900);
 /// Buckets looked up in a round.
 const REFRESHES_PER_ROUND: usize = 8;
 /// Random places looked up for the new size of the network.
@@ -71,6 +73,7 @@ impl Overlay {
     /// Most requests to table entries fail all of a sudden.
     pub(super) fn mass_failure(&mut self, now: Time) {
         self.counters.mass_failures += 1;
+        self.upkeep.struck = now;
         self.begin_recovery(now, true);
         self.restore_within(now, RESTORE_WITHIN);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comity_core::Time;
 
 use super::former::Former;
-use super::recovery::{Recovery, Returns};
+use super::recovery::{NAMES_TOLD_FOR, Recovery, Returns};
 use super::traffic::{Goal, Purpose};
 use super::{Overlay, Task, Timer};
 use crate::config::{K, PROBES_MAX, SEEDS_MAX};
@@ -42,9 +42,18 @@ pub(super) struct Upkeep {
     pub(super) recovery: Option<Recovery>,
     /// When a recovery last began.
     pub(super) suspected: Time,
+    /// When many last went at once.
+    pub(super) struck: Time,
     last_sample: Time,
     /// Buckets at the last sample: one more means that the network has doubled, which makes old samples worthless.
     sampled_at: usize,
+}
+
+impl Upkeep {
+    /// No mass failure of late.
+    pub(super) fn is_calm(&self, now: Time) -> bool {
+        self.struck == Time::ZERO || now.saturating_since(self.struck) >= NAMES_TOLD_FOR
+    }
 }
 
 /// A join in progress.

@@ -10,7 +10,7 @@ use crate::config::{K, LOOKUP_SEEDS_MAX, LOOKUPS_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::contact::Contact;
 use crate::drive::{Action, CommandId, Failure, RequestId};
 use crate::item::{ItemKey, Services};
-use crate::lookup::{Breadth, Lookup, Step, Sweep, sibling};
+use crate::lookup::{Breadth, Lookup, Step, Surroundings, Sweep, sibling};
 use crate::shard::Place;
 use crate::wire::{ErrorCode, Request, Response, encoded_request_len, encoded_response_len};
 
@@ -100,9 +100,10 @@ impl Lookups {
         self.running.len()
     }
 
-    /// Whether more nodes than expected crowd around the target of the lookup for `goal`.
-    pub(super) fn is_crowded(&self, goal: &Goal) -> bool {
-        self.running.values().any(|running| running.goal == *goal && running.lookup.is_crowded())
+    /// What the lookup for `goal` knows of the nodes around its target.
+    pub(super) fn surroundings(&self, goal: &Goal) -> Surroundings {
+        let running = self.running.values().find(|running| running.goal == *goal);
+        running.map_or_else(Surroundings::default, |running| running.lookup.surroundings())
     }
 
     /// Ends the lookups of `command` that `which` selects.
@@ -343,22 +344,24 @@ impl Overlay {
             want: K,
             region: None,
             expected: 0,
+            trust_names: false,
             alpha: self.config.alpha,
             alpha_failing: self.config.alpha_failing,
         }
     }
 
     /// Breadth of a lookup that reads what custodians keep.
-    pub(super) fn find_breadth(&self) -> Breadth {
+    pub(super) fn find_breadth(&self, now: Time) -> Breadth {
         let region = self.config.region.then(|| self.region());
         let holders = self.config.holders.max(1);
-        Breadth { want: holders, region, expected: holders, ..self.near_breadth() }
+        let trust_names = self.upkeep.is_calm(now);
+        Breadth { want: holders, region, expected: holders, trust_names, ..self.near_breadth() }
     }
 
     /// Breadth of a lookup that finds where to store.
-    pub(super) fn store_breadth(&self) -> Breadth {
+    pub(super) fn store_breadth(&self, now: Time) -> Breadth {
         let (paths, path_k) = (self.config.store_paths, self.config.store_path_k);
-        Breadth { paths, path_k, ..self.find_breadth() }
+        Breadth { paths, path_k, ..self.find_breadth(now) }
     }
 
     /// Breadth of a lookup that only refreshes the table.
@@ -424,7 +427,11 @@ impl Overlay {
                 self.lookups.stalled.insert(id);
                 return;
             }
+            let is_answered = self.is_answered(id);
             let Some(running) = self.lookups.running.get_mut(&id) else { return };
+            if is_answered {
+                running.lookup.stop();
+            }
             match running.lookup.step() {
                 Step::Ask(contact) => {
                     let (goal, target) = (running.goal, *running.lookup.target());
@@ -450,6 +457,16 @@ impl Overlay {
         }
     }
 
+    /// Whether those that did not answer leave nobody worth asking: answers are judged as they come, silence is here.
+    fn is_answered(&self, id: LookupId) -> bool {
+        let running = self.lookups.running.get(&id).filter(|running| running.lookup.failed > 0);
+        let Some(Running { lookup, goal: Goal::Query { command, key, placement }, .. }) = running
+        else {
+            return false;
+        };
+        self.is_query_enough(*command, *key, *placement, lookup.surroundings())
+    }
+
     /// Whether a lookup that has nothing more to ask found too little, and was widened for that.
     fn is_missed(&mut self, id: LookupId) -> bool {
         let Some(Running { lookup, goal, .. }) = self.lookups.running.get(&id) else {
@@ -460,7 +477,7 @@ impl Overlay {
         }
         let missed = match *goal {
             Goal::Query { command, key, .. } => {
-                self.is_query_doubtful(command, key, lookup.is_crowded(), lookup.settled())
+                self.is_query_doubtful(command, key, lookup.surroundings(), lookup.settled())
             }
             Goal::Peer(command) => !lookup.is_escalated() && self.is_peer_missed(command),
             Goal::Join(_)

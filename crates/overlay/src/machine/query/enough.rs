@@ -14,6 +14,7 @@ use crate::config::HOLDERS_MAX;
 use crate::contact::IpPrefix;
 use crate::drive::CustodianSaid;
 use crate::item::ItemKey;
+use crate::lookup::Surroundings;
 use crate::shard::PLACEMENTS;
 
 /// Custodians of one placement that hold something and are heard before their disagreement is accepted: the union is the answer.
@@ -32,8 +33,8 @@ pub(super) struct Rule {
     pub(super) agreeing: usize,
     /// Go on until [`FRESH_COPIES`] custodians that hold something were heard.
     pub(super) fresh: bool,
-    /// More nodes than expected crowd around the placement: someone may have put them there.
-    pub(super) crowded: bool,
+    /// What the search knows of the nodes around the placement.
+    pub(super) around: Surroundings,
 }
 
 /// Who a custodian is to the asker.
@@ -110,18 +111,23 @@ impl Witnesses {
     /// Whether no more custodians of `placement` need to be asked.
     pub(super) fn is_enough(&self, placement: u8, rule: Rule) -> bool {
         let inside = || self.inside(placement);
+        let Surroundings { crowded, silent, exhausted } = rule.around;
+        // As many as are expected in the region were asked: the dead are not waited for.
+        let all_asked = exhausted
+            || (inside().count() >= 1 && inside().count() + silent >= EMPTY_CUSTODIANS_ENOUGH);
         if self.newest.is_empty() {
             // Nobody showed a match. Near misses prove that a custodian keeps the shard at least.
             let proven = inside().filter(|witness| witness.proven).count();
-            let doubtful = rule.crowded || self.is_disputed();
-            return !doubtful
-                && (proven >= rule.agreeing || inside().count() >= EMPTY_CUSTODIANS_ENOUGH);
+            let asked = self.placements[at(placement)].len() + silent;
+            let many = asked >= EMPTY_CUSTODIANS_ENOUGH && inside().count() >= rule.agreeing;
+            let doubtful = crowded || self.is_disputed();
+            return !doubtful && (proven >= rule.agreeing || many || all_asked);
         }
         let holding = inside().filter(|witness| witness.holds).count();
-        if holding >= DISPUTED_CUSTODIANS_MAX && !rule.crowded {
+        if !crowded && !rule.fresh && (holding >= DISPUTED_CUSTODIANS_MAX || all_asked) {
             return true;
         }
-        let agreeing = if rule.crowded { DISPUTED_CUSTODIANS_MAX } else { rule.agreeing };
+        let agreeing = if crowded { DISPUTED_CUSTODIANS_MAX } else { rule.agreeing };
         let fresh = !rule.fresh || self.copies() >= FRESH_COPIES;
         fresh && self.agreeing(placement) >= agreeing
     }
@@ -129,7 +135,7 @@ impl Witnesses {
     /// Whether all there was to ask left doubts: the search has to be widened. `settled` nodes around the placement answered or did
     /// not: where as many as expected did, what they left is what there is.
     pub(super) fn is_doubtful(&self, rule: Rule, settled: usize) -> bool {
-        let unsettled = rule.crowded || settled < EMPTY_CUSTODIANS_ENOUGH;
+        let unsettled = rule.around.crowded || settled < EMPTY_CUSTODIANS_ENOUGH;
         if self.newest.is_empty() {
             return unsettled;
         }

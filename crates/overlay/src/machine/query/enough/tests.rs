@@ -6,7 +6,9 @@ use comity_core::{Hash, Identity, Time};
 use super::*;
 use crate::item::{Content, Subject, Verified, VerifiedItem};
 
-const RULE: Rule = Rule { agreeing: 2, fresh: false, crowded: false };
+const CALM: Surroundings = Surroundings { crowded: false, silent: 0, exhausted: false };
+const CROWD: Surroundings = Surroundings { crowded: true, ..CALM };
+const RULE: Rule = Rule { agreeing: 2, fresh: false, around: CALM };
 const LIMIT: u16 = 10;
 
 fn agent(index: u8) -> AgentId {
@@ -129,7 +131,7 @@ fn neighbours_of_the_region_add_what_they_have_and_vouch_for_nothing() {
 
 #[test]
 fn a_crowd_is_not_believed_about_nothing() {
-    let crowded = Rule { crowded: true, ..RULE };
+    let crowded = Rule { around: CROWD, ..RULE };
     let liars: Vec<_> = (0..60).map(|_| empty()).collect();
     assert!(!heard(0, &liars).is_enough(0, crowded));
     assert!(heard(0, &liars).is_doubtful(crowded, 60));
@@ -172,6 +174,19 @@ fn disagreement_is_accepted_in_the_end() {
         (0..DISPUTED_CUSTODIANS_MAX as u64).map(|subject| shows(&[(subject, 1)], false)).collect();
     assert!(!heard(0, &different[1..]).is_enough(0, RULE));
     assert!(heard(0, &different).is_enough(0, RULE));
+}
+
+#[test]
+fn the_dead_are_not_waited_for() {
+    let after_a_kill = |silent| Rule { around: Surroundings { silent, ..CALM }, ..RULE };
+    assert!(!heard(0, &[empty()]).is_enough(0, after_a_kill(6)));
+    assert!(heard(0, &[empty()]).is_enough(0, after_a_kill(7)));
+    assert!(heard(0, &[shows(&[(1, 1)], false)]).is_enough(0, after_a_kill(7)));
+    assert!(!heard(0, &[]).is_enough(0, after_a_kill(20)), "somebody has to say it");
+    let exhausted = Rule { around: Surroundings { exhausted: true, ..CALM }, ..RULE };
+    assert!(heard(0, &[]).is_enough(0, exhausted), "unless nobody is left");
+    let crowded = Rule { around: Surroundings { silent: 20, ..CROWD }, ..RULE };
+    assert!(!heard(0, &[empty(), empty()]).is_enough(0, crowded));
 }
 
 #[test]
