@@ -139,6 +139,7 @@ impl Run {
                     want: u.int_in_range(0..=4)?,
                     limit: u.int_in_range(0..=64)?,
                     exclude: vec![contact(u.choose_index(PEERS)?).agent; u.int_in_range(0..=1)?],
+                    fresh: u.arbitrary()?,
                 })
             }
             7 => Command::Lookup { target: fake::target(u)? },

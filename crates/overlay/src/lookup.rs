@@ -557,6 +557,25 @@ impl Lookup {
         self.nodes.range(..=radius).map(|(_, node)| node).filter(settled).count()
     }
 
+    /// Fewer nodes answered within twice the region than are expected in the region: the paths were led astray. Of twenty expected,
+    /// nine or fewer are once in 200 times.
+    pub(crate) fn is_thin(&self) -> bool {
+        self.breadth.region.is_some() && self.settled() < self.breadth.expected
+    }
+
+    /// The result of a search for custodians: as many as are expected, and everyone in the region. A search looks further than that to
+    /// be sure of them.
+    pub(crate) fn custodians(&self) -> Vec<Contact> {
+        let mut contacts = self.result();
+        let region = self.breadth.region;
+        let inside = |contact: &Contact| {
+            region.is_some_and(|region| region.contains(&self.target, &contact.overlay_id))
+        };
+        let inside = contacts.iter().take_while(|contact| inside(contact)).count();
+        contacts.truncate(inside.max(self.breadth.expected));
+        contacts
+    }
+
     /// What is known of the nodes around the target.
     pub(crate) fn surroundings(&self) -> Surroundings {
         let failing = self.is_failing();

@@ -182,6 +182,19 @@ fn a_crowd_is_searched_around_from_the_outside_in() {
 }
 
 #[test]
+fn paths_led_astray_leave_a_thin_result() {
+    // Liars at 50, 60, … name each other alone; ten of 64 nodes are expected within 40 of 256 parts.
+    let liars: Vec<_> = (5..25).map(|index| contact(index * 10)).collect();
+    let mut lookup = search(custody(), liars.clone());
+    run(&mut lookup, |_| Some(liars.clone()));
+    assert!(lookup.is_thin() && !lookup.is_crowded());
+    let even: Vec<_> = (1..60).map(|index| contact(index * 4)).collect();
+    let mut lookup = search(custody(), even.clone());
+    run(&mut lookup, |_| Some(even.clone()));
+    assert!(!lookup.is_thin());
+}
+
+#[test]
 fn no_crowd_no_sweep() {
     // Four apart: ten within 40.
     let even: Vec<_> = (1..60).map(|index| contact(index * 4)).collect();

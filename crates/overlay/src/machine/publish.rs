@@ -371,7 +371,7 @@ impl Overlay {
     }
 
     pub(super) fn place_found(&mut self, now: Time, id: CommandId, lookup: &Lookup) {
-        let contacts = lookup.result();
+        let contacts = if lookup.is_exhaustive() { lookup.result() } else { lookup.custodians() };
         let Some(job) = self.publish_job(id) else { return };
         let Some(entries) = job.looking.remove(lookup.target()) else { return };
         if lookup.is_exhaustive() && !lookup.is_failing() {

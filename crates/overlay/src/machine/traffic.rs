@@ -361,7 +361,8 @@ impl Overlay {
     /// Breadth of a lookup that finds where to store.
     pub(super) fn store_breadth(&self, now: Time) -> Breadth {
         let (paths, path_k) = (self.config.store_paths, self.config.store_path_k);
-        Breadth { paths, path_k, ..self.find_breadth(now) }
+        // The twenty nearest: of ten, liars could be most.
+        Breadth { paths, path_k, want: K, ..self.find_breadth(now) }
     }
 
     /// Breadth of a lookup that only refreshes the table.
@@ -480,11 +481,11 @@ impl Overlay {
                 self.is_query_doubtful(command, key, lookup.surroundings(), lookup.settled())
             }
             Goal::Peer(command) => !lookup.is_escalated() && self.is_peer_missed(command),
+            Goal::Publish(_) => lookup.is_thin(),
             Goal::Join(_)
             | Goal::Fill(_)
             | Goal::Sample(_)
             | Goal::Closest(_)
-            | Goal::Publish(_)
             | Goal::Sweep { .. } => false,
         };
         missed && self.lookups.running.get_mut(&id).is_some_and(|running| running.lookup.escalate())
