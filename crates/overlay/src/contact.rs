@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use comity_core::{AgentId, OverlayId};
 
+use crate::wire::contact_len;
+
 /// Most socket addresses kept or sent for one contact; the rest are dropped.
 pub const ADDRS_PER_CONTACT_MAX: usize = 4;
 
@@ -23,6 +25,8 @@ pub struct Peer {
     pub server: bool,
     /// The prefix of the first address, at hand so that the diversity caps need not follow `addrs`.
     prefix: Option<IpPrefix>,
+    /// Bytes it takes in a message.
+    encoded_len: u16,
 }
 
 /// A shared [`Peer`]: a handle of one word. Tables, messages and requests that name the same peer share one copy of it; comparisons
@@ -55,7 +59,8 @@ impl Contact {
     ) -> Self {
         addrs.truncate(ADDRS_PER_CONTACT_MAX);
         let prefix = addrs.first().map(|addr| IpPrefix::of(addr.ip()));
-        Self(Arc::new(Peer { agent, overlay_id, addrs, server, prefix }))
+        let encoded_len = u16::try_from(contact_len(&agent, &addrs)).unwrap_or(u16::MAX);
+        Self(Arc::new(Peer { agent, overlay_id, addrs, server, prefix, encoded_len }))
     }
 
     /// A serving contact; addresses beyond [`ADDRS_PER_CONTACT_MAX`] are dropped.
@@ -89,6 +94,11 @@ impl Contact {
     #[must_use]
     pub fn prefix(&self) -> Option<IpPrefix> {
         self.0.prefix
+    }
+
+    /// Bytes it takes in a message.
+    pub(crate) fn encoded_len(&self) -> usize {
+        usize::from(self.0.encoded_len)
     }
 
     /// Whether both handles share one copy.

@@ -10,7 +10,7 @@
 //! ([`Level::Swept`]). Someone who mints ids next to a key fills the node lists that lead there; the lists that lead
 //! into the siblings, where most custodians are, stay as they were.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod near;
 
 use comity_core::{Distance, OverlayId};
 
@@ -19,6 +19,8 @@ use crate::config::{
 };
 use crate::contact::Contact;
 use crate::shard::Region;
+
+use near::{Near, Slot, Subset};
 
 /// Candidates one path remembers: more than the ids an attacker is expected to mint around one key.
 const PATH_CANDIDATES_MAX: usize = 512;
@@ -81,11 +83,13 @@ struct Node {
     path: usize,
     /// Requests that led to it, itself included.
     hops: u32,
+    /// The paths that know it, a bit each.
+    known_to: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Path {
-    candidates: BTreeSet<Distance>,
+    candidates: Subset,
     /// Nodes it asked that hold a slot.
     waiting: usize,
     /// Nodes it asked.
@@ -150,7 +154,7 @@ pub(crate) struct Lookup {
     target: OverlayId,
     me: OverlayId,
     breadth: Breadth,
-    nodes: BTreeMap<Distance, Node>,
+    nodes: Near<Node>,
     paths: Vec<Path>,
     stage: Stage,
     widened: bool,
@@ -179,7 +183,7 @@ impl Lookup {
             target,
             me,
             breadth,
-            nodes: BTreeMap::new(),
+            nodes: Near::new(),
             paths: vec![Path::default(); breadth.paths.max(1)],
             stage: Stage::Paths,
             widened: false,
@@ -273,19 +277,24 @@ impl Lookup {
             return false;
         }
         let distance = contact.overlay_id.distance(&self.target);
-        let known = self.nodes.contains_key(&distance);
-        if !known {
-            if self.nodes.len() >= LOOKUP_CANDIDATES_MAX {
-                return false;
-            }
-            self.nodes.insert(distance, Node { contact, state: State::New, path, hops });
+        if self.nodes.len() >= LOOKUP_CANDIDATES_MAX && self.nodes.slot(&distance).is_none() {
+            return false;
         }
+        let node = || Node { contact, state: State::New, path, hops, known_to: 0 };
+        let (slot, new) = self.nodes.slot_or_insert(distance, node);
+        // A path beyond the bits looks each time. One that has let go of a candidate for nearer ones does not take it back.
+        let bit = u32::try_from(path).ok().and_then(|path| 1_u64.checked_shl(path)).unwrap_or(0);
+        let node = self.nodes.at_mut(slot);
+        if node.known_to & bit != 0 {
+            return new;
+        }
+        node.known_to |= bit;
         let candidates = &mut self.paths[path].candidates;
-        candidates.insert(distance);
+        candidates.insert(&self.nodes, &distance, slot);
         if candidates.len() > PATH_CANDIDATES_MAX {
             candidates.pop_last();
         }
-        !known
+        new
     }
 
     /// Ends the search: what was wanted is found.
@@ -323,8 +332,8 @@ impl Lookup {
             return Step::Wait;
         }
         if self.stage == Stage::Paths {
-            if let Some(distance) = self.next_on_paths() {
-                return self.ask(distance);
+            if let Some(slot) = self.next_on_paths() {
+                return self.ask(slot);
             }
             if waiting > 0 {
                 return Step::Wait;
@@ -334,8 +343,8 @@ impl Lookup {
         if self.sweeping > 0 {
             return Step::Wait;
         }
-        if let Some(distance) = self.next_in_completion() {
-            return self.ask(distance);
+        if let Some(slot) = self.next_in_completion() {
+            return self.ask(slot);
         }
         if waiting > 0 || self.awaits_slow() {
             return Step::Wait;
@@ -369,9 +378,9 @@ impl Lookup {
         }
     }
 
-    fn ask(&mut self, distance: Distance) -> Step {
+    fn ask(&mut self, slot: Slot) -> Step {
         let turn = self.turn;
-        let node = self.nodes.get_mut(&distance).expect("candidates are nodes");
+        let node = self.nodes.at_mut(slot);
         node.state = State::Waiting;
         node.path = turn;
         self.paths[turn].waiting += 1;
@@ -382,29 +391,29 @@ impl Lookup {
     }
 
     /// The next candidate of the next path that has one and a free slot; leaves `turn` at that path.
-    fn next_on_paths(&mut self) -> Option<Distance> {
+    fn next_on_paths(&mut self) -> Option<Slot> {
         let slots = (self.width() / self.paths.len()).max(1);
         for offset in 0..self.paths.len() {
             let path = (self.turn + offset) % self.paths.len();
             if self.paths[path].waiting < slots
-                && let Some(distance) = self.next_on(path)
+                && let Some(slot) = self.next_on(path)
             {
                 self.turn = path;
-                return Some(distance);
+                return Some(slot);
             }
         }
         None
     }
 
-    fn next_on(&self, path: usize) -> Option<Distance> {
+    fn next_on(&self, path: usize) -> Option<Slot> {
         if self.paths[path].asked >= self.path_requests_max() {
             return None;
         }
         let mut followed = 0;
-        for distance in &self.paths[path].candidates {
-            let node = &self.nodes[distance];
+        for slot in self.paths[path].candidates.slots() {
+            let node = self.nodes.at(slot);
             match node.state {
-                State::New => return Some(*distance),
+                State::New => return Some(slot),
                 State::Waiting | State::Answered if node.path == path => followed += 1,
                 State::Waiting | State::Answered | State::Slow | State::Failed => {}
             }
@@ -415,21 +424,21 @@ impl Lookup {
         None
     }
 
-    fn next_in_completion(&self) -> Option<Distance> {
+    fn next_in_completion(&self) -> Option<Slot> {
         if self.level == Level::Swept {
             // From the outside in: whoever crowds around the target is asked last.
             let mut inside = self.inside().filter(|(_, node)| node.state == State::New);
-            if let Some((distance, _)) = inside.next_back() {
-                return Some(*distance);
+            if let Some((slot, _)) = inside.next_back() {
+                return Some(slot);
             }
         }
         let mut counted = 0;
-        for (distance, node) in &self.nodes {
+        for (slot, node) in self.nodes.slots() {
             if !self.belongs(counted, node) {
                 return None;
             }
             match node.state {
-                State::New => return Some(*distance),
+                State::New => return Some(slot),
                 State::Waiting | State::Answered => counted += 1,
                 State::Slow | State::Failed => {}
             }
@@ -463,9 +472,9 @@ impl Lookup {
     }
 
     /// The nodes inside the region, nearest first.
-    fn inside(&self) -> impl DoubleEndedIterator<Item = (&Distance, &Node)> + '_ {
+    fn inside(&self) -> impl DoubleEndedIterator<Item = (Slot, &Node)> + '_ {
         let radius = self.breadth.region.map_or(Distance::ZERO, Region::distance);
-        self.nodes.range(..=radius)
+        self.nodes.up_to(&radius)
     }
 
     /// More nodes are known near the target than chance puts there.
@@ -485,7 +494,7 @@ impl Lookup {
         let region =
             if self.level == Level::Swept { region.divided(SWEPT_REGION_FACTOR) } else { region };
         let count = |region: Region| {
-            let nodes = self.nodes.range(..=region.distance());
+            let nodes = self.nodes.up_to(&region.distance());
             nodes.filter(|(_, node)| counts(node)).count()
         };
         expected > 0
@@ -554,7 +563,7 @@ impl Lookup {
         let region = self.breadth.region.map(|region| region.times(SWEPT_REGION_FACTOR));
         let radius = region.map_or(Distance::MAX, Region::distance);
         let settled = |node: &&Node| matches!(node.state, State::Answered | State::Failed);
-        self.nodes.range(..=radius).map(|(_, node)| node).filter(settled).count()
+        self.nodes.up_to(&radius).map(|(_, node)| node).filter(settled).count()
     }
 
     /// Fewer nodes answered within twice the region than are expected in the region: the paths were led astray. Of twenty expected,

@@ -181,9 +181,7 @@ pub(crate) fn leading_distance(a: &OverlayId, b: &OverlayId) -> u128 {
 }
 
 fn leading_bits(id: &OverlayId) -> u128 {
-    let mut top = [0; 16];
-    top.copy_from_slice(&id.0[..16]);
-    u128::from_be_bytes(top)
+    u128::from_be_bytes(id.0.first_chunk().copied().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::shard::{Place, ShardId};
 
 mod codec;
 
+pub(crate) use codec::contact_len;
 pub use codec::{
     WireError, decode_request, decode_response, encode_request, encode_response,
     encoded_request_len, encoded_response_len,

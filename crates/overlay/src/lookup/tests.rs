@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use comity_core::Identity;
 
 use super::*;

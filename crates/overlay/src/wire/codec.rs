@@ -96,7 +96,31 @@ pub fn encoded_request_len(request: &Request, sender_addrs: usize) -> usize {
 #[must_use]
 pub fn encoded_response_len(response: &Response) -> usize {
     let mut count = Count(0);
+    if let Response::Nodes { contacts } = response {
+        // Most answers by far: the length of each contact is remembered.
+        let none = Response::Nodes { contacts: Vec::new() };
+        write_response(&mut Encoder::new(&mut count), &none).expect("counting cannot fail");
+        let list: usize = contacts.iter().map(|contact| contact.encoded_len()).sum();
+        return count.0 - head_len(0) + head_len(contacts.len()) + list;
+    }
     write_response(&mut Encoder::new(&mut count), response).expect("counting cannot fail");
+    count.0
+}
+
+/// Length of the head of a list of `count` elements.
+const fn head_len(count: usize) -> usize {
+    match count {
+        0..=23 => 1,
+        24..=255 => 2,
+        256..=65_535 => 3,
+        _ => 5,
+    }
+}
+
+/// Length of a contact of an agent at `addrs` in a message.
+pub(crate) fn contact_len(agent: &AgentId, addrs: &[SocketAddr]) -> usize {
+    let mut count = Count(0);
+    write_contact(&mut Encoder::new(&mut count), agent, addrs).expect("counting cannot fail");
     count.0
 }
 
@@ -422,10 +446,16 @@ fn read_depth(d: &mut Decoder<'_>) -> Result<u8, WireError> {
 
 fn write_contacts<W: Write>(e: &mut Encoder<W>, contacts: &[Contact]) -> Written<W> {
     e.array(contacts.len() as u64)?;
-    contacts.iter().try_for_each(|contact| {
-        e.array(2)?.bytes(contact.agent.as_bytes())?;
-        write_addrs(e, &contact.addrs)
-    })
+    contacts.iter().try_for_each(|contact| write_contact(e, &contact.agent, &contact.addrs))
+}
+
+fn write_contact<W: Write>(
+    e: &mut Encoder<W>,
+    agent: &AgentId,
+    addrs: &[SocketAddr],
+) -> Written<W> {
+    e.array(2)?.bytes(agent.as_bytes())?;
+    write_addrs(e, addrs)
 }
 
 fn read_contacts(
