@@ -231,8 +231,9 @@ fn leading_zeros(bytes: &[u8; 32]) -> u32 {
 /// The two halves of a 256-bit number, most significant first.
 #[inline]
 fn halves(bytes: &[u8; 32]) -> [u128; 2] {
-    let [high, low] = [bytes.first_chunk(), bytes.last_chunk()];
-    [high, low].map(|half| u128::from_be_bytes(half.copied().unwrap_or_default()))
+    let (high, low) = (bytes.first_chunk(), bytes.last_chunk());
+    let (high, low) = (high.copied().unwrap_or_default(), low.copied().unwrap_or_default());
+    [u128::from_be_bytes(high), u128::from_be_bytes(low)]
 }
 
 /// The order of two 256-bit numbers, which is that of their bytes. Maps and tables compare ids by the million, and the derived order

@@ -17,6 +17,8 @@ use crate::contact::{Contact, Exempt, IpPrefix};
 
 /// Bits of [`Entry::health`] that count strikes.
 const STRIKE_BITS: u32 = 8;
+/// Counts of entries by prefix tag.
+const CROWDS: usize = 64;
 /// What [`tag`] gives an address that does not count against the prefix caps.
 const UNCOUNTED: u32 = 0;
 
@@ -158,6 +160,8 @@ pub enum Struck {
 pub struct Table {
     me: OverlayId,
     buckets: Vec<Bucket>,
+    /// Entries by the last bits of their prefix tag: no prefix has more than its count says, and most counts say enough.
+    crowds: [u8; CROWDS],
     exempt: Vec<Exempt>,
 }
 
@@ -165,7 +169,7 @@ impl Table {
     /// An empty table around `me`. Contacts in `exempt` networks and on loopback do not count against the prefix caps.
     #[must_use]
     pub fn new(me: OverlayId, exempt: Vec<Exempt>, now: Time) -> Self {
-        Self { me, buckets: vec![Bucket::new(now)], exempt }
+        Self { me, buckets: vec![Bucket::new(now)], crowds: [0; CROWDS], exempt }
     }
 
     /// Number of entries.
@@ -315,7 +319,7 @@ impl Table {
         if bucket.entries[at].strike() < STRIKES_MAX {
             return Struck::Kept;
         }
-        self.buckets[index].entries.remove(at);
+        self.take(index, at);
         Struck::Evicted { candidate: self.buckets[index].spares.pop() }
     }
 
@@ -325,7 +329,7 @@ impl Table {
         self.buckets[index].spares.retain(|spare| spare.overlay_id != *id);
         match self.buckets[index].position(id) {
             Some(at) => {
-                self.buckets[index].entries.remove(at);
+                self.take(index, at);
                 true
             }
             None => false,
@@ -390,9 +394,10 @@ impl Table {
         }
         let moved = known.contact.addrs != contact.addrs;
         if moved && known.contact.prefix() != contact.prefix() {
-            let old = self.buckets[index].entries.remove(at);
+            let old = self.take(index, at);
             let allowed = self.prefix_allows(index, &contact);
             let kept = if allowed { self.entry(now, contact) } else { old };
+            self.count(kept.prefix);
             self.buckets[index].entries.insert(at, kept);
             return Inserted::Known { moved: allowed };
         }
@@ -405,8 +410,24 @@ impl Table {
         Entry::new(contact, now, prefix)
     }
 
+    fn take(&mut self, index: usize, at: usize) -> Entry {
+        let entry = self.buckets[index].entries.remove(at);
+        let count = &mut self.crowds[crowd(entry.prefix)];
+        // A count that is at its end is not known any more.
+        if *count < u8::MAX {
+            *count -= u8::from(entry.prefix != UNCOUNTED);
+        }
+        entry
+    }
+
+    fn count(&mut self, prefix: u32) {
+        let count = &mut self.crowds[crowd(prefix)];
+        *count = count.saturating_add(u8::from(prefix != UNCOUNTED));
+    }
+
     fn push(&mut self, now: Time, index: usize, contact: Contact) {
         let entry = self.entry(now, contact);
+        self.count(entry.prefix);
         self.buckets[index].push(entry);
     }
 
@@ -444,9 +465,16 @@ impl Table {
         // Folded tags may collide: the address decides.
         let same =
             |entry: &&Entry| entry.prefix == tag && self.counted(&entry.contact) == Some(prefix);
-        self.entries().filter(same).count() < PREFIX_PER_TABLE_MAX
+        (usize::from(self.crowds[crowd(tag)]) < PREFIX_PER_TABLE_MAX
+            || self.entries().filter(same).count() < PREFIX_PER_TABLE_MAX)
             && self.buckets[index].entries.iter().filter(same).count() < PREFIX_PER_BUCKET_MAX
     }
+}
+
+/// Where a prefix with this tag is counted.
+fn crowd(tag: u32) -> usize {
+    // Neighbouring prefixes, which one operator often has, are counted apart.
+    usize::try_from(tag).unwrap_or(0) % CROWDS
 }
 
 /// Order by distance to `target`; each comes with the leading bits of its distance.

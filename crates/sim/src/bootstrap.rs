@@ -1,12 +1,17 @@
-//! Tables as a long-lived network would have them, without the traffic that builds them.
+//! Tables and custody as a long-lived network would have them, without the traffic that builds them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use comity_core::OverlayId;
-use comity_overlay::{Config, Contact, K};
+use comity_capability::keys::GroupKey;
+use comity_core::{OverlayId, Time};
+use comity_overlay::{
+    Config, Contact, HOLDERS_MAX, ItemKind, K, PLACEMENTS, Place, Publication, Region, ShardId,
+    VerifiedItem, Verifier, peer_position,
+};
 
 use crate::random::Random;
-use crate::world::World;
+use crate::world::{NodeIx, World};
 
 /// All contacts of a network in the order of their places.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +51,149 @@ pub fn build_tables(
         world.preload(ix, table);
         world.preload_size(ix, size as u64);
         progress(ix + 1);
+    }
+}
+
+/// How a custody was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Built {
+    /// Items stored, counted at each custodian and shard.
+    pub entries: u64,
+    /// Offers that a custody rule refused, most often because a shard was full, and items that did not verify.
+    pub refused: u64,
+}
+
+/// Stores what each publisher published on the true custodians of its places, everyone up inside the region where `holders` nodes are
+/// expected and at least the `holders` nearest, and lets the publishers know whom.
+pub fn build_custody(
+    world: &mut World,
+    holders: usize,
+    published: impl IntoIterator<Item = (NodeIx, Vec<Publication>)>,
+) -> Built {
+    let size = world.nodes().iter().filter(|node| node.is_up()).count() as u64;
+    let mut builder = CustodyBuilder {
+        now: world.now(),
+        holders,
+        region: Region::expected(holders, size),
+        groups: BTreeMap::new(),
+        built: Built::default(),
+    };
+    for (ix, items) in published {
+        builder.publish(world, ix, items);
+    }
+    world.note_preloaded_custody();
+    builder.built
+}
+
+struct CustodyBuilder {
+    now: Time,
+    holders: usize,
+    region: Region,
+    /// Custodians of the shards seen so far.
+    groups: BTreeMap<OverlayId, Arc<[NodeIx]>>,
+    built: Built,
+}
+
+impl CustodyBuilder {
+    fn publish(&mut self, world: &mut World, ix: NodeIx, items: Vec<Publication>) {
+        let me = world.nodes()[ix].contact.clone();
+        let mut verified = Vec::with_capacity(items.len());
+        for Publication { item, labels } in items {
+            match world.services.verify(self.now, &item) {
+                Ok(item) => verified.push((item, labels)),
+                Err(_) => self.built.refused += 1,
+            }
+        }
+        // Beats are kept beside digests only.
+        verified.sort_by_key(|(item, _)| item.key().kind != ItemKind::Digest);
+        let mut places: BTreeMap<OverlayId, Arc<[NodeIx]>> = BTreeMap::new();
+        // Where the digests went, to send the beat after them: once to each custodian.
+        let mut beside: BTreeMap<NodeIx, (Place, String)> = BTreeMap::new();
+        for (item, labels) in &verified {
+            match item.key().kind {
+                ItemKind::Digest => {
+                    for (label, index) in labels
+                        .iter()
+                        .flat_map(|label| (0..PLACEMENTS).map(move |index| (label, index)))
+                    {
+                        let shard = ShardId::whole(GroupKey::of(label));
+                        let position = shard.position(index);
+                        let custodians = self.of_group(world, position);
+                        let place = Place::Shard { shard, index };
+                        self.store(world, &custodians, item, place, label);
+                        for custodian in custodians.iter() {
+                            beside.entry(*custodian).or_insert_with(|| (place, label.clone()));
+                        }
+                        places.insert(position, custodians);
+                    }
+                }
+                ItemKind::Beat | ItemKind::Tombstone => {
+                    for (custodian, (place, label)) in &beside {
+                        self.store(world, &[*custodian], item, *place, label);
+                    }
+                }
+                ItemKind::Peer => {
+                    let mut all = BTreeSet::new();
+                    for position in [me.overlay_id, peer_position(&me.agent)] {
+                        let custodians = self.of_place(world, &position);
+                        all.extend(custodians.iter().copied());
+                        places.insert(position, custodians);
+                    }
+                    let all: Vec<_> = all.into_iter().collect();
+                    self.store(world, &all, item, Place::Peer, "");
+                }
+            }
+        }
+        let contacts = |custodians: &[NodeIx]| {
+            let others = custodians.iter().filter(|custodian| **custodian != ix);
+            others.map(|custodian| world.nodes()[*custodian].contact.clone()).collect()
+        };
+        let places = places.into_iter().map(|(position, of)| (position, contacts(&of))).collect();
+        if let Some(overlay) = &mut world.node_mut(ix).overlay {
+            overlay.preload_published(self.now, verified, places);
+        }
+    }
+
+    fn of_group(&mut self, world: &World, position: OverlayId) -> Arc<[NodeIx]> {
+        if let Some(known) = self.groups.get(&position) {
+            return Arc::clone(known);
+        }
+        let custodians = self.of_place(world, &position);
+        self.groups.insert(position, Arc::clone(&custodians));
+        custodians
+    }
+
+    fn of_place(&self, world: &World, position: &OverlayId) -> Arc<[NodeIx]> {
+        let inside =
+            |ix: &NodeIx| self.region.contains(position, &world.nodes()[*ix].contact.overlay_id);
+        // Three times as many as expected are there once in a hundred thousand times.
+        let mut nearest = Vec::new();
+        for count in [3 * self.holders, HOLDERS_MAX] {
+            nearest = world.nearest(position, count, |_, node| node.is_up());
+            if nearest.len() < count || !nearest.last().is_some_and(inside) {
+                break;
+            }
+        }
+        let kept = nearest.iter().enumerate();
+        let kept = kept.take_while(|(rank, ix)| *rank < self.holders || inside(ix)).count();
+        nearest.truncate(kept);
+        nearest.into()
+    }
+
+    fn store(
+        &mut self,
+        world: &mut World,
+        custodians: &[NodeIx],
+        item: &VerifiedItem,
+        place: Place,
+        label: &str,
+    ) {
+        for ix in custodians {
+            let Some(overlay) = &mut world.node_mut(*ix).overlay else { continue };
+            let stored = overlay.preload_custody(self.now, item.clone(), place, label);
+            self.built.entries += u64::from(stored.is_ok());
+            self.built.refused += u64::from(stored.is_err());
+        }
     }
 }
 

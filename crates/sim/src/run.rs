@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_core::Time;
-use comity_overlay::{Command, CommandError, Config, Contact, ItemKey, ItemKind, Outcome};
+use comity_overlay::{Command, CommandError, Config, Contact, ItemKey, ItemKind, K, Outcome};
 
 use crate::baseline::{self, Baseline, BaselineError};
-use crate::bootstrap::build_tables;
+use crate::bootstrap::{build_custody, build_tables};
 use crate::check::{Rule, Violations};
 use crate::publisher::{Lives, Register};
 use crate::random::{Ppm, Random, micros};
@@ -36,6 +36,8 @@ use watch::{Event, Watches};
 
 /// Nodes that already run which a new node is told to join through.
 const SEEDS: usize = 3;
+/// Nodes drawn to find them among, before all are looked at.
+const SEED_DRAWS: usize = 8 * SEEDS;
 /// Joins tried before a node counts as shut out.
 const JOINS_MAX: u32 = 30;
 /// Wait before another join.
@@ -265,7 +267,8 @@ impl Runner {
         let started = self.plan_start(progress);
         let publishers: Vec<_> = self.register.publishers.keys().copied().collect();
         for ix in publishers {
-            if self.watches.newcomers.contains(&ix) {
+            let published = self.register.publishers[&ix].published;
+            if published || self.watches.newcomers.contains(&ix) {
                 continue;
             }
             let at = started + self.birth.within(self.scenario.publish_window);
@@ -334,7 +337,12 @@ impl Runner {
                 }
                 EPOCH + window + Duration::from_secs(30)
             }
-            Start::Built | Start::Settled => {
+            Start::Settled => {
+                self.build_tables(progress);
+                self.build_custody();
+                EPOCH
+            }
+            Start::Built => {
                 self.build_tables(progress);
                 let joining: std::collections::BTreeSet<_> =
                     self.askers.iter().chain(self.register.publishers.keys()).copied().collect();
@@ -353,6 +361,20 @@ impl Runner {
                 progress(Progress { nodes, ..Progress::NONE });
             }
         });
+    }
+
+    /// Gives what publishers publish to its custodians.
+    fn build_custody(&mut self) {
+        let (now, lives) = (self.world.now(), self.lives());
+        let publishers: Vec<_> = self.register.publishers.keys().copied().collect();
+        let mut published = Vec::with_capacity(publishers.len());
+        for ix in publishers.into_iter().filter(|ix| !self.watches.newcomers.contains(ix)) {
+            published.push((ix, self.register.seal(ix, &self.world.nodes()[ix], now, lives)));
+            if let Some(publisher) = self.register.publishers.get_mut(&ix) {
+                publisher.published = true;
+            }
+        }
+        build_custody(&mut self.world, K, published);
     }
 
     // ---- the loop ----
@@ -446,15 +468,24 @@ impl Runner {
     }
 
     fn seeds_for(&mut self, ix: NodeIx) -> Vec<Contact> {
-        let side = self.world.nodes()[ix].side;
-        let cut = self.world.is_partitioned();
-        let nodes = self.world.nodes().iter().enumerate();
-        let mut up: Vec<NodeIx> = nodes
-            .filter(|(other, node)| node.is_up() && *other != ix && (!cut || node.side == side))
-            .map(|(other, _)| other)
-            .collect();
-        self.fate.shuffle(&mut up);
-        up.truncate(SEEDS);
+        let nodes = self.world.nodes();
+        let (side, cut) = (nodes[ix].side, self.world.is_partitioned());
+        let fits = |other: &NodeIx| {
+            nodes[*other].is_up() && *other != ix && (!cut || nodes[*other].side == side)
+        };
+        let mut up = Vec::new();
+        for _ in 0..SEED_DRAWS {
+            let other = self.fate.index(nodes.len());
+            if up.len() < SEEDS && fits(&other) && !up.contains(&other) {
+                up.push(other);
+            }
+        }
+        if up.len() < SEEDS {
+            // There are few.
+            up = (0..nodes.len()).filter(fits).collect();
+            self.fate.shuffle(&mut up);
+            up.truncate(SEEDS);
+        }
         up.into_iter().map(|other| self.world.nodes()[other].contact.clone()).collect()
     }
 

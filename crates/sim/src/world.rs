@@ -323,6 +323,19 @@ impl World {
         }
     }
 
+    /// Takes what the nodes hold now as reported.
+    pub(crate) fn note_preloaded_custody(&mut self) {
+        if !self.settings.shadow {
+            return;
+        }
+        for node in &mut self.nodes {
+            if let Some(overlay) = &node.overlay {
+                let held = overlay.export_custody().collect();
+                node.shadow_mut().custody = held;
+            }
+        }
+    }
+
     /// Power is lost. What the node asked to have persisted survives.
     pub fn crash(&mut self, ix: NodeIx) {
         let now = self.now;

@@ -3,7 +3,12 @@
 //! The order is a list of 16-byte keys, so that finding a place in it touches a few cache lines and making room moves a few kilobytes at
 //! most; the values stay where they are and can be named by their slot.
 
+use std::cmp::Ordering;
+
 use comity_core::Distance;
+
+/// Room made for values at first: as many as most lookups come to know.
+const ROOM: usize = 96;
 
 /// Names a value for as long as its collection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +36,13 @@ fn lead(distance: &Distance) -> u64 {
 pub(super) struct Near<V> {
     values: Vec<(Distance, V)>,
     order: Vec<Key>,
+    /// Behind the value that was asked for last: lists of nodes come in the order of their distance, so the next is often here.
+    next: usize,
 }
 
 impl<V> Near<V> {
     pub(super) const fn new() -> Self {
-        Self { values: Vec::new(), order: Vec::new() }
+        Self { values: Vec::new(), order: Vec::new(), next: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -44,7 +51,18 @@ impl<V> Near<V> {
 
     /// Where `distance` is in the order, or where it would be.
     fn find(&self, distance: &Distance) -> Result<usize, usize> {
-        find(&self.order, self, distance)
+        let lead = lead(distance);
+        let here = self.order.get(self.next).map(|key| key.lead.cmp(&lead));
+        let before = self.next.checked_sub(1).map(|at| self.order[at].lead.cmp(&lead));
+        match (before, here) {
+            (Some(Ordering::Less), Some(Ordering::Greater)) => Err(self.next),
+            (_, Some(Ordering::Equal)) if self.distance(self.next) == distance => Ok(self.next),
+            _ => find(&self.order, self, distance),
+        }
+    }
+
+    fn distance(&self, at: usize) -> &Distance {
+        &self.values[self.order[at].slot.index()].0
     }
 
     /// The slot at `distance`.
@@ -58,9 +76,15 @@ impl<V> Near<V> {
         distance: Distance,
         value: impl FnOnce() -> V,
     ) -> (Slot, bool) {
-        match self.find(&distance) {
+        let found = self.find(&distance);
+        self.next = found.unwrap_or_else(|at| at) + 1;
+        match found {
             Ok(at) => (self.order[at].slot, false),
             Err(at) => {
+                if self.values.is_empty() {
+                    self.values.reserve(ROOM);
+                    self.order.reserve(ROOM);
+                }
                 let slot =
                     Slot(u32::try_from(self.values.len()).expect("a lookup bounds what it knows"));
                 self.values.push((distance, value()));
