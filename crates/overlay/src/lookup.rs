@@ -474,7 +474,7 @@ impl Lookup {
     /// The nodes inside the region, nearest first.
     fn inside(&self) -> impl DoubleEndedIterator<Item = (Slot, &Node)> + '_ {
         let radius = self.breadth.region.map_or(Distance::ZERO, Region::distance);
-        self.nodes.up_to(&radius)
+        self.nodes.up_to(radius)
     }
 
     /// More nodes are known near the target than chance puts there.
@@ -494,7 +494,7 @@ impl Lookup {
         let region =
             if self.level == Level::Swept { region.divided(SWEPT_REGION_FACTOR) } else { region };
         let count = |region: Region| {
-            let nodes = self.nodes.up_to(&region.distance());
+            let nodes = self.nodes.up_to(region.distance());
             nodes.filter(|(_, node)| counts(node)).count()
         };
         expected > 0
@@ -563,7 +563,7 @@ impl Lookup {
         let region = self.breadth.region.map(|region| region.times(SWEPT_REGION_FACTOR));
         let radius = region.map_or(Distance::MAX, Region::distance);
         let settled = |node: &&Node| matches!(node.state, State::Answered | State::Failed);
-        self.nodes.up_to(&radius).map(|(_, node)| node).filter(settled).count()
+        self.nodes.up_to(radius).map(|(_, node)| node).filter(settled).count()
     }
 
     /// Fewer nodes answered within twice the region than are expected in the region: the paths were led astray. Of twenty expected,

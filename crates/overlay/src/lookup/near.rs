@@ -115,9 +115,9 @@ impl<V> Near<V> {
     /// Those up to `radius`, nearest first.
     pub(super) fn up_to(
         &self,
-        radius: &Distance,
+        radius: Distance,
     ) -> impl DoubleEndedIterator<Item = (Slot, &V)> + '_ {
-        let end = self.find(radius).map_or_else(|at| at, |at| at + 1);
+        let end = self.find(&radius).map_or_else(|at| at, |at| at + 1);
         self.order[..end].iter().map(|key| (key.slot, self.at(key.slot)))
     }
 
@@ -200,7 +200,7 @@ mod tests {
             prop_assert!(near.slots().map(|(slot, _)| near.at(slot)).eq(map.values()));
             prop_assert!(subset.slots().map(|slot| near.at(slot)).eq(set.iter().map(|distance| &map[distance])));
             for radius in map.keys().copied().chain([Distance::ZERO, Distance::MAX]) {
-                prop_assert!(near.up_to(&radius).map(|(_, value)| value).eq(map.range(..=radius).map(|(_, value)| value)));
+                prop_assert!(near.up_to(radius).map(|(_, value)| value).eq(map.range(..=radius).map(|(_, value)| value)));
             }
             prop_assert_eq!(near.slot(&Distance::MAX), None);
             subset.pop_last();
