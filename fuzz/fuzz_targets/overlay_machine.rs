@@ -15,7 +15,7 @@ use comity_overlay::wire::{
 };
 use comity_overlay::{
     Action, COMMANDS_MAX, Command, CommandId, Config, CustodyChange, CustodyRow, Failure,
-    ITEMS_PER_PUBLISHER_MAX, ItemKey, LOOKUPS_MAX, Overlay, PUBLISHED_MAX, PeerChange, PeerQuery,
+    ITEMS_PER_PUBLISHER_MAX, ItemKey, ItemKind, LOOKUPS_MAX, Overlay, PUBLISHED_MAX, PeerChange, PeerQuery,
     Publication, Query, QueryStep, REQUESTS_IN_FLIGHT_MAX, ReplyToken, RequestFrame, RequestId,
     SHARD_DIGESTS_MAX,
 };
@@ -51,8 +51,8 @@ struct Run {
 }
 
 fn config() -> Config {
-    // Small enough to be filled.
-    Config { custody_bytes_max: 16 << 10, ..Config::default() }
+    // Small enough to be filled, and shards to be split.
+    Config { custody_bytes_max: 16 << 10, shard_digests: 4, ..Config::default() }
 }
 
 impl Run {
@@ -315,7 +315,8 @@ impl Run {
         );
         let mut publishers = BTreeMap::<AgentId, usize>::new();
         for key in held.keys() {
-            *publishers.entry(key.signer).or_default() += 1;
+            // A beat is not counted.
+            *publishers.entry(key.signer).or_default() += usize::from(key.kind != ItemKind::Beat);
         }
         assert!(publishers.values().all(|items| *items <= ITEMS_PER_PUBLISHER_MAX));
     }

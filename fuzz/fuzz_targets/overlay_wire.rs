@@ -5,12 +5,13 @@
 use comity_core::canonical::{Floats, MAX_DEPTH, check};
 use comity_fuzz::fake::Fake;
 use comity_overlay::wire::{
-    CONTACTS_MAX, FOUND_MATCHES_MAX, FOUND_NEAR_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX,
-    QueryOutcome, STORE_ENTRIES_MAX, STORE_ITEMS_MAX, STORE_LABELS_MAX, decode_request,
+    COMPARED_MAX, CONTACTS_MAX, ELEMENTS_MAX, ElementRange, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
+    LEAVES_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, QueryOutcome, RANGES_MAX,
+    RECONCILED_ITEMS_MAX, RangeHeld, STORE_ENTRIES_MAX, STORE_ITEMS_MAX, STORE_LABELS_MAX, ZONE_BYTES_MAX, decode_request,
     decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
 };
 use comity_overlay::{
-    ADDRS_PER_CONTACT_MAX, Contact, ITEM_BYTES_MAX, ItemBytes, Request, Response,
+    ADDRS_PER_CONTACT_MAX, Contact, ITEM_BYTES_MAX, ItemBytes, LABEL_BYTES_MAX, Request, Response,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -56,6 +57,16 @@ fn of_request(request: &Request) {
                 && (1..=FOUND_MATCHES_MAX).contains(&usize::from(query.limit))
         ),
         Request::FindPeer { bits, .. } => assert!((16..=256).contains(bits)),
+        Request::Report(report) => assert!(
+            report.shard.is_canonical()
+                && report.shard.depth > 0
+                && report.zone.as_ref().is_none_or(|zone| zone.len() <= ZONE_BYTES_MAX)
+        ),
+        Request::Compare { sets } => assert!(sets.len() <= COMPARED_MAX),
+        Request::Reconcile(asked) => {
+            assert!(asked.shard.is_canonical() && asked.label.len() <= LABEL_BYTES_MAX);
+            of_ranges(&asked.ranges);
+        }
         Request::Ping | Request::FindNode { .. } | Request::Leaving => {}
     }
 }
@@ -70,14 +81,31 @@ fn of_response(response: &Response) {
                 of_items(&answer.matches, FOUND_MATCHES_MAX);
                 of_items(&answer.near, FOUND_NEAR_MAX);
                 of_items(&answer.beats, FOUND_MATCHES_MAX);
+                assert!(answer.leaves.len() <= LEAVES_MAX);
             }
         }
         Response::Peer { records, closer } => {
             of_items(records, PEER_RECORDS_MAX);
             of_contacts(closer);
         }
+        Response::Differ { at } => assert!(at.len() <= COMPARED_MAX),
+        Response::Reconciled { ranges, items, wants } => {
+            of_ranges(ranges);
+            of_items(items, RECONCILED_ITEMS_MAX);
+            assert!(wants.len() <= ELEMENTS_MAX);
+        }
         Response::Pong | Response::Done | Response::Error(_) => {}
     }
+}
+
+fn of_ranges(ranges: &[ElementRange]) {
+    let listed = |range: &ElementRange| match &range.held {
+        RangeHeld::Sum(_) => 0,
+        RangeHeld::List(list) => list.len(),
+    };
+    assert!(ranges.len() <= RANGES_MAX);
+    assert!(ranges.iter().map(listed).sum::<usize>() <= ELEMENTS_MAX);
+    assert!(ranges.iter().all(|range| range.first <= range.last));
 }
 
 fn of_items(items: &[ItemBytes], max: usize) {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use comity_capability::keys::GroupKey;
-use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
+use comity_capability::zone::ZoneMap;
+use comity_core::{AgentId, Canonical, Hash, Identity, OverlayId, Time};
 use comity_overlay::wire::{
-    Answer, ErrorCode, QueryOutcome, QueryRequest, StoreEntry, StoreOutcome,
+    Answer, Compared, ElementRange, ElementState, ErrorCode, LeafView, QueryOutcome, QueryRequest,
+    RangeHeld, Reconcile, Report, StoreEntry, StoreOutcome,
 };
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
@@ -158,7 +160,7 @@ pub fn target(u: &mut Unstructured<'_>) -> Result<OverlayId> {
 
 /// What a peer may ask.
 pub fn request(u: &mut Unstructured<'_>, minute: u16) -> Result<Request> {
-    Ok(match u.int_in_range(0..=6)? {
+    Ok(match u.int_in_range(0..=9)? {
         0 => Request::Ping,
         1 => Request::FindNode { target: target(u)? },
         2 | 3 => {
@@ -204,13 +206,65 @@ pub fn request(u: &mut Unstructured<'_>, minute: u16) -> Result<Request> {
             bits: u.int_in_range(16..=256)?,
             target: target(u)?,
         },
-        _ => Request::Leaving,
+        6 => Request::Leaving,
+        7 => Request::Report(Report {
+            shard: ShardId { depth: 1, prefix: [0x80, 0, 0, 0], ..shard(u)? },
+            placement: u.int_in_range(0..=1)?,
+            count: u.arbitrary()?,
+            zone: if u.arbitrary()? { Some(ZoneMap::new().encode().into()) } else { None },
+        }),
+        8 => Request::Compare {
+            sets: (0..u.int_in_range(0..=8)?)
+                .map(|_| Ok(Compared { shard: shard(u)?.name(), fingerprint: u.arbitrary()? }))
+                .collect::<Result<_>>()?,
+        },
+        _ => Request::Reconcile(Reconcile {
+            shard: shard(u)?,
+            placement: u.int_in_range(0..=1)?,
+            label: (*u.choose(&LABELS)?).into(),
+            closed: u.arbitrary()?,
+            ranges: ranges(u)?,
+        }),
     })
+}
+
+/// Ranges in order, some listed.
+fn ranges(u: &mut Unstructured<'_>) -> Result<Vec<ElementRange>> {
+    let mut bounds = (0..2 * u.int_in_range(0..=20)?)
+        .map(|_| u.arbitrary())
+        .collect::<Result<Vec<u64>>>()?;
+    bounds.sort_unstable();
+    bounds.dedup();
+    let (pairs, _) = bounds.as_chunks::<2>();
+    let range = |u: &mut Unstructured<'_>, [first, last]: [u64; 2]| {
+        let held = if u.arbitrary()? {
+            let (seq, beat) = (u.arbitrary()?, u.arbitrary()?);
+            let element = |name| ElementState { name, seq, beat };
+            RangeHeld::List(vec![element(first), element(last)])
+        } else {
+            RangeHeld::Sum(u.arbitrary()?)
+        };
+        Ok(ElementRange { first, last, held })
+    };
+    pairs.iter().map(|pair| range(u, *pair)).collect()
+}
+
+fn leaves(u: &mut Unstructured<'_>) -> Result<Vec<LeafView>> {
+    let leaf = |u: &mut Unstructured<'_>, prefix| {
+        Ok(LeafView {
+            depth: 1,
+            prefix: [prefix, 0, 0, 0],
+            count: u.arbitrary()?,
+            may_match: u.arbitrary()?,
+        })
+    };
+    let prefixes: &[u8] = if u.ratio(1, 4)? { &[0, 0x80] } else { &[] };
+    prefixes.iter().map(|prefix| leaf(u, *prefix)).collect()
 }
 
 /// What a peer may answer, whether or not it was asked that.
 pub fn response(u: &mut Unstructured<'_>, minute: u16) -> Result<Response> {
-    Ok(match u.int_in_range(0..=9)? {
+    Ok(match u.int_in_range(0..=11)? {
         0 => Response::Pong,
         1 => {
             let outcome = |u: &mut Unstructured<'_>| {
@@ -244,6 +298,7 @@ pub fn response(u: &mut Unstructured<'_>, minute: u16) -> Result<Response> {
                     passed: u.arbitrary()?,
                     truncated: u.arbitrary()?,
                     set_hash: Hash(u.arbitrary()?),
+                    leaves: leaves(u)?,
                 }),
             };
             Response::Found { answer, closer: contacts(u)? }
@@ -257,6 +312,12 @@ pub fn response(u: &mut Unstructured<'_>, minute: u16) -> Result<Response> {
             ErrorCode::NotServing,
             ErrorCode::Other(9),
         ])?),
+        8 => Response::Differ { at: (0..u.int_in_range(0..=20)?).collect() },
+        9 => Response::Reconciled {
+            ranges: ranges(u)?,
+            items: items(u, minute, 8)?,
+            wants: (0..u.int_in_range(0..=8)?).map(|_| u.arbitrary()).collect::<Result<_>>()?,
+        },
         _ => Response::Nodes { contacts: contacts(u)? },
     })
 }

@@ -53,6 +53,8 @@ pub const PROBES_MAX: usize = 32;
 
 /// Digests in one shard of one custodian.
 pub const SHARD_DIGESTS_MAX: usize = 1_024;
+/// Levels by which a split group may lie deeper than its network's size explains.
+pub const SHARD_DEPTH_MARGIN: u8 = 3;
 /// Live items of one publisher at one custodian, its beat not counted.
 pub const ITEMS_PER_PUBLISHER_MAX: usize = 64;
 /// Items stored on behalf of one IP prefix at one custodian (loopback and exempt networks are not counted).
@@ -124,6 +126,12 @@ pub struct Config {
     pub query_deadline: Duration,
     /// Bytes of items held for others.
     pub custody_bytes_max: usize,
+    /// Digests after which a shard sends new members down, at most [`SHARD_DIGESTS_MAX`].
+    pub shard_digests: usize,
+    /// Time between two reports of a shard below the top of its group.
+    pub report_every: Duration,
+    /// Time between two comparisons with other custodians.
+    pub reconcile_every: Duration,
     /// Networks the prefix caps ignore. Loopback is always ignored.
     pub exempt: Vec<Exempt>,
 }
@@ -158,6 +166,9 @@ impl Default for Config {
             query_keys_parallel: 2,
             query_deadline: Duration::from_secs(10),
             custody_bytes_max: 64 << 20,
+            shard_digests: SHARD_DIGESTS_MAX,
+            report_every: Duration::from_secs(300),
+            reconcile_every: Duration::from_secs(300),
             exempt: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ use comity_core::{AgentId, Hash, OverlayId};
 
 use crate::contact::Contact;
 use crate::item::{ItemBytes, ItemKey, Reject, VerifiedItem};
+use crate::shard::ShardId;
 use crate::wire::{ErrorCode, Request, Response};
 
 /// Names a command until its [`Action::Done`].
@@ -233,7 +234,7 @@ pub struct ItemReport {
     pub places: usize,
     /// The refusal heard last, if any.
     pub rejected: Option<Reject>,
-    /// A custodian's shard is split; deeper shards than this version publishes to hold the rest.
+    /// A group is split, and the item went to one of its deeper shards.
     pub split: bool,
 }
 
@@ -288,6 +289,8 @@ pub struct FoundDigest {
 pub struct KeyReport {
     /// The group asked.
     pub key: GroupKey,
+    /// Which shard of it: the whole group, or one below it when the group is split.
+    pub shard: ShardId,
     /// Everyone asked for its shard.
     pub custodians: Vec<CustodianReport>,
     /// Requests of the lookups under this key, custodian queries included.
@@ -421,7 +424,7 @@ pub struct CustodyRow {
     /// The sealed item.
     pub bytes: ItemBytes,
     /// The shards it is stored under, in order; empty for beats and peer records.
-    pub shards: Vec<crate::shard::ShardId>,
+    pub shards: Vec<ShardId>,
     /// Of digests: the label of each shard's group. Empty strings otherwise.
     pub labels: Vec<Arc<str>>,
 }

@@ -611,6 +611,12 @@ impl Lookup {
             && self.nodes.values().all(|node| matches!(node.state, State::Answered | State::Failed))
     }
 
+    /// Who answered, nearest first.
+    pub(crate) fn everyone(&self) -> Vec<Contact> {
+        let answered = self.nodes.values().filter(|node| node.state == State::Answered);
+        answered.map(|node| node.contact.clone()).collect()
+    }
+
     /// The result: who answered, nearest first; the `want` nearest and everyone in the region. Of more than [`HOLDERS_MAX`] the
     /// nearest are left out: whoever crowds a place is nearest to it.
     pub(crate) fn result(&self) -> Vec<Contact> {

@@ -8,9 +8,11 @@ mod publish;
 mod quarantine;
 mod query;
 mod rate;
+mod reconcile;
 mod recovery;
 mod routing;
 mod serve;
+mod summary;
 mod timers;
 mod traffic;
 mod vitals;
@@ -41,7 +43,9 @@ use publish::{PublishJob, Publishing};
 use quarantine::Quarantine;
 use query::QueryJob;
 use rate::Rates;
+use reconcile::Reconciling;
 use routing::{JoinJob, LeaveJob, Upkeep};
+use summary::Summaries;
 use timers::Timers;
 use traffic::{InFlight, Lookups};
 use vitals::Vitals;
@@ -66,6 +70,8 @@ pub struct Overlay {
     publishing: Publishing,
     audits: Audits,
     quarantine: Quarantine,
+    summaries: Summaries,
+    reconciling: Reconciling,
     upkeep: Upkeep,
     rates: Rates,
     // Out.
@@ -122,6 +128,8 @@ enum Timer {
     Lookup(traffic::LookupId),
     Command(CommandId),
     Republish,
+    Summaries,
+    Reconcile,
     Maintenance,
     Recovery,
 }
@@ -134,7 +142,9 @@ impl Timer {
             Self::Lookup(_) => Reason::LookupDeadline,
             Self::Command(_) => Reason::CommandDeadline,
             Self::Republish => Reason::Republish,
-            Self::Maintenance | Self::Recovery => Reason::Maintenance,
+            Self::Summaries | Self::Reconcile | Self::Maintenance | Self::Recovery => {
+                Reason::Maintenance
+            }
         }
     }
 }
@@ -146,11 +156,13 @@ impl Overlay {
         let config = config.into();
         let mut overlay = Self {
             table: Table::new(me.overlay_id, config.exempt.clone(), now),
-            custody: Custody::new(config.custody_bytes_max),
+            custody: Custody::new(config.custody_bytes_max, config.shard_digests),
             rtt: RoundTrip::new(),
             size: NetworkSize::new(config.estimate_samples),
             vitals: Vitals::default(),
             publishing: Publishing::new(config.republish_max),
+            summaries: Summaries::default(),
+            reconciling: Reconciling::default(),
             config,
             me,
             rng: Noise::new(rng_seed),
@@ -168,6 +180,7 @@ impl Overlay {
             counters: Counters::default(),
         };
         overlay.schedule_maintenance(now);
+        overlay.schedule_reconciliation(now);
         overlay
     }
 
@@ -213,6 +226,8 @@ impl Overlay {
                 Timer::Lookup(id) => self.lookup_expired(now, id),
                 Timer::Command(id) => self.command_expired(now, id),
                 Timer::Republish => self.republish(now),
+                Timer::Summaries => self.report_leaves(now),
+                Timer::Reconcile => self.reconcile(now),
                 Timer::Maintenance => self.maintain(now),
                 Timer::Recovery => self.recover(now),
             }
@@ -364,6 +379,7 @@ impl Overlay {
                 Err(_) => self.actions.push_back(Action::Custody(CustodyChange::Remove { key })),
             }
         }
+        self.touch_leaves(now);
         kept
     }
 

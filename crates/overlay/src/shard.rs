@@ -10,6 +10,7 @@ pub const SHARD_DEPTH_MAX: u8 = 32;
 
 const PLACEMENT_CONTEXT: &str = "comity/placement/v1";
 const SPLIT_CONTEXT: &str = "comity/shard-split/v1";
+const NAME_CONTEXT: &str = "comity/shard-name/v1";
 const PEER_CONTEXT: &str = "comity/peer-placement/v1";
 
 /// One leaf of a group's prefix tree.
@@ -66,6 +67,18 @@ impl ShardId {
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.depth <= other.depth && other.ancestor(self.depth) == *self
+    }
+
+    /// A short name that tells the shards of one custodian apart.
+    #[must_use]
+    pub fn name(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key(NAME_CONTEXT);
+        hasher.update(&self.group.0);
+        hasher.update(&[self.depth]);
+        hasher.update(&self.prefix);
+        let mut leading = [0; 8];
+        leading.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        u64::from_be_bytes(leading)
     }
 
     /// Where placement `index` of this shard lies: `BLAKE3.derive_key("comity/placement/v1", group ‖ depth ‖ prefix ‖ index)`.

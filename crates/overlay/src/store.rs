@@ -132,13 +132,16 @@ pub struct Custody {
     len: usize,
     bytes: usize,
     bytes_max: usize,
+    shard_max: usize,
 }
 
 impl Custody {
-    /// An empty custody that holds at most `bytes_max` bytes of items, overhead counted.
+    /// An empty custody that holds at most `bytes_max` bytes of items, overhead counted, and `shard_max` digests of a shard (at most
+    /// [`SHARD_DIGESTS_MAX`]).
     #[must_use]
-    pub const fn new(bytes_max: usize) -> Self {
+    pub fn new(bytes_max: usize, shard_max: usize) -> Self {
         Self {
+            shard_max: shard_max.min(SHARD_DIGESTS_MAX),
             slots: Slab::new(),
             order: Vec::new(),
             peers: Vec::new(),
@@ -354,7 +357,7 @@ impl Custody {
     pub fn has_room(&self, now: Time, shard: &ShardId, key: &ItemKey) -> bool {
         let Ok(at) = self.find_shard(shard) else { return true };
         let held = self.shards.get(at);
-        (held.digests as usize) < SHARD_DIGESTS_MAX
+        (held.digests as usize) < self.shard_max
             || self.is_in(at, key)
             || self.silent_member(now, at).is_some()
     }
@@ -526,7 +529,7 @@ impl Custody {
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
         let Ok(at) = self.find_shard(shard) else { return Ok(()) };
-        if (self.shards.get(at).digests as usize) < SHARD_DIGESTS_MAX || self.is_in(at, key) {
+        if (self.shards.get(at).digests as usize) < self.shard_max || self.is_in(at, key) {
             return Ok(());
         }
         let silent = self.silent_member(now, at).ok_or(Reject::Quota)?;

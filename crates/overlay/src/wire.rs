@@ -1,5 +1,7 @@
 //! Requests and responses between nodes, and their encoding.
 
+use std::sync::Arc;
+
 use comity_core::{AgentId, Hash, OverlayId};
 
 use crate::contact::Contact;
@@ -30,6 +32,18 @@ pub const FOUND_MATCHES_MAX: usize = 32;
 pub const FOUND_NEAR_MAX: usize = 8;
 /// Most agents a query may exclude.
 pub const EXCLUDE_MAX: usize = 16;
+/// Most leaves in one answer: a summary reaches six levels below its shard, and every one of their nodes may hold members.
+pub const LEAVES_MAX: usize = 126;
+/// Longest zone map in a report, in bytes.
+pub const ZONE_BYTES_MAX: usize = comity_capability::zone::ZONE_BYTES_MAX;
+/// Most sets compared in one request.
+pub const COMPARED_MAX: usize = 256;
+/// Most ranges in one reconciling message.
+pub const RANGES_MAX: usize = 256;
+/// Most elements listed in one reconciling message, all ranges together.
+pub const ELEMENTS_MAX: usize = 1_024;
+/// Most items in one reconciling answer.
+pub const RECONCILED_ITEMS_MAX: usize = 128;
 /// Most peer records in one answer.
 pub const PEER_RECORDS_MAX: usize = 8;
 /// Fewest bits of a peer prefix: shorter ones would enumerate the network.
@@ -79,6 +93,83 @@ pub enum Request {
     },
     /// I am going; forget me.
     Leaving,
+    /// This is what I hold of a leaf below a shard that you keep.
+    Report(Report),
+    /// Which of these shards do you hold differently?
+    Compare {
+        /// At most [`COMPARED_MAX`].
+        sets: Vec<Compared>,
+    },
+    /// What do you hold of this shard in these ranges?
+    Reconcile(Reconcile),
+}
+
+/// What a custodian holds of one leaf of a split group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The leaf; its depth is not 0.
+    pub shard: ShardId,
+    /// The placement of the leaf that the sender keeps.
+    pub placement: u8,
+    /// Digests shown there.
+    pub count: u32,
+    /// What they have in common, as an encoded zone map; `None`: nothing is said of them.
+    pub zone: Option<ItemBytes>,
+}
+
+/// A shard's name and what is held of it, both in few bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// [`ShardId::name`].
+    pub shard: u64,
+    /// Fingerprint over all elements, see [`crate::store::Custody::fingerprints`].
+    pub fingerprint: u64,
+}
+
+/// One step of the comparison of one shard between two of its custodians.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconcile {
+    /// The shard.
+    pub shard: ShardId,
+    /// The placement both keep.
+    pub placement: u8,
+    /// The label of its group; empty when the asker knows none.
+    pub label: Arc<str>,
+    /// The asker has no room for digests it does not hold.
+    pub closed: bool,
+    /// What the asker holds: ranges in order that do not overlap, at most [`RANGES_MAX`].
+    pub ranges: Vec<ElementRange>,
+}
+
+/// What one side holds of the elements with names from `first` to `last`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElementRange {
+    /// Smallest name.
+    pub first: u64,
+    /// Largest name.
+    pub last: u64,
+    /// What is there.
+    pub held: RangeHeld,
+}
+
+/// The content of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RangeHeld {
+    /// The sum of the elements' states, see [`crate::store::element_state`].
+    Sum(u64),
+    /// Every element, by name.
+    List(Vec<ElementState>),
+}
+
+/// One element as a custodian holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ElementState {
+    /// Its name, see [`crate::store::element_name`].
+    pub name: u64,
+    /// Its sequence number.
+    pub seq: u64,
+    /// When the signer's beat was issued, in milliseconds; 0 without one.
+    pub beat: u64,
 }
 
 /// One item at one place.
@@ -140,6 +231,20 @@ pub enum Response {
     },
     /// Understood, nothing to say.
     Done,
+    /// The compared sets that differ, by their place in the request; a shard that is not held here differs.
+    Differ {
+        /// At most [`COMPARED_MAX`], in order.
+        at: Vec<u16>,
+    },
+    /// What differs.
+    Reconciled {
+        /// Ranges to go on with: what the answerer holds in them; at most [`RANGES_MAX`].
+        ranges: Vec<ElementRange>,
+        /// Items that the asker's lists lack or have older; at most [`RECONCILED_ITEMS_MAX`].
+        items: Vec<ItemBytes>,
+        /// Names in the asker's lists that the answerer lacks or has older; at most [`ELEMENTS_MAX`].
+        wants: Vec<u64>,
+    },
     /// The request was not carried out.
     Error(ErrorCode),
 }
@@ -187,8 +292,23 @@ pub struct Answer {
     pub passed: u32,
     /// The cost or size budget ran out.
     pub truncated: bool,
-    /// Hash over (signer, subject, seq) of the shard's digests in order: equal custodians say equal hashes.
+    /// Hash over (signer, subject, seq) of the shard's digests: equal custodians say equal hashes.
     pub set_hash: Hash,
+    /// The shards below this one that hold members too, as far as they were reported; at most [`LEAVES_MAX`], in order.
+    pub leaves: Vec<LeafView>,
+}
+
+/// A shard below the one that was asked, as its custodians reported it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafView {
+    /// Its depth, above that of the shard asked.
+    pub depth: u8,
+    /// Its prefix.
+    pub prefix: [u8; 4],
+    /// Digests there.
+    pub count: u32,
+    /// Whether any of them may match the query, as far as the reports tell.
+    pub may_match: bool,
 }
 
 /// Why a request was not carried out.

@@ -281,7 +281,8 @@ impl Actor {
                 return;
             }
         };
-        if early && matches!(request, Request::Store { .. } | Request::Leaving) {
+        if early && matches!(request, Request::Store { .. } | Request::Leaving | Request::Report(_))
+        {
             // Dropping the reply declines: the peer sends it again once the handshake is complete.
             debug!(peer = %peer.short(), "a request that changes custody came in early data");
             return;

@@ -45,10 +45,13 @@ impl Carrier for TransportCarrier {
 /// publisher's quota.)
 fn is_repeatable(request: &Request) -> bool {
     match request {
-        Request::Ping | Request::FindNode { .. } | Request::Query(_) | Request::FindPeer { .. } => {
-            true
-        }
-        Request::Store { .. } | Request::Leaving => false,
+        Request::Ping
+        | Request::FindNode { .. }
+        | Request::Query(_)
+        | Request::FindPeer { .. }
+        | Request::Compare { .. }
+        | Request::Reconcile(_) => true,
+        Request::Store { .. } | Request::Leaving | Request::Report(_) => false,
     }
 }
 

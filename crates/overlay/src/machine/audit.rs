@@ -14,7 +14,7 @@ use super::Overlay;
 use super::traffic::Purpose;
 use crate::contact::Contact;
 use crate::item::{Content, ItemBytes, ItemKey, ItemKind, Services, VerifiedItem};
-use crate::shard::Place;
+use crate::shard::{Place, ShardId};
 use crate::wire::{
     Answer, QueryOutcome, QueryRequest, Request, Response, StoreEntry, StoreOutcome,
 };
@@ -69,10 +69,18 @@ impl Audits {
         self.questions.insert(key, question);
     }
 
-    /// Forgets digests that are not published any more.
-    fn retain(&mut self, is_published: impl Fn(&ItemKey) -> bool) {
+    /// Forgets digests that are not published any more, and places that they moved away from: without new beats they are rightly
+    /// left out there.
+    fn retain(
+        &mut self,
+        is_published: impl Fn(&ItemKey) -> bool,
+        is_current: impl Fn(&ShardId) -> bool,
+    ) {
         self.questions.retain(|key, _| is_published(key));
-        self.places.retain(|(key, _), _| is_published(key));
+        self.places.retain(|(key, place), _| {
+            let moved = matches!(place, Place::Shard { shard, .. } if !is_current(shard));
+            is_published(key) && !moved
+        });
     }
 
     fn keeper(&mut self, key: ItemKey, place: Place, agent: &AgentId) -> Option<&mut Keeper> {
@@ -138,7 +146,8 @@ impl Overlay {
     pub(super) fn audit(&mut self, now: Time) {
         self.quarantine.sweep(now);
         let publishing = &self.publishing;
-        self.audits.retain(|key| publishing.item(key).is_some());
+        self.audits
+            .retain(|key| publishing.item(key).is_some(), |shard| publishing.is_current(shard));
         if !self.is_shown_alive(now) {
             return;
         }

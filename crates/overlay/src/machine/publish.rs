@@ -4,6 +4,10 @@
 //! [`LOOKUP_EVERY`]th does one, and so does one whose custodians failed. In a network small enough to be seen whole by one lookup,
 //! that lookup serves all places.
 
+mod own;
+mod packing;
+mod splits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,101 +16,31 @@ use comity_core::{AgentId, OverlayId, Time};
 
 use super::audit::is_auditable;
 use super::traffic::{Goal, Purpose};
-use super::{Overlay, Task, Timer};
-use crate::config::{K, PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
+use super::{Overlay, Task};
+use crate::config::{PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
 use crate::contact::Contact;
 use crate::drive::{
-    Action, CommandError, CommandId, ItemReport, Outcome, Publication, PublishReport,
+    CommandError, CommandId, Failure, ItemReport, Outcome, Publication, PublishReport,
 };
 use crate::item::{
-    Content, ItemKey, ItemKind, LABEL_BYTES_MAX, LABELS_PER_ITEM_MAX, Reject, Services, Subject,
-    VerifiedItem,
+    Content, ItemKind, LABEL_BYTES_MAX, LABELS_PER_ITEM_MAX, Reject, Services, VerifiedItem,
 };
 use crate::lookup::Lookup;
 use crate::shard::{PLACEMENTS, Place, ShardId, peer_position};
 use crate::store::check_times;
-use crate::wire::{Request, Response, STORE_ITEMS_MAX, STORE_LABELS_MAX, StoreEntry, StoreOutcome};
+use crate::wire::{Response, StoreOutcome};
+
+use own::Published;
+pub(super) use own::Publishing;
+use packing::{chunked, store_request};
+use splits::Verdicts;
 
 /// Lookups of one publication at once.
 const LOOKUPS_PARALLEL: usize = 4;
 /// Store requests of one publication at once.
 const STORES_PARALLEL: usize = 16;
-/// Bytes of items in one store request; entries and framing fit beside them.
-const STORE_BYTES_MAX: usize = 44 * 1_024;
-/// Places whose custodians are remembered.
-const CUSTODIANS_MAX: usize = 8_192;
-/// Every how many-th renewal of a place looks its custodians up again.
-const LOOKUP_EVERY: u8 = 4;
-/// Items due within this time of each other are renewed together.
-const BATCH_WITHIN: Duration = Duration::from_secs(60);
-/// Share of the life left, as a divisor, below which the shell is asked for a successor.
-const RENEW_DIVISOR: u32 = 4;
 /// Longest one publication may take, lookups and stores included.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(120);
-
-/// Own items that are kept stored.
-#[derive(Debug)]
-pub(super) struct Publishing {
-    items: BTreeMap<ItemKey, Published>,
-    custodians: BTreeMap<OverlayId, Custodians>,
-    /// Time between two stores of an item; adapts to how fast custodians disappear.
-    interval: Duration,
-    /// The timer that is set, if one is.
-    wake: Option<Time>,
-}
-
-#[derive(Debug)]
-struct Published {
-    item: VerifiedItem,
-    labels: Vec<String>,
-    due: Time,
-    /// Custodians besides this node at the last store.
-    holders: usize,
-}
-
-/// Who keeps a place, as of the last lookup.
-#[derive(Debug)]
-struct Custodians {
-    contacts: Vec<Contact>,
-    uses: u8,
-    failed: usize,
-}
-
-impl Publishing {
-    pub(super) const fn new(interval: Duration) -> Self {
-        Self { items: BTreeMap::new(), custodians: BTreeMap::new(), interval, wake: None }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// A published item and its labels.
-    pub(super) fn item(&self, key: &ItemKey) -> Option<(&VerifiedItem, &[String])> {
-        self.items.get(key).map(|published| (&published.item, &*published.labels))
-    }
-
-    /// The own beat, if one is published.
-    pub(super) fn beat(&self) -> Option<&VerifiedItem> {
-        let mut items = self.items.values().map(|published| &published.item);
-        items.find(|item| matches!(item.content, Content::Beat(_)))
-    }
-
-    /// Nothing is stored on `agent` any more without a lookup that finds it again.
-    pub(super) fn forget_custodian(&mut self, agent: &AgentId) {
-        for known in self.custodians.values_mut() {
-            known.contacts.retain(|contact| contact.agent != *agent);
-        }
-    }
-
-    /// The groups of the own digests that an item about `subject` belongs beside.
-    fn labels_beside(&self, subject: Option<Subject>) -> BTreeSet<String> {
-        let digests = self.items.iter().filter(|(key, _)| {
-            key.kind == ItemKind::Digest && (subject.is_none() || key.subject == subject)
-        });
-        digests.flat_map(|(_, published)| published.labels.iter().cloned()).collect()
-    }
-}
 
 /// A publication in progress.
 #[derive(Debug)]
@@ -124,6 +58,11 @@ pub(super) struct PublishJob {
     requests: Vec<(Contact, Vec<(usize, Place)>)>,
     /// Everyone, once a lookup has shown how few there are.
     everyone: Option<Vec<Contact>>,
+    /// Who was offered something for each position, or failed.
+    asked: BTreeMap<OverlayId, BTreeSet<AgentId>>,
+    /// Custodians that failed once and were asked again.
+    retried: BTreeSet<AgentId>,
+    verdicts: Verdicts,
 }
 
 #[derive(Debug)]
@@ -135,6 +74,12 @@ struct ItemState {
     holders: BTreeSet<AgentId>,
     rejected: Option<Reject>,
     split: bool,
+}
+
+impl ItemState {
+    fn position(&self, place: &Place) -> Option<OverlayId> {
+        self.places.iter().find(|(known, _)| known == place).map(|(_, position)| *position)
+    }
 }
 
 impl Overlay {
@@ -269,8 +214,11 @@ impl Overlay {
         items: Vec<(VerifiedItem, Vec<String>)>,
         retire: bool,
     ) {
-        let states: Vec<_> =
-            items.into_iter().map(|(item, labels)| self.item_state(item, labels)).collect();
+        let mut probed = BTreeMap::new();
+        let mut states = Vec::new();
+        for (item, labels) in items {
+            states.push(self.item_state(item, labels, &mut probed));
+        }
         let mut todo: BTreeMap<OverlayId, Vec<(usize, Place)>> = BTreeMap::new();
         for (index, state) in states.iter().enumerate() {
             for (place, position) in &state.places {
@@ -286,6 +234,9 @@ impl Overlay {
             stores_running: 0,
             requests: Vec::new(),
             everyone: None,
+            asked: BTreeMap::new(),
+            retried: BTreeSet::new(),
+            verdicts: Verdicts::default(),
         };
         let task = Task::Publish(Box::new(job));
         let id = match command {
@@ -298,7 +249,13 @@ impl Overlay {
         self.continue_publish(now, id);
     }
 
-    fn item_state(&self, item: VerifiedItem, labels: Vec<String>) -> ItemState {
+    /// An item with its places; `probed` says which groups begin at the top this time, and is completed.
+    fn item_state(
+        &mut self,
+        item: VerifiedItem,
+        labels: Vec<String>,
+        probed: &mut BTreeMap<GroupKey, bool>,
+    ) -> ItemState {
         let labels: BTreeSet<_> = match &item.content {
             Content::Digest(_) | Content::Tombstone => labels.into_iter().collect(),
             Content::Beat(_) => self.publishing.labels_beside(None),
@@ -306,13 +263,16 @@ impl Overlay {
         };
         let labels: BTreeMap<_, _> =
             labels.into_iter().map(|label| (GroupKey::of(&label), label)).collect();
-        let shards = labels.keys().copied().map(ShardId::whole);
-        let mut places: BTreeSet<_> = shards
-            .flat_map(|shard| {
-                (0..PLACEMENTS)
-                    .map(move |index| (Place::Shard { shard, index }, shard.position(index)))
-            })
-            .collect();
+        let mut places = BTreeSet::new();
+        for group in labels.keys() {
+            let probing = *probed.entry(*group).or_insert_with(|| self.publishing.is_probed(group));
+            for depth in self.publishing.depths_of(group, item.content.kind(), probing) {
+                let shard = ShardId::of(*group, depth, &item.signer);
+                let placed = (0..PLACEMENTS)
+                    .map(|index| (Place::Shard { shard, index }, shard.position(index)));
+                places.extend(placed);
+            }
+        }
         if let Content::Peer(contact) = &item.content {
             places.insert((Place::Peer, contact.overlay_id));
             places.insert((Place::Peer, peer_position(&item.signer)));
@@ -339,35 +299,40 @@ impl Overlay {
         loop {
             let Some(job) = self.publish_job(id) else { return };
             if job.looking.len() >= LOOKUPS_PARALLEL {
-                return;
+                break;
             }
+            let retire = job.retire;
             let Some((position, entries)) = job.todo.pop() else { break };
-            let custodians = job.everyone.clone().or_else(|| self.remembered(&position));
-            match custodians {
-                Some(contacts) => self.assign(now, id, &position, &entries, contacts),
-                None => {
-                    let Some(job) = self.publish_job(id) else { return };
-                    job.looking.insert(position, entries);
-                    let breadth = self.store_breadth(now);
-                    self.look(now, Goal::Publish(id), position, breadth);
-                }
+            if let Some(everyone) = job.everyone.clone() {
+                // A withdrawal goes to everyone: they are few.
+                let some = |all| self.custodians_among(&position, all);
+                let contacts = if retire { everyone } else { some(everyone) };
+                self.assign(now, id, &position, &entries, contacts);
+                continue;
+            }
+            let size = self.size_estimate();
+            let known = self.publishing.remembered(&position, size);
+            let is_known = known.is_some();
+            self.assign(now, id, &position, &entries, known.unwrap_or_default());
+            if !is_known || retire {
+                let Some(job) = self.publish_job(id) else { return };
+                job.looking.insert(position, entries);
+                let breadth =
+                    if retire { self.withdrawal_breadth(now) } else { self.store_breadth(now) };
+                self.look(now, Goal::Publish(id), position, breadth);
             }
         }
         self.send_stores(now, id);
     }
 
-    /// The custodians of a place, while they are good enough to skip the lookup.
-    fn remembered(&mut self, position: &OverlayId) -> Option<Vec<Contact>> {
-        let known = self.publishing.custodians.get_mut(position)?;
-        known.uses += 1;
-        if known.uses >= LOOKUP_EVERY
-            || known.failed * 4 > known.contacts.len()
-            || known.contacts.is_empty()
-        {
-            self.publishing.custodians.remove(position);
-            return None;
-        }
-        Some(known.contacts.clone())
+    /// Who of `all` keeps a place: everyone in the region, and the nearest in any case.
+    fn custodians_among(&self, position: &OverlayId, mut all: Vec<Contact>) -> Vec<Contact> {
+        let region = self.region();
+        all.sort_by_key(|contact| contact.overlay_id.distance(position));
+        let nearest = all.into_iter().enumerate().filter(|(rank, contact)| {
+            *rank < self.config.holders || region.contains(position, &contact.overlay_id)
+        });
+        nearest.map(|(_, contact)| contact).collect()
     }
 
     pub(super) fn place_found(&mut self, now: Time, id: CommandId, lookup: &Lookup) {
@@ -375,12 +340,10 @@ impl Overlay {
         let Some(job) = self.publish_job(id) else { return };
         let Some(entries) = job.looking.remove(lookup.target()) else { return };
         if lookup.is_exhaustive() && !lookup.is_failing() {
-            job.everyone = Some(contacts.clone());
+            job.everyone = Some(lookup.everyone());
         }
-        if self.publishing.custodians.len() < CUSTODIANS_MAX {
-            let custodians = Custodians { contacts: contacts.clone(), uses: 0, failed: 0 };
-            self.publishing.custodians.insert(*lookup.target(), custodians);
-        }
+        let size = self.size_estimate();
+        self.publishing.remember(*lookup.target(), contacts.clone(), size);
         self.assign(now, id, lookup.target(), &entries, contacts);
         self.continue_publish(now, id);
     }
@@ -395,31 +358,37 @@ impl Overlay {
         contacts: Vec<Contact>,
     ) {
         let mine = self.keeps(position);
-        let mut changes = Vec::new();
-        let Some(Task::Publish(job)) = self.jobs.get_mut(&id).map(|job| &mut job.task) else {
-            return;
-        };
+        let Some(job) = self.publish_job(id) else { return };
+        let asked = job.asked.entry(*position).or_default();
         for contact in contacts {
+            if !asked.insert(contact.agent) {
+                continue;
+            }
             let (_, offer) =
                 job.offers.entry(contact.agent).or_insert_with(|| (contact, BTreeSet::new()));
             offer.extend(entries.iter().copied());
         }
         for (index, place) in entries.iter().filter(|_| mine) {
-            let state = &mut job.items[*index];
-            let label = state.label(place).map_or("", String::as_str);
-            let offered =
-                self.custody.offer(now, state.item.clone(), *place, label, None, &mut changes);
-            if offered.is_ok() {
-                state.held.insert(*place);
-            }
+            self.store_own(now, id, *index, *place);
         }
-        self.record(changes);
     }
 
-    /// Turns offers into requests once every place is assigned, and sends as many as may be in flight.
+    /// Stores an own item here, where it belongs too.
+    fn store_own(&mut self, now: Time, id: CommandId, index: usize, place: Place) {
+        let Some(state) = self.publish_job(id).map(|job| &job.items[index]) else { return };
+        let label = state.label(&place).cloned().unwrap_or_default();
+        let item = state.item.clone();
+        let outcome = self.take_in(now, item, place, &label, None);
+        if let Some(job) = self.publish_job(id) {
+            job.hear(index, place, outcome, None);
+        }
+    }
+
+    /// Turns offers into requests once every place is assigned, so that each custodian is asked once, and sends as many as may be in
+    /// flight. Withdrawals do not wait.
     fn send_stores(&mut self, now: Time, id: CommandId) {
         let Some(job) = self.publish_job(id) else { return };
-        if !job.looking.is_empty() || !job.todo.is_empty() {
+        if !job.retire && job.is_looking() {
             return;
         }
         for (_, (contact, offer)) in std::mem::take(&mut job.offers) {
@@ -448,7 +417,9 @@ impl Overlay {
                 }
             }
         }
-        if self.publish_job(id).is_some_and(|job| job.stores_running == 0) {
+        let settled =
+            self.publish_job(id).is_some_and(|job| job.stores_running == 0 && !job.is_looking());
+        if settled && !self.follow_splits(now, id) {
             self.finish_publish(now, id);
         }
     }
@@ -467,19 +438,19 @@ impl Overlay {
             return false;
         }
         let Some(job) = self.publish_job(id) else { return true };
-        let mut acknowledged = Vec::new();
+        let (mut misplaced, mut acknowledged) = (BTreeSet::new(), Vec::new());
         for ((index, place), outcome) in entries.iter().zip(outcomes) {
-            let state = &mut job.items[*index];
-            match outcome {
-                StoreOutcome::Stored => {
-                    state.held.insert(*place);
-                    state.holders.insert(from.agent);
-                    acknowledged.push((state.item.clone(), *place));
-                }
-                StoreOutcome::Rejected(reject) => state.rejected = Some(reject),
-                StoreOutcome::Split { .. } => state.split = true,
+            job.hear(*index, *place, outcome, Some(from.agent));
+            let state = &job.items[*index];
+            if outcome == StoreOutcome::Rejected(Reject::Misplaced) {
+                misplaced.extend(state.position(place));
+            }
+            if outcome == StoreOutcome::Stored {
+                acknowledged.push((state.item.clone(), *place));
             }
         }
+        // The region is not where it was when its custodians were looked up.
+        self.publishing.custodians.retain(|position, _| !misplaced.contains(position));
         for (item, place) in acknowledged {
             self.acknowledged(now, &item, place, from);
         }
@@ -487,29 +458,57 @@ impl Overlay {
         true
     }
 
+    /// A custodian did not take what it was offered: it is asked once more if it may only have lost a message; otherwise the next
+    /// node that is known takes its part.
     pub(super) fn store_failed(
         &mut self,
         now: Time,
         id: CommandId,
         to: &Contact,
         entries: &[(usize, Place)],
+        failure: Failure,
     ) {
         let Some(job) = self.publish_job(id) else { return };
-        let mut positions = BTreeSet::new();
-        for (index, place) in entries {
-            let places = &job.items[*index].places;
-            positions.extend(
-                places.iter().filter(|(known, _)| known == place).map(|(_, position)| *position),
-            );
+        let may_answer = matches!(failure, Failure::Timeout | Failure::Closed | Failure::Local);
+        if may_answer && job.retried.insert(to.agent) {
+            job.requests.push((to.clone(), entries.to_vec()));
+            return self.store_settled(now, id);
         }
-        for position in positions {
-            if let Some(known) = self.publishing.custodians.get_mut(&position)
-                && known.contacts.iter().any(|contact| contact.agent == to.agent)
-            {
-                known.failed += 1;
+        let mut by_position: BTreeMap<OverlayId, Vec<(usize, Place)>> = BTreeMap::new();
+        for (index, place) in entries {
+            if let Some(position) = job.items[*index].position(place) {
+                by_position.entry(position).or_default().push((*index, *place));
             }
         }
+        for (position, entries) in by_position {
+            self.pass_over(id, &position, to, entries);
+        }
         self.store_settled(now, id);
+    }
+
+    /// Offers to the next known node near `position` what `failed` did not take.
+    fn pass_over(
+        &mut self,
+        id: CommandId,
+        position: &OverlayId,
+        failed: &Contact,
+        entries: Vec<(usize, Place)>,
+    ) {
+        if let Some(known) = self.publishing.custodians.get_mut(position)
+            && known.contacts.iter().any(|contact| contact.agent == failed.agent)
+        {
+            known.failed += 1;
+        }
+        let near = self.table.closest(position, 2 * self.config.holders);
+        let Some(job) = self.publish_job(id) else { return };
+        let asked = job.asked.entry(*position).or_default();
+        // Those who took the place of others are not replaced in turn: a dead region would be asked to its end.
+        if asked.len() >= 2 * near.len() {
+            return;
+        }
+        if let Some(next) = near.into_iter().find(|contact| asked.insert(contact.agent)) {
+            job.requests.push((next, entries));
+        }
     }
 
     fn store_settled(&mut self, now: Time, id: CommandId) {
@@ -543,146 +542,27 @@ impl Overlay {
             if publish.retire { Outcome::Retired(report) } else { Outcome::Published(report) };
         self.report_job(id, &job, outcome);
     }
+}
 
-    /// Half of the custodians' half-life, estimated from how many of the remembered ones failed since the last renewal; slowly back
-    /// to the maximum while none fails.
-    fn adapt_interval(&mut self, publish: &PublishJob) {
-        let positions: BTreeSet<_> = publish
-            .items
-            .iter()
-            .flat_map(|state| state.places.iter().map(|(_, position)| position))
-            .collect();
-        let renewed = positions
-            .into_iter()
-            .filter_map(|position| self.publishing.custodians.get(position))
-            .filter(|known| known.uses > 0);
-        let (mut total, mut failed) = (0_u32, 0_u32);
-        for known in renewed {
-            total = total.saturating_add(u32::try_from(known.contacts.len()).unwrap_or(u32::MAX));
-            failed = failed.saturating_add(u32::try_from(known.failed).unwrap_or(u32::MAX));
-        }
-        if total == 0 {
-            return;
-        }
-        let interval = self.publishing.interval;
-        let adapted =
-            if failed == 0 { interval * 2 } else { interval.saturating_mul(total) / (4 * failed) };
-        self.publishing.interval =
-            adapted.clamp(self.config.republish_min, self.config.republish_max);
+impl PublishJob {
+    fn is_looking(&self) -> bool {
+        !self.looking.is_empty() || !self.todo.is_empty()
     }
 
-    // ---- preloading ----
-
-    /// Takes own items as published without sending anything, and `custodians` as found by lookups for these places: renewals run as if
-    /// all had been published from here. For simulations that start from a built network; items beyond the bounds are left out.
-    pub fn preload_published(
-        &mut self,
-        now: Time,
-        items: Vec<(VerifiedItem, Vec<String>)>,
-        custodians: Vec<(OverlayId, Vec<Contact>)>,
-    ) {
-        let holders = custodians.iter().map(|(_, contacts)| contacts.len()).max().unwrap_or(0);
-        let room = PUBLISHED_MAX.saturating_sub(self.publishing.items.len());
-        for (item, mut labels) in items.into_iter().take(room) {
-            labels.truncate(LABELS_PER_ITEM_MAX);
-            let due = now + self.share(self.publishing.interval);
-            self.publishing.items.insert(item.key(), Published { item, labels, due, holders });
+    /// What became of one item at one custodian, `None` for this node.
+    fn hear(&mut self, index: usize, place: Place, outcome: StoreOutcome, from: Option<AgentId>) {
+        let split = if let StoreOutcome::Split { depth } = outcome { Some(depth) } else { None };
+        if let Place::Shard { shard, .. } = place {
+            self.verdicts.hear(shard, split);
         }
-        let room = CUSTODIANS_MAX.saturating_sub(self.publishing.custodians.len());
-        for (position, contacts) in custodians.into_iter().take(room) {
-            let known = Custodians { contacts, uses: 0, failed: 0 };
-            self.publishing.custodians.insert(position, known);
-        }
-        self.schedule_republish();
-    }
-
-    // ---- renewal ----
-
-    /// Sets the timer to the earliest item due.
-    fn schedule_republish(&mut self) {
-        let earliest = self
-            .publishing
-            .items
-            .values()
-            .map(|published| published.due)
-            .min()
-            .filter(|due| *due != Time::MAX);
-        if let Some(set) = self.publishing.wake.take() {
-            self.timers.remove(&(set, Timer::Republish));
-        }
-        if let Some(due) = earliest {
-            self.timers.insert((due, Timer::Republish));
-            self.publishing.wake = Some(due);
-        }
-    }
-
-    /// Stores again what is due, and what is nearly so.
-    pub(super) fn republish(&mut self, now: Time) {
-        self.publishing.wake = None;
-        self.publishing.items.retain(|_, published| published.item.expires > now);
-        let mut due = Vec::new();
-        for published in self.publishing.items.values_mut() {
-            if published.due <= now + BATCH_WITHIN && due.len() < PUBLISH_ITEMS_MAX {
-                published.due = Time::MAX;
-                due.push((published.item.clone(), published.labels.clone()));
+        let state = &mut self.items[index];
+        match outcome {
+            StoreOutcome::Stored => {
+                state.held.insert(place);
+                state.holders.extend(from);
             }
-        }
-        if !due.is_empty() {
-            self.begin_publish(now, None, due, false);
-        }
-        self.schedule_republish();
-    }
-
-    /// Stores an own item again at `due` at the latest, by custodians looked up anew.
-    pub(super) fn hasten_item(&mut self, key: &ItemKey, due: Time) {
-        let Some(published) = self.publishing.items.get_mut(key) else { return };
-        if published.due != Time::MAX {
-            published.due = published.due.min(due);
-        }
-        let labels = published.labels.clone();
-        for group in labels.iter().map(|label| GroupKey::of(label)) {
-            for index in 0..PLACEMENTS {
-                self.publishing.custodians.remove(&ShardId::whole(group).position(index));
-            }
-        }
-        self.schedule_republish();
-    }
-
-    /// Stores all own items again at `due` at the latest, by custodians looked up anew: the network is not the one they were looked up in.
-    pub(super) fn restore_by(&mut self, due: Time) {
-        self.publishing.custodians.clear();
-        for published in self.publishing.items.values_mut() {
-            if published.due != Time::MAX {
-                published.due = published.due.min(due);
-            }
-        }
-        self.schedule_republish();
-    }
-
-    /// Asks the shell for successors of own items near their expiry.
-    pub(super) fn ask_renewals(&mut self, now: Time) {
-        for (key, published) in &self.publishing.items {
-            let life = published.item.expires.saturating_since(published.item.issued);
-            if published.item.expires.saturating_since(now) <= life / RENEW_DIVISOR {
-                self.actions.push_back(Action::Renew(*key));
-            }
-        }
-    }
-
-    /// Brings forward the renewal of items that fewer nodes keep than could: stored while the network was smaller, or hit by failures.
-    pub(super) fn hasten_thin_items(&mut self, now: Time) {
-        let possible = self.table.len().min(K);
-        let mut hastened = false;
-        for published in self.publishing.items.values_mut() {
-            if published.due != Time::MAX && published.holders * 2 < possible {
-                published.due = now;
-                hastened = true;
-            }
-        }
-        if hastened {
-            // Who was remembered is who is too few.
-            self.publishing.custodians.clear();
-            self.schedule_republish();
+            StoreOutcome::Rejected(reject) if from.is_some() => state.rejected = Some(reject),
+            StoreOutcome::Rejected(_) | StoreOutcome::Split { .. } => {}
         }
     }
 }
@@ -701,66 +581,10 @@ impl ItemState {
         ItemReport {
             key: self.item.key(),
             holders: self.holders.len(),
-            places_held: self.held.len(),
+            places_held: places.iter().filter(|place| self.held.contains(place)).count(),
             places: places.len(),
             rejected: self.rejected,
             split: self.split,
         }
     }
-}
-
-/// Cuts what one custodian is offered into requests within the bounds.
-fn chunked(items: &[ItemState], offer: BTreeSet<(usize, Place)>) -> Vec<Vec<(usize, Place)>> {
-    let mut chunks = Vec::new();
-    let (mut chunk, mut bytes, mut distinct, mut last) = (Vec::new(), 0, 0, None);
-    let mut ordered: Vec<_> = offer.into_iter().collect();
-    ordered.sort_by_key(|(index, place)| (items[*index].item.content.kind(), *index, *place));
-    for (index, place) in ordered {
-        let size = items[index].item.bytes.len();
-        let label = items[index].label(&place).map_or(0, String::len);
-        let is_new = last != Some(index);
-        // Counts a label again for each item: an upper bound.
-        let added = label + if is_new { size } else { 0 };
-        let full = chunk.len() >= STORE_LABELS_MAX
-            || (is_new && distinct == STORE_ITEMS_MAX)
-            || bytes + added > STORE_BYTES_MAX;
-        if full && !chunk.is_empty() {
-            chunks.push(std::mem::take(&mut chunk));
-            (bytes, distinct) = (0, 0);
-        }
-        bytes += label;
-        if is_new || chunk.is_empty() {
-            bytes += size;
-            distinct += 1;
-        }
-        last = Some(index);
-        chunk.push((index, place));
-    }
-    chunks.push(chunk);
-    // Sent from the back.
-    chunks.reverse();
-    chunks
-}
-
-fn store_request(items: &[ItemState], entries: &[(usize, Place)]) -> Request {
-    let (mut sent, mut labels) = (Vec::new(), Vec::new());
-    let mut wire = Vec::new();
-    for (index, place) in entries {
-        let label = items[*index].label(place).map(|label| place_of(&mut labels, label.clone()));
-        wire.push(StoreEntry { item: place_of(&mut sent, *index), place: *place, label });
-    }
-    Request::Store {
-        items: sent.into_iter().map(|index| items[index].item.bytes.clone()).collect(),
-        labels,
-        entries: wire,
-    }
-}
-
-/// Where `value` is in `list`, added if it was not there.
-fn place_of<T: PartialEq>(list: &mut Vec<T>, value: T) -> u8 {
-    let at = list.iter().position(|known| *known == value).unwrap_or_else(|| {
-        list.push(value);
-        list.len() - 1
-    });
-    u8::try_from(at).expect("a request carries at most 40 items and 128 labels")
 }

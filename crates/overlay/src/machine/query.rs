@@ -5,15 +5,16 @@
 //! nodes too), others are asked for the way. What a custodian returns is verified and evaluated again here: it can omit, not invent.
 
 mod enough;
+mod leaves;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, OverlayId, Time};
 
 use super::traffic::Goal;
 use super::{Overlay, Task};
-use crate::config::QUERY_KEYS_MAX;
+use crate::config::{BEAT_GRACE, QUERY_KEYS_MAX};
 use crate::contact::Contact;
 use crate::drive::{
     CommandError, CommandId, CustodianReport, CustodianSaid, Failure, FoundDigest, KeyReport,
@@ -26,7 +27,9 @@ use crate::item::{
 use crate::lookup::{Lookup, Surroundings};
 use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
-use crate::wire::{Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, QueryOutcome, QueryRequest, Request};
+use crate::wire::{
+    Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, LeafView, QueryOutcome, QueryRequest, Request,
+};
 
 use enough::{Custodian, Rule, Witnesses};
 
@@ -44,10 +47,12 @@ pub(super) struct QueryJob {
     /// All keys in order of asking.
     keys: Vec<PlanKey>,
     bytes: ItemBytes,
-    /// What this node holds itself, by index of the key.
-    local: BTreeMap<usize, Checked>,
-    /// Index of the first key not asked yet.
-    next: usize,
+    /// What this node holds itself.
+    local: BTreeMap<ShardId, Checked>,
+    /// Indexes of the keys not asked yet.
+    waiting: VecDeque<usize>,
+    /// Shards below the groups of the plan that were added to the keys.
+    leaves: usize,
     active: BTreeMap<usize, KeyState>,
     reports: BTreeMap<usize, KeyReport>,
     matches: BTreeMap<ItemKey, FoundDigest>,
@@ -56,7 +61,7 @@ pub(super) struct QueryJob {
 
 #[derive(Clone, Copy, Debug)]
 struct PlanKey {
-    group: GroupKey,
+    shard: ShardId,
     /// Index of its step.
     step: usize,
 }
@@ -66,11 +71,14 @@ struct PlanKey {
 struct KeyState {
     searches: usize,
     witnesses: Witnesses,
+    /// Shards below, as custodians name them.
+    leaves: leaves::Leaves,
 }
 
 /// A custodian's answer after verification and evaluation here.
 #[derive(Debug)]
 struct Checked {
+    leaves: Vec<LeafView>,
     matches: Vec<(VerifiedItem, Option<VerifiedItem>)>,
     near: Vec<VerifiedItem>,
     said: CustodianSaid,
@@ -98,7 +106,7 @@ impl Overlay {
         let mut keys = Vec::new();
         for (step, plan) in query.steps.iter().enumerate() {
             let new = plan.keys.iter().filter(|key| seen.insert(**key, step).is_none());
-            keys.extend(new.map(|group| PlanKey { group: *group, step }));
+            keys.extend(new.map(|group| PlanKey { shard: ShardId::whole(*group), step }));
         }
         query.limit = query.limit.clamp(1, u16::try_from(FOUND_MATCHES_MAX).unwrap_or(u16::MAX));
         let bytes: ItemBytes = query.query.clone().into();
@@ -107,27 +115,35 @@ impl Overlay {
             .evaluate(now, &bytes, &[], limits)
             .map_err(|reject| CommandError::Query(reject.to_string()))?;
         let mut job = QueryJob {
+            waiting: (0..keys.len()).collect(),
             query,
             keys,
             bytes,
             local: BTreeMap::new(),
-            next: 0,
+            leaves: 0,
             active: BTreeMap::new(),
             reports: BTreeMap::new(),
             matches: BTreeMap::new(),
             near: BTreeMap::new(),
         };
-        for (index, PlanKey { group, .. }) in job.keys.clone().into_iter().enumerate() {
-            let request = job.request(group, 0);
-            let answer =
-                self.evaluate_shard(now, services, &request).ok().filter(|answer| answer.held > 0);
-            if let Some(answer) = answer {
-                job.local.insert(index, check_answer(now, services, &request, answer));
-            }
+        for PlanKey { shard, .. } in job.keys.clone() {
+            job.local.extend(self.evaluate_here(now, services, &job.request(shard, 0)));
         }
         self.begin(now, id, Task::Query(Box::new(job)), Some(self.config.query_deadline));
         self.continue_query(now, id);
         Ok(())
+    }
+
+    /// What this node itself holds of a shard, as an answer.
+    fn evaluate_here(
+        &self,
+        now: Time,
+        services: &mut dyn Services,
+        request: &QueryRequest,
+    ) -> Option<(ShardId, Checked)> {
+        let answer = self.evaluate_shard(now, services, request).ok();
+        let answer = answer.filter(|answer| answer.held > 0 || !answer.leaves.is_empty())?;
+        Some((request.shard, check_answer(now, services, request, answer)))
     }
 
     fn query_job(&mut self, id: CommandId) -> Option<&mut QueryJob> {
@@ -143,18 +159,13 @@ impl Overlay {
         let me = self.me.agent;
         loop {
             let Some(job) = self.query_job(id) else { return };
-            let next = job.keys.get(job.next).copied().filter(|_| !job.is_satisfied());
+            let next = job.waiting.front().copied().filter(|_| !job.is_satisfied());
             if job.active.is_empty() && next.is_none() {
                 return self.finish_query(now, id);
             }
-            let Some(next) =
-                next.filter(|next| job.active.len() < parallel && !job.awaits_step(next.step))
-            else {
-                return;
-            };
-            let index = job.next;
-            job.next += 1;
-            let positions = job.activate(index, next.group, me);
+            let Some(index) = next.filter(|next| job.may_begin(*next, parallel)) else { return };
+            job.waiting.pop_front();
+            let positions = job.activate(index, me);
             for (placement, position) in (0..).zip(positions) {
                 let breadth = self.find_breadth(now);
                 self.look(
@@ -178,8 +189,8 @@ impl Overlay {
     ) -> Option<Request> {
         let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return None };
         let near = self.region().times(ASKED_REGION_FACTOR).contains(&target, &contact.overlay_id);
-        let group = job.keys.get(key)?.group;
-        near.then(|| Request::Query(job.request(group, placement)))
+        let shard = job.keys.get(key)?.shard;
+        near.then(|| Request::Query(job.request(shard, placement)))
     }
 
     pub(super) fn custodian_answered(
@@ -196,8 +207,8 @@ impl Overlay {
         let prefix = self.table.counted(from);
         let surroundings = self.lookups.surroundings(&Goal::Query { command: id, key, placement });
         let Some(job) = self.query_job(id) else { return };
-        let Some(PlanKey { group, .. }) = job.keys.get(key).copied() else { return };
-        let request = job.request(group, placement);
+        let Some(PlanKey { shard, .. }) = job.keys.get(key).copied() else { return };
+        let request = job.request(shard, placement);
         let checked = match answer {
             QueryOutcome::Answered(answer) => check_answer(now, services, &request, answer),
             QueryOutcome::NotHeld => Checked::only(CustodianSaid::NotHeld),
@@ -271,14 +282,17 @@ impl Overlay {
         key: usize,
         lookup: &Lookup,
     ) {
+        let deepest = self.split_depth_max();
         let Some(job) = self.query_job(id) else { return };
         if let Some(report) = job.reports.get_mut(&key) {
             report.requests += lookup.sent;
         }
         if let Some(state) = job.active.get_mut(&key) {
             state.searches = state.searches.saturating_sub(1);
-            if state.searches == 0 {
-                job.active.remove(&key);
+            if state.searches == 0
+                && let Some(state) = job.active.remove(&key)
+            {
+                job.add_leaves(key, state.leaves, deepest);
             }
         }
         self.continue_query(now, id);
@@ -298,9 +312,9 @@ impl Overlay {
 }
 
 impl QueryJob {
-    fn request(&self, group: GroupKey, placement: u8) -> QueryRequest {
+    fn request(&self, shard: ShardId, placement: u8) -> QueryRequest {
         QueryRequest {
-            shard: ShardId::whole(group),
+            shard,
             placement,
             query: self.bytes.clone(),
             limit: self.query.limit,
@@ -317,7 +331,7 @@ impl QueryJob {
                 .any(|step| self.query.steps[step].complete && self.is_answered_in_full(step))
     }
 
-    /// Whether custodians answered for every key of a step, and none held anything back.
+    /// Whether custodians answered for every key of a step and the shards below it, and none held anything back.
     fn is_answered_in_full(&self, step: usize) -> bool {
         let mut keys = self.keys.iter().enumerate().filter(|(_, key)| key.step == step).peekable();
         keys.peek().is_some()
@@ -346,15 +360,17 @@ impl QueryJob {
     }
 
     /// Opens a key with what this node holds itself; returns where its placements are.
-    fn activate(&mut self, index: usize, key: GroupKey, me: AgentId) -> Vec<OverlayId> {
-        self.reports.insert(index, KeyReport { key, custodians: Vec::new(), requests: 0 });
+    fn activate(&mut self, index: usize, me: AgentId) -> Vec<OverlayId> {
+        let shard = self.keys[index].shard;
+        let report = KeyReport { key: shard.group, shard, custodians: Vec::new(), requests: 0 };
+        self.reports.insert(index, report);
         self.active
             .insert(index, KeyState { searches: usize::from(PLACEMENTS), ..KeyState::default() });
-        if let Some(local) = self.local.remove(&index) {
+        if let Some(local) = self.local.remove(&shard) {
             let custodian = Custodian { agent: me, prefix: None, inside: true };
             self.hear(index, 0, custodian, local);
         }
-        (0..PLACEMENTS).map(|placement| ShardId::whole(key).position(placement)).collect()
+        (0..PLACEMENTS).map(|placement| shard.position(placement)).collect()
     }
 
     /// Takes in what a custodian said.
@@ -365,6 +381,7 @@ impl QueryJob {
             return;
         };
         state.witnesses.hear(placement, custodian, self.query.limit, &checked);
+        state.leaves.hear(&report.shard, &checked.leaves);
         report.custodians.push(CustodianReport { agent, placement, said: checked.said });
         let group = report.key;
         for (digest, beat) in checked.matches {
@@ -378,7 +395,7 @@ impl QueryJob {
 
 impl Checked {
     const fn only(said: CustodianSaid) -> Self {
-        Self { matches: Vec::new(), near: Vec::new(), said }
+        Self { leaves: Vec::new(), matches: Vec::new(), near: Vec::new(), said }
     }
 }
 
@@ -414,12 +431,15 @@ fn check_answer(
         .filter_map(|bytes| verify(bytes, services))
         .collect();
     let near: Vec<_> = answer.near.iter().filter_map(|bytes| verify(bytes, services)).collect();
-    let passing = evaluate_here(now, services, &request.query, &claimed);
+    let passing = passing(now, services, &request.query, &claimed);
     let mut matches = Vec::new();
     for (index, item) in claimed.into_iter().enumerate() {
         if passing.contains(&index) {
             let beat = beats.iter().find(|beat| beat.signer == item.signer).cloned();
-            matches.push((item, beat));
+            // Who is neither new nor says that it is alive is not shown, whatever the custodian says.
+            if beat.is_some() || now.saturating_since(item.issued) < BEAT_GRACE {
+                matches.push((item, beat));
+            }
         } else {
             bad += 1;
         }
@@ -435,11 +455,11 @@ fn check_answer(
         set_hash: answer.set_hash,
         truncated: answer.truncated,
     };
-    Checked { matches, near, said }
+    Checked { leaves: answer.leaves, matches, near, said }
 }
 
 /// Which of the digests match the query by this node's own evaluation.
-fn evaluate_here(
+fn passing(
     now: Time,
     services: &mut dyn Services,
     query: &[u8],

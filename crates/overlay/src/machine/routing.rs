@@ -93,6 +93,7 @@ impl Overlay {
         self.note_return(now, &contact);
         match self.table.insert(now, contact.clone()) {
             Inserted::Added | Inserted::Known { moved: true } => {
+                self.note_neighbour(now, &contact);
                 self.actions.push_back(Action::Peers(PeerChange::Added(contact)))
             }
             Inserted::Spare { doubtful } => {
@@ -339,6 +340,7 @@ impl Overlay {
         self.record(changes);
         self.ping_entries(now);
         self.refresh_buckets(now);
+        self.review_splits(now);
         self.maintain_samples(now);
         self.rejoin(now);
         self.ask_former(now);

@@ -4,7 +4,7 @@ use comity_capability::keys::GroupKey;
 use comity_core::{OverlayId, Time};
 
 use super::Overlay;
-use crate::contact::Contact;
+use crate::contact::{Contact, IpPrefix};
 use crate::drive::{Action, ReplyToken};
 use crate::item::{
     Candidate, Content, EvaluationLimits, ItemBytes, Reject, Services, VerifiedItem,
@@ -67,6 +67,9 @@ impl Overlay {
                 self.serve_store(now, services, from, &items, &labels, &entries)
             }
             Request::Query(query) => self.serve_query(now, services, from, &query),
+            Request::Report(report) => self.serve_report(now, from, report),
+            Request::Compare { sets } => self.serve_compare(now, &sets),
+            Request::Reconcile(asked) => self.serve_reconcile(now, &asked),
             Request::FindPeer { prefix, bits, target } => {
                 let records = self.custody.peer_records(now, &prefix, bits, PEER_RECORDS_MAX);
                 let records = records.into_iter().map(|item| item.bytes.clone()).collect();
@@ -100,32 +103,57 @@ impl Overlay {
         let verified: Vec<_> = items.iter().map(|bytes| services.verify(now, bytes)).collect();
         let prefix = self.table.counted(from);
         let mut outcomes = Vec::with_capacity(entries.len());
-        let mut changes = Vec::new();
         for entry in entries {
             let Some(item) = verified.get(usize::from(entry.item)) else {
                 return Response::Error(ErrorCode::Invalid);
             };
-            let stored = item.clone().and_then(|item| {
+            let label = entry.label.and_then(|label| labels.get(usize::from(label)));
+            let label = label.map_or("", String::as_str);
+            let checked = item.clone().and_then(|item| {
                 self.check_custodian(&item, entry.place)?;
-                let label = entry.label.and_then(|label| labels.get(usize::from(label)));
                 check_group(services, &item, entry.place, label)?;
-                let label = label.map_or("", String::as_str);
-                self.custody.offer(now, item, entry.place, label, prefix, &mut changes)
+                Ok(item)
             });
-            outcomes.push(match stored {
-                Ok(()) => StoreOutcome::Stored,
-                Err(reject) => {
-                    self.counters.rejected += 1;
-                    StoreOutcome::Rejected(reject)
-                }
+            outcomes.push(match checked {
+                Ok(item) => self.take_in(now, item, entry.place, label, prefix),
+                Err(reject) => StoreOutcome::Rejected(reject),
             });
         }
-        self.record(changes);
+        let rejected = |outcome: &&StoreOutcome| matches!(outcome, StoreOutcome::Rejected(_));
+        self.counters.rejected += outcomes.iter().filter(rejected).count() as u64;
         Response::Stored { outcomes }
     }
 
+    /// Stores an item that belongs here, unless its shard is full.
+    pub(super) fn take_in(
+        &mut self,
+        now: Time,
+        item: VerifiedItem,
+        place: Place,
+        label: &str,
+        prefix: Option<IpPrefix>,
+    ) -> StoreOutcome {
+        if let Place::Shard { shard, .. } = place
+            && let Some(depth) = self.sent_down(now, &item, &shard)
+        {
+            return StoreOutcome::Split { depth };
+        }
+        let mut changes = Vec::new();
+        let stored = self.custody.offer(now, item, place, label, prefix, &mut changes);
+        if !changes.is_empty()
+            && let Place::Shard { shard, .. } = place
+        {
+            self.touch_leaf(now, &shard);
+        }
+        self.record(changes);
+        match stored {
+            Ok(()) => StoreOutcome::Stored,
+            Err(reject) => StoreOutcome::Rejected(reject),
+        }
+    }
+
     /// Whether this node is a custodian of the place an item is offered for.
-    fn check_custodian(&self, item: &VerifiedItem, place: Place) -> Result<(), Reject> {
+    pub(super) fn check_custodian(&self, item: &VerifiedItem, place: Place) -> Result<(), Reject> {
         let mine = match (place, &item.content) {
             (Place::Shard { index, .. }, _) if index >= PLACEMENTS => false,
             (Place::Shard { shard, index }, _) => self.keeps(&shard.position(index)),
@@ -153,7 +181,9 @@ impl Overlay {
         let closer = self.nearest(now, &position, from);
         match self.evaluate_shard(now, services, query) {
             Err(_) => Response::Error(ErrorCode::Query),
-            Ok(answer) if answer.held == 0 && !self.keeps(&position) => {
+            Ok(answer)
+                if answer.held == 0 && answer.leaves.is_empty() && !self.keeps(&position) =>
+            {
                 Response::Found { answer: QueryOutcome::NotHeld, closer }
             }
             Ok(answer) => Response::Found { answer: QueryOutcome::Answered(answer), closer },
@@ -177,9 +207,10 @@ impl Overlay {
             cost_max: query.cost_max.min(COST_MAX),
         };
         let evaluation = services.evaluate(now, &query.query, &candidates, limits)?;
+        let leaves = self.leaves_below(now, &query.shard, &query.query);
         let mut budget = ANSWER_BYTES_MAX;
-        let mut fits = |bytes: &ItemBytes| {
-            let left = budget.checked_sub(bytes.len());
+        let mut fits = |size: usize| {
+            let left = budget.checked_sub(size);
             budget = left.unwrap_or(budget);
             left.is_some()
         };
@@ -191,21 +222,19 @@ impl Overlay {
             .take(limits.matches_max)
             .filter_map(|index| members.get(*index))
         {
-            if !fits(&member.digest.bytes) {
+            let beat = member.beat.filter(|beat| !beats.contains(&beat.bytes));
+            let size = member.digest.bytes.len() + beat.map_or(0, |beat| beat.bytes.len());
+            if !fits(size) {
                 truncated = true;
                 break;
             }
             matches.push(member.digest.bytes.clone());
-            if let Some(beat) =
-                member.beat.filter(|beat| !beats.contains(&beat.bytes) && fits(&beat.bytes))
-            {
-                beats.push(beat.bytes.clone());
-            }
+            beats.extend(beat.map(|beat| beat.bytes.clone()));
         }
         for member in
             evaluation.near.iter().take(FOUND_NEAR_MAX).filter_map(|index| members.get(*index))
         {
-            if fits(&member.digest.bytes) {
+            if fits(member.digest.bytes.len()) {
                 near.push(member.digest.bytes.clone());
             }
         }
@@ -218,22 +247,23 @@ impl Overlay {
             passed: evaluation.passed,
             truncated,
             set_hash: self.custody.set_hash(now, &query.shard),
+            leaves,
         })
     }
 }
 
 /// Whether a digest belongs to the group it is offered for.
-fn check_group(
+pub(super) fn check_group(
     services: &mut dyn Services,
     item: &VerifiedItem,
     place: Place,
-    label: Option<&String>,
+    label: &str,
 ) -> Result<(), Reject> {
     let (Content::Digest(_), Place::Shard { shard, .. }) = (&item.content, place) else {
         return Ok(());
     };
-    let belongs = label
-        .is_some_and(|label| GroupKey::of(label) == shard.group && services.admits(item, label));
+    let belongs =
+        !label.is_empty() && GroupKey::of(label) == shard.group && services.admits(item, label);
     if belongs { Ok(()) } else { Err(Reject::Misplaced) }
 }
 

@@ -30,6 +30,8 @@ pub(super) enum Goal {
     /// A size sample; part of a join, or upkeep.
     Sample(Option<CommandId>),
     Closest(CommandId),
+    /// Who keeps the summary shard at the target.
+    Above,
     /// Where to store what belongs at the target.
     Publish(CommandId),
     Peer(CommandId),
@@ -51,7 +53,9 @@ impl Goal {
     const fn asks_custodians(&self) -> bool {
         match self {
             Self::Publish(_) | Self::Peer(_) | Self::Query { .. } | Self::Sweep { .. } => true,
-            Self::Join(_) | Self::Fill(_) | Self::Sample(_) | Self::Closest(_) => false,
+            Self::Join(_) | Self::Fill(_) | Self::Sample(_) | Self::Closest(_) | Self::Above => {
+                false
+            }
         }
     }
 
@@ -63,6 +67,7 @@ impl Goal {
             | Self::Peer(id)
             | Self::Query { command: id, .. } => Some(*id),
             Self::Fill(id) | Self::Sample(id) | Self::Sweep { command: id, .. } => *id,
+            Self::Above => None,
         }
     }
 }
@@ -147,6 +152,10 @@ pub(super) enum Purpose {
         place: Place,
         step: AuditStep,
     },
+    /// Tells a custodian of a summary shard about a leaf.
+    Report,
+    /// Compares what is held with a fellow custodian.
+    Reconcile(super::reconcile::Asked),
 }
 
 impl Overlay {
@@ -186,6 +195,10 @@ impl Overlay {
             Purpose::Audit { key, place, step } => {
                 self.audit_answered(now, services, &in_flight.to, (key, place, step), response)
             }
+            Purpose::Report => true,
+            Purpose::Reconcile(asked) => {
+                self.reconcile_answered(now, services, &in_flight.to, &asked, response)
+            }
         };
         if !understood {
             self.purpose_failed(now, &in_flight, Failure::Malformed);
@@ -222,7 +235,9 @@ impl Overlay {
                 Purpose::Ping
                 | Purpose::Store { .. }
                 | Purpose::Leave(_)
-                | Purpose::Audit { .. } => false,
+                | Purpose::Audit { .. }
+                | Purpose::Report
+                | Purpose::Reconcile(_) => false,
             };
         let hard =
             if failing { self.config.hard_timeout_failing } else { self.config.hard_timeout };
@@ -257,7 +272,7 @@ impl Overlay {
     /// The job a request works for.
     fn command_of(&self, purpose: &Purpose) -> Option<CommandId> {
         match purpose {
-            Purpose::Ping | Purpose::Audit { .. } => None,
+            Purpose::Ping | Purpose::Audit { .. } | Purpose::Report | Purpose::Reconcile(_) => None,
             Purpose::Lookup(id) => self.lookups.running.get(id)?.goal.command(),
             Purpose::Store { command, .. } | Purpose::Leave(command) => Some(*command),
         }
@@ -319,6 +334,8 @@ impl Overlay {
         match &in_flight.purpose {
             // A custodian that is silent proves nothing.
             Purpose::Ping | Purpose::Audit { .. } => {}
+            Purpose::Report => self.report_failed(&in_flight.to),
+            Purpose::Reconcile(_) => self.reconcile_failed(&in_flight.to),
             Purpose::Leave(_) => self.left_told(now, &in_flight.purpose),
             Purpose::Lookup(lookup) => {
                 let Some(running) = self.lookups.running.get_mut(lookup) else { return };
@@ -329,7 +346,7 @@ impl Overlay {
                 }
             }
             Purpose::Store { command, entries } => {
-                self.store_failed(now, *command, &in_flight.to, entries)
+                self.store_failed(now, *command, &in_flight.to, entries, failure)
             }
         }
     }
@@ -363,6 +380,13 @@ impl Overlay {
         let (paths, path_k) = (self.config.store_paths, self.config.store_path_k);
         // The twenty nearest: of ten, liars could be most.
         Breadth { paths, path_k, want: K, ..self.find_breadth(now) }
+    }
+
+    /// Breadth of a lookup for a withdrawal: further out than any store went whose region was a little larger.
+    pub(super) fn withdrawal_breadth(&self, now: Time) -> Breadth {
+        let stored = self.store_breadth(now);
+        let region = stored.region.map(|region| region.times(2));
+        Breadth { want: 2 * self.config.holders, region, ..stored }
     }
 
     /// Breadth of a lookup that only refreshes the table.
@@ -486,6 +510,7 @@ impl Overlay {
             | Goal::Fill(_)
             | Goal::Sample(_)
             | Goal::Closest(_)
+            | Goal::Above
             | Goal::Sweep { .. } => false,
         };
         missed && self.lookups.running.get_mut(&id).is_some_and(|running| running.lookup.escalate())
@@ -534,6 +559,7 @@ impl Overlay {
             | Goal::Fill(_)
             | Goal::Sample(_)
             | Goal::Closest(_)
+            | Goal::Above
             | Goal::Publish(_)
             | Goal::Sweep { .. } => plain,
         }
@@ -600,6 +626,7 @@ impl Overlay {
             Goal::Fill(command) => self.filled(now, command),
             Goal::Sample(command) => self.sampled(now, command, &lookup),
             Goal::Closest(command) => self.closest_found(now, command, lookup.result()),
+            Goal::Above => self.above_found(now, &lookup),
             Goal::Publish(command) => self.place_found(now, command, &lookup),
             Goal::Peer(command) => self.peer_searched(now, command, &lookup),
             Goal::Query { command, key, .. } => self.placement_searched(now, command, key, &lookup),

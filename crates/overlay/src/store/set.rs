@@ -67,14 +67,15 @@ pub(super) fn set_hash(set: u128) -> Hash {
     Hash(blake3::derive_key(SET_CONTEXT, &set.to_be_bytes()))
 }
 
-/// Where an item stands in the order that custodians reconcile in.
+/// Where an item stands in the order that custodians reconcile in. Names of tombstones are odd, those of digests even.
 #[must_use]
 pub fn element_name(key: &ItemKey) -> u64 {
     let mut hasher = blake3::Hasher::new_derive_key(NAME_CONTEXT);
     hasher.update(key.signer.as_bytes());
-    hasher.update(&[u8::from(key.kind == ItemKind::Tombstone), u8::from(key.subject.is_some())]);
+    let is_tombstone = key.kind == ItemKind::Tombstone;
+    hasher.update(&[u8::from(is_tombstone), u8::from(key.subject.is_some())]);
     hasher.update(&key.subject.map_or(0, |subject| subject.0).to_be_bytes());
-    leading(&hasher)
+    leading(&hasher) & !1 | u64::from(is_tombstone)
 }
 
 /// What an element adds to a fingerprint: its name, its sequence number and when its beat was issued.

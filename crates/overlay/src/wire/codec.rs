@@ -3,6 +3,8 @@
 //! Every length is checked against its bound before anything is allocated for it. Contacts whose key is not valid on this network are
 //! left out of the decoded message: they are of no use, and no fault of the sender who may not have checked them.
 
+mod sets;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use comity_capability::keys::GroupKey;
@@ -205,6 +207,9 @@ fn write_request<W: Write>(e: &mut Encoder<W>, request: &Request) -> Written<W> 
             e.array(4)?.u8(4)?.bytes(&prefix.0)?.u16(*bits)?.bytes(&target.0)?.ok()
         }
         Request::Leaving => e.array(1)?.u8(5)?.ok(),
+        Request::Report(report) => sets::write_report(e, report),
+        Request::Compare { sets } => sets::write_compare(e, sets),
+        Request::Reconcile(asked) => sets::write_reconcile(e, asked),
     }
 }
 
@@ -243,6 +248,18 @@ fn read_request(d: &mut Decoder<'_>) -> Result<Request, WireError> {
             }
         }
         5 => shape(1).map(|()| Request::Leaving),
+        6 => {
+            shape(5)?;
+            sets::read_report(d).map(Request::Report)
+        }
+        7 => {
+            shape(2)?;
+            Ok(Request::Compare { sets: sets::read_compare(d)? })
+        }
+        8 => {
+            shape(6)?;
+            sets::read_reconcile(d).map(Request::Reconcile)
+        }
         number => Err(WireError::Unknown { what: "request", number }),
     }
 }
@@ -348,6 +365,10 @@ fn write_response<W: Write>(e: &mut Encoder<W>, response: &Response) -> Written<
         }
         Response::Done => e.array(1)?.u8(5)?.ok(),
         Response::Error(code) => e.array(2)?.u8(6)?.u16(error_number(*code))?.ok(),
+        Response::Differ { at } => sets::write_differ(e, at),
+        Response::Reconciled { ranges, items, wants } => {
+            sets::write_reconciled(e, ranges, items, wants)
+        }
     }
 }
 
@@ -385,6 +406,14 @@ fn read_response(
             shape(2)?;
             Ok(Response::Error(error_code(d.u16()?)))
         }
+        7 => {
+            shape(2)?;
+            sets::read_differ(d)
+        }
+        8 => {
+            shape(4)?;
+            sets::read_reconciled(d)
+        }
         number => Err(WireError::Unknown { what: "response", number }),
     }
 }
@@ -401,15 +430,15 @@ fn read_store_outcome(d: &mut Decoder<'_>) -> Result<StoreOutcome, WireError> {
 fn write_outcome<W: Write>(e: &mut Encoder<W>, outcome: &QueryOutcome) -> Written<W> {
     match outcome {
         QueryOutcome::Answered(answer) => {
-            e.array(8)?.u8(0)?;
+            e.array(9)?.u8(0)?;
             write_items(e, &answer.matches)?;
             write_items(e, &answer.near)?;
             write_items(e, &answer.beats)?;
             e.u32(answer.held)?
                 .u32(answer.passed)?
                 .bool(answer.truncated)?
-                .bytes(&answer.set_hash.0)?
-                .ok()
+                .bytes(&answer.set_hash.0)?;
+            sets::write_leaves(e, &answer.leaves)
         }
         QueryOutcome::NotHeld => e.array(1)?.u8(1)?.ok(),
         QueryOutcome::Split { depth } => e.array(2)?.u8(2)?.u8(*depth)?.ok(),
@@ -418,7 +447,7 @@ fn write_outcome<W: Write>(e: &mut Encoder<W>, outcome: &QueryOutcome) -> Writte
 
 fn read_outcome(d: &mut Decoder<'_>) -> Result<QueryOutcome, WireError> {
     match variant(d)? {
-        (8, 0) => Ok(QueryOutcome::Answered(Answer {
+        (9, 0) => Ok(QueryOutcome::Answered(Answer {
             matches: read_items(d, FOUND_MATCHES_MAX, "matches")?,
             near: read_items(d, FOUND_NEAR_MAX, "near misses")?,
             beats: read_items(d, FOUND_MATCHES_MAX, "beats")?,
@@ -426,6 +455,7 @@ fn read_outcome(d: &mut Decoder<'_>) -> Result<QueryOutcome, WireError> {
             passed: d.u32()?,
             truncated: d.bool()?,
             set_hash: Hash(read_array(d)?),
+            leaves: sets::read_leaves(d)?,
         })),
         (1, 1) => Ok(QueryOutcome::NotHeld),
         (2, 2) => Ok(QueryOutcome::Split { depth: read_depth(d)? }),

@@ -137,7 +137,7 @@ proptest! {
 
     #[test]
     fn agrees_with_the_model(ops in vec(op(), 1..120)) {
-        let mut custody = Custody::new(1 << 20);
+        let mut custody = Custody::new(1 << 20, SHARD_DIGESTS_MAX);
         let mut model = Model::new();
         let mut persisted: BTreeMap<ItemKey, CustodyRow> = BTreeMap::new();
         let mut now = START;
@@ -213,7 +213,7 @@ fn offer(custody: &mut Custody, item: &Item, prefix: Option<IpPrefix>) -> Result
 
 #[test]
 fn a_publisher_has_a_quota() {
-    let mut custody = Custody::new(1 << 20);
+    let mut custody = Custody::new(1 << 20, SHARD_DIGESTS_MAX);
     for subject in 1..=ITEMS_PER_PUBLISHER_MAX as u64 {
         offer(&mut custody, &digest(1, subject), None).unwrap();
     }
@@ -228,7 +228,7 @@ fn a_publisher_has_a_quota() {
 
 #[test]
 fn a_network_prefix_has_a_quota() {
-    let mut custody = Custody::new(1 << 30);
+    let mut custody = Custody::new(1 << 30, SHARD_DIGESTS_MAX);
     let prefix = Some(IpPrefix::V4([192, 0, 2]));
     let mut stored = 0;
     for signer in 0..18 {
@@ -255,7 +255,7 @@ fn a_network_prefix_has_a_quota() {
 
 #[test]
 fn a_shard_and_the_whole_have_a_cap() {
-    let mut custody = Custody::new(1 << 30);
+    let mut custody = Custody::new(1 << 30, SHARD_DIGESTS_MAX);
     let mut stored = 0;
     for signer in 0..18 {
         for subject in 1..=60 {
@@ -263,7 +263,7 @@ fn a_shard_and_the_whole_have_a_cap() {
         }
     }
     assert_eq!(stored, SHARD_DIGESTS_MAX);
-    let mut small = Custody::new(1_000);
+    let mut small = Custody::new(1_000, SHARD_DIGESTS_MAX);
     assert_eq!(offer(&mut small, &digest(1, 1), None), Ok(()));
     assert_eq!(offer(&mut small, &digest(1, 2), None), Ok(()));
     assert_eq!(offer(&mut small, &digest(1, 3), None), Err(Reject::Quota));
@@ -271,7 +271,7 @@ fn a_shard_and_the_whole_have_a_cap() {
 
 #[test]
 fn a_full_shard_takes_a_new_digest_for_one_whose_publisher_fell_silent() {
-    let mut custody = Custody::new(1 << 30);
+    let mut custody = Custody::new(1 << 30, SHARD_DIGESTS_MAX);
     let shard = ShardId::whole(GroupKey([1; 32]));
     let full = (0..18).flat_map(|signer| (1..=60).map(move |subject| (signer, subject)));
     for (signer, subject) in full.take(SHARD_DIGESTS_MAX) {
@@ -299,7 +299,8 @@ fn a_full_shard_takes_a_new_digest_for_one_whose_publisher_fell_silent() {
 #[test]
 fn set_hashes_tell_holdings_apart() {
     let shard = ShardId::whole(GroupKey([1; 32]));
-    let (mut a, mut b) = (Custody::new(1 << 20), Custody::new(1 << 20));
+    let (mut a, mut b) =
+        (Custody::new(1 << 20, SHARD_DIGESTS_MAX), Custody::new(1 << 20, SHARD_DIGESTS_MAX));
     for subject in [1, 2, 3] {
         offer(&mut a, &digest(1, subject), None).unwrap();
         offer(&mut b, &digest(1, 4 - subject), None).unwrap();

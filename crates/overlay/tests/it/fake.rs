@@ -85,7 +85,7 @@ pub(crate) fn contact(index: usize) -> Contact {
     Contact::server(agent, place(&agent), vec![addr(index)])
 }
 
-/// Verifies by the mark, and evaluates queries of 8 bytes: "declares at least this".
+/// Verifies by the mark, and evaluates queries of 8 bytes, "declares at least this", or 16, "and at most that".
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
     pub(crate) verifications: usize,
@@ -150,13 +150,15 @@ impl Evaluator for Fake {
         candidates: &[Candidate<'_>],
         limits: EvaluationLimits,
     ) -> Result<Evaluation, QueryReject> {
-        let least = query
-            .try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| QueryReject("not 8 bytes".to_owned()))?;
+        let numbers: Vec<_> = query.as_chunks().0.iter().copied().map(u64::from_be_bytes).collect();
+        let wanted = match (query.len(), numbers.as_slice()) {
+            (8, [least]) => *least..=u64::MAX,
+            (16, [least, most]) => *least..=*most,
+            _ => return Err(QueryReject("neither 8 nor 16 bytes".to_owned())),
+        };
         let value = |index: &usize| *candidates[*index].digest.downcast_ref::<u64>().unwrap();
         let (mut matches, mut near): (Vec<_>, Vec<_>) =
-            (0..candidates.len()).partition(|index| value(index) >= least);
+            (0..candidates.len()).partition(|index| wanted.contains(&value(index)));
         let passed = u32::try_from(matches.len()).unwrap();
         matches.truncate(limits.matches_max);
         near.truncate(limits.near_max);

@@ -15,6 +15,8 @@ mod fake;
 mod limits;
 mod net;
 mod network;
+mod reconcile;
 mod small;
+mod splits;
 mod table;
 mod wire;

@@ -61,6 +61,8 @@ pub(crate) struct Net {
     /// Everything that happened, for comparison between runs.
     pub(crate) trace: Vec<String>,
     pub(crate) tracing: bool,
+    /// Nodes that keep nothing for others and say that every shard is split at this depth.
+    pub(crate) splitters: BTreeMap<usize, u8>,
 }
 
 impl Net {
@@ -80,6 +82,7 @@ impl Net {
             liars: BTreeMap::new(),
             trace: Vec::new(),
             tracing: false,
+            splitters: BTreeMap::new(),
         }
     }
 
@@ -193,6 +196,14 @@ impl Net {
             return *to;
         }
         match event {
+            Event::Request { from, to, id, request: Request::Store { entries, .. } }
+                if self.splitters.contains_key(&to) =>
+            {
+                let outcome = StoreOutcome::Split { depth: self.splitters[&to] };
+                let response = Response::Stored { outcomes: vec![outcome; entries.len()] };
+                self.post(Event::Response { from: to, to: from, id, response });
+                to
+            }
             Event::Request { from, to, id, request } => {
                 if let Some(response) = self.lie(from, to, &request) {
                     self.post(Event::Response { from: to, to: from, id, response });
@@ -314,6 +325,7 @@ impl Net {
                     passed: 0,
                     truncated: false,
                     set_hash: Hash::of(&[]),
+                    leaves: Vec::new(),
                 };
                 let closer = fellows(query.shard.position(query.placement));
                 Some(Response::Found { answer: QueryOutcome::Answered(answer), closer })
@@ -383,6 +395,18 @@ impl Net {
         self.query(index, vec![QueryStep { keys, complete: false }], least, 0)
     }
 
+    /// Asks for digests that declare a number in this range.
+    pub(crate) fn find_between(
+        &mut self,
+        index: usize,
+        label: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> QueryReport {
+        let bytes = [range.start().to_be_bytes(), range.end().to_be_bytes()].concat();
+        let steps = vec![QueryStep { keys: vec![GroupKey::of(label)], complete: false }];
+        self.ask(index, steps, bytes, 0)
+    }
+
     pub(crate) fn query(
         &mut self,
         index: usize,
@@ -390,14 +414,18 @@ impl Net {
         least: u64,
         want: usize,
     ) -> QueryReport {
-        let query = Query {
-            steps,
-            query: least.to_be_bytes().to_vec(),
-            want,
-            limit: 32,
-            exclude: Vec::new(),
-            fresh: false,
-        };
+        self.ask(index, steps, least.to_be_bytes().to_vec(), want)
+    }
+
+    fn ask(
+        &mut self,
+        index: usize,
+        steps: Vec<QueryStep>,
+        query: Vec<u8>,
+        want: usize,
+    ) -> QueryReport {
+        let exclude = Vec::new();
+        let query = Query { steps, query, want, limit: 32, exclude, fresh: false };
         match self.run_command(index, Command::Query(query)) {
             Outcome::Answers(report) => report,
             other => panic!("{other:?}"),

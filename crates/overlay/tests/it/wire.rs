@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use comity_capability::keys::GroupKey;
 use comity_core::{Hash, OverlayId};
 use comity_overlay::wire::{
-    Answer, ErrorCode, MESSAGE_BYTES_MAX, QueryOutcome, QueryRequest, StoreEntry, StoreOutcome,
-    WireError, decode_request, decode_response, encode_request, encode_response,
-    encoded_request_len, encoded_response_len,
+    Answer, Compared, ElementRange, ElementState, ErrorCode, LeafView, MESSAGE_BYTES_MAX,
+    QueryOutcome, QueryRequest, RangeHeld, Reconcile, Report, StoreEntry, StoreOutcome, WireError,
+    decode_request, decode_response, encode_request, encode_response, encoded_request_len,
+    encoded_response_len,
 };
 use comity_overlay::{Contact, ItemBytes, Place, Reject, Request, RequestFrame, Response, ShardId};
 use proptest::collection::vec;
@@ -65,7 +66,54 @@ fn request() -> impl Strategy<Value = Request> {
             bits,
             target
         }),
+        (shard(), 0_u8..2, any::<u32>(), proptest::option::of(vec(any::<u8>(), 1..=512)))
+            .prop_filter("a leaf has a depth", |(shard, ..)| shard.depth > 0)
+            .prop_map(|(shard, placement, count, zone)| {
+                let zone = zone.map(ItemBytes::from);
+                Request::Report(Report { shard, placement, count, zone })
+            }),
+        vec(any::<(u64, u64)>(), 0..=256).prop_map(|sets| {
+            let compared = |(shard, fingerprint)| Compared { shard, fingerprint };
+            Request::Compare { sets: sets.into_iter().map(compared).collect() }
+        }),
+        (shard(), 0_u8..2, "[ -~]{0,256}", any::<bool>(), ranges()).prop_map(
+            |(shard, placement, label, closed, ranges)| {
+                let label = label.into();
+                Request::Reconcile(Reconcile { shard, placement, label, closed, ranges })
+            }
+        ),
     ]
+}
+
+/// Ranges in order, some with lists.
+fn ranges() -> impl Strategy<Value = Vec<ElementRange>> {
+    let bounds = proptest::collection::btree_set(any::<u64>(), 0..=40);
+    (bounds, any::<bool>(), any::<u64>()).prop_map(|(bounds, lists, sum)| {
+        let bounds: Vec<_> = bounds.into_iter().collect();
+        let range = |(at, pair): (usize, &[u64])| {
+            let element = |name| ElementState { name, seq: sum, beat: sum.rotate_left(7) };
+            let held = if lists && at % 2 == 0 {
+                RangeHeld::List(pair.iter().copied().map(element).collect())
+            } else {
+                RangeHeld::Sum(sum)
+            };
+            ElementRange { first: pair[0], last: pair[1], held }
+        };
+        bounds.chunks_exact(2).enumerate().map(range).collect()
+    })
+}
+
+fn leaves() -> impl Strategy<Value = Vec<LeafView>> {
+    let place = (1_u8..=32, any::<u32>()).prop_map(|(depth, prefix)| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(depth)).unwrap_or(0);
+        (depth, (prefix & mask).to_be_bytes())
+    });
+    let leaf = (any::<u32>(), any::<bool>());
+    proptest::collection::btree_map(place, leaf, 0..=126).prop_map(|leaves| {
+        let view =
+            |((depth, prefix), (count, may_match))| LeafView { depth, prefix, count, may_match };
+        leaves.into_iter().map(view).collect()
+    })
 }
 
 fn reject() -> impl Strategy<Value = Reject> {
@@ -90,10 +138,10 @@ fn response() -> impl Strategy<Value = Response> {
         reject().prop_map(StoreOutcome::Rejected),
         (1_u8..=32).prop_map(|depth| StoreOutcome::Split { depth }),
     ];
-    let lists = (vec(item(), 0..=32), vec(item(), 0..=8), vec(item(), 0..=32));
+    let lists = (vec(item(), 0..=32), vec(item(), 0..=8), vec(item(), 0..=32), leaves());
     let answer = (lists, any::<u32>(), any::<u32>(), any::<bool>(), any::<[u8; 32]>()).prop_map(
         |(lists, held, passed, truncated, hash)| {
-            let (matches, near, beats) = lists;
+            let (matches, near, beats, leaves) = lists;
             QueryOutcome::Answered(Answer {
                 matches,
                 near,
@@ -102,6 +150,7 @@ fn response() -> impl Strategy<Value = Response> {
                 passed,
                 truncated,
                 set_hash: Hash(hash),
+                leaves,
             })
         },
     );
@@ -126,6 +175,10 @@ fn response() -> impl Strategy<Value = Response> {
         (vec(item(), 0..=8), contacts())
             .prop_map(|(records, closer)| Response::Peer { records, closer }),
         code.prop_map(Response::Error),
+        proptest::collection::btree_set(any::<u16>(), 0..=256)
+            .prop_map(|at| Response::Differ { at: at.into_iter().collect() }),
+        (ranges(), vec(item(), 0..=128), vec(any::<u64>(), 0..=300))
+            .prop_map(|(ranges, items, wants)| Response::Reconciled { ranges, items, wants }),
     ]
 }
 
@@ -220,6 +273,14 @@ fn the_largest_messages_fit() {
         passed: u32::MAX,
         truncated: true,
         set_hash: Hash([0xff; 32]),
+        leaves: (0..126)
+            .map(|leaf| LeafView {
+                depth: 32,
+                prefix: [0xff, 0xff, 0xff, leaf],
+                count: u32::MAX,
+                may_match: true,
+            })
+            .collect(),
     };
     let found = Response::Found {
         answer: QueryOutcome::Answered(answer),
@@ -241,4 +302,52 @@ fn contacts_with_keys_of_another_network_are_left_out() {
     let bytes = encode_response(&Response::Nodes { contacts: contacts.to_vec() });
     let decoded = decode_response(&bytes, &mut Unminted).unwrap();
     assert_eq!(decoded, Response::Nodes { contacts: vec![contacts[1].clone()] });
+}
+
+#[test]
+fn the_largest_reconciling_messages_fit() {
+    use comity_overlay::wire::{ELEMENTS_MAX, RANGES_MAX};
+    let width = u64::MAX / RANGES_MAX as u64;
+    let per_range = ELEMENTS_MAX / RANGES_MAX;
+    let range = |at: usize| {
+        let first = at as u64 * width;
+        let element =
+            |n: usize| ElementState { name: first + n as u64, seq: u64::MAX, beat: u64::MAX };
+        let list = (0..per_range).map(element).collect();
+        ElementRange { first, last: first + width - 1, held: RangeHeld::List(list) }
+    };
+    let ranges: Vec<_> = (0..RANGES_MAX).map(range).collect();
+    // 20 KiB of items are what an answerer packs.
+    let items = vec![vec![0; 160].into(); 128];
+    let wants = vec![u64::MAX; ELEMENTS_MAX];
+    let answer = Response::Reconciled { ranges, items, wants };
+    let len = encoded_response_len(&answer);
+    assert!(len <= MESSAGE_BYTES_MAX, "{len} bytes");
+}
+
+#[test]
+fn ranges_out_of_order_are_refused() {
+    let ask = |ranges: Vec<ElementRange>| {
+        let asked = Reconcile {
+            shard: ShardId::whole(GroupKey([1; 32])),
+            placement: 0,
+            label: "".into(),
+            closed: false,
+            ranges,
+        };
+        let request = Request::Reconcile(asked);
+        decode_request(&encode_request(&RequestFrame { server: true, addrs: Vec::new(), request }))
+    };
+    let sum = |first, last| ElementRange { first, last, held: RangeHeld::Sum(1) };
+    assert!(ask(vec![sum(0, 5), sum(6, 9)]).is_ok());
+    assert!(ask(vec![sum(0, 5), sum(5, 9)]).is_err(), "they overlap");
+    assert!(ask(vec![sum(9, 5)]).is_err(), "it ends before it begins");
+    let element = |name| ElementState { name, seq: 1, beat: 0 };
+    let list = |names: &[u64]| {
+        let held = RangeHeld::List(names.iter().copied().map(element).collect());
+        ask(vec![ElementRange { first: 10, last: 20, held }])
+    };
+    assert!(list(&[10, 15, 20]).is_ok());
+    assert!(list(&[15, 10]).is_err(), "not in order");
+    assert!(list(&[21]).is_err(), "outside of its range");
 }

@@ -40,7 +40,7 @@ impl fmt::Display for Report {
             self.signatures
         )?;
         spread(f, "custody", "items", &self.custody.items)?;
-        writeln!(f, "stored  on {:.2} % of the true 20", 100.0 * self.stored.share())?;
+        writeln!(f, "stored  on {:.2} % of the true custodians", 100.0 * self.stored.share())?;
         if self.estimates.count > 0 {
             spread(f, "size", "times the truth", &self.estimates)?;
         }

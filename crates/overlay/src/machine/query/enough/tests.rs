@@ -32,7 +32,7 @@ fn shows(items: &[(u64, u64)], truncated: bool) -> Checked {
     let matches = items.iter().map(|(subject, seq)| (digest(*subject, *seq), None)).collect();
     let count = u16::try_from(items.len()).unwrap();
     let said = said(3, count, 0, truncated);
-    Checked { matches, near: Vec::new(), said }
+    Checked { leaves: Vec::new(), matches, near: Vec::new(), said }
 }
 
 fn said(held: u32, matches: u16, near: u16, truncated: bool) -> CustodianSaid {

@@ -1,0 +1,321 @@
+//! Own items between publications: what is kept stored, who keeps it, when it is due again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use comity_capability::keys::GroupKey;
+use comity_core::{AgentId, OverlayId, Time};
+
+use super::super::{Overlay, Timer};
+use super::PublishJob;
+use crate::config::{PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
+use crate::contact::Contact;
+use crate::drive::Action;
+use crate::item::{Content, ItemKey, ItemKind, LABELS_PER_ITEM_MAX, Subject, VerifiedItem};
+use crate::shard::{PLACEMENTS, ShardId};
+
+/// Places whose custodians are remembered.
+const CUSTODIANS_MAX: usize = 8_192;
+/// Split groups whose depth is remembered.
+const DEPTHS_MAX: usize = 8_192;
+/// Every how many-th renewal of a place looks its custodians up again, and begins at the top of a split group.
+const LOOKUP_EVERY: u8 = 4;
+/// Custodians are looked up again when the region has grown or shrunk by half since.
+const REGION_CHANGE: u64 = 2;
+/// Items due within this time of each other are renewed together.
+const BATCH_WITHIN: Duration = Duration::from_secs(60);
+/// Share of the life left, as a divisor, below which the shell is asked for a successor.
+const RENEW_DIVISOR: u32 = 4;
+
+/// Own items that are kept stored.
+#[derive(Debug)]
+pub(in super::super) struct Publishing {
+    pub(super) items: BTreeMap<ItemKey, Published>,
+    pub(super) custodians: BTreeMap<OverlayId, Custodians>,
+    /// Groups that are split, or were.
+    pub(super) depths: BTreeMap<GroupKey, Depth>,
+    /// Time between two stores of an item; adapts to how fast custodians disappear.
+    pub(super) interval: Duration,
+    /// The timer that is set, if one is.
+    wake: Option<Time>,
+}
+
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) item: VerifiedItem,
+    pub(super) labels: Vec<String>,
+    pub(super) due: Time,
+    /// Custodians besides this node at the last store.
+    pub(super) holders: usize,
+}
+
+/// Where own items of a group go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Depth {
+    /// Depth of the shard they go to.
+    pub(super) now: u8,
+    /// Bit per depth they ever went to: a withdrawal goes there too.
+    pub(super) used: u64,
+    /// Renewals since the top of the group was asked.
+    rounds: u8,
+}
+
+/// Who keeps a place, as of the last lookup.
+#[derive(Debug)]
+pub(super) struct Custodians {
+    pub(super) contacts: Vec<Contact>,
+    pub(super) uses: u8,
+    pub(super) failed: usize,
+    /// Estimated size of the network when they were looked up.
+    pub(super) size: u64,
+}
+
+impl Publishing {
+    pub(in super::super) const fn new(interval: Duration) -> Self {
+        Self {
+            items: BTreeMap::new(),
+            custodians: BTreeMap::new(),
+            depths: BTreeMap::new(),
+            interval,
+            wake: None,
+        }
+    }
+
+    pub(in super::super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// A published item and its labels.
+    pub(in super::super) fn item(&self, key: &ItemKey) -> Option<(&VerifiedItem, &[String])> {
+        self.items.get(key).map(|published| (&published.item, &*published.labels))
+    }
+
+    /// The own beat, if one is published.
+    pub(in super::super) fn beat(&self) -> Option<&VerifiedItem> {
+        let mut items = self.items.values().map(|published| &published.item);
+        items.find(|item| matches!(item.content, Content::Beat(_)))
+    }
+
+    /// Whether own items of the group go to this shard now: elsewhere their custodians may let them go.
+    pub(in super::super) fn is_current(&self, shard: &ShardId) -> bool {
+        self.depths.get(&shard.group).map_or(0, |depth| depth.now) == shard.depth
+    }
+
+    /// Nothing is stored on `agent` any more without a lookup that finds it again.
+    pub(in super::super) fn forget_custodian(&mut self, agent: &AgentId) {
+        for known in self.custodians.values_mut() {
+            known.contacts.retain(|contact| contact.agent != *agent);
+        }
+    }
+
+    /// The groups of the own digests that an item about `subject` belongs beside.
+    pub(super) fn labels_beside(&self, subject: Option<Subject>) -> BTreeSet<String> {
+        let digests = self.items.iter().filter(|(key, _)| {
+            key.kind == ItemKind::Digest && (subject.is_none() || key.subject == subject)
+        });
+        digests.flat_map(|(_, published)| published.labels.iter().cloned()).collect()
+    }
+
+    /// The depths at which an item of this kind goes to `group`, ascending.
+    pub(super) fn depths_of(&self, group: &GroupKey, kind: ItemKind, probing: bool) -> Vec<u8> {
+        let depth = self.depths.get(group).copied().unwrap_or_default();
+        if kind == ItemKind::Tombstone {
+            let used = depth.used | 1 | 1 << depth.now;
+            return (0..=crate::shard::SHARD_DEPTH_MAX)
+                .filter(|bit| used >> bit & 1 == 1)
+                .collect();
+        }
+        let top = (probing && depth.now > 0).then_some(0);
+        top.into_iter().chain([depth.now]).collect()
+    }
+
+    /// Counts a renewal of items of `group`. Returns whether it should begin at the top.
+    pub(super) fn is_probed(&mut self, group: &GroupKey) -> bool {
+        let Some(depth) = self.depths.get_mut(group).filter(|depth| depth.now > 0) else {
+            return false;
+        };
+        depth.rounds = (depth.rounds + 1) % LOOKUP_EVERY;
+        depth.rounds == 0
+    }
+
+    /// Own items of `group` go to shards of depth `now` from here on.
+    pub(super) fn set_depth(&mut self, group: GroupKey, now: u8) {
+        if self.depths.len() >= DEPTHS_MAX && !self.depths.contains_key(&group) {
+            return;
+        }
+        let depth = self.depths.entry(group).or_default();
+        depth.used |= 1 << depth.now | 1 << now;
+        depth.now = now;
+    }
+
+    /// Remembers who keeps a place.
+    pub(super) fn remember(&mut self, position: OverlayId, contacts: Vec<Contact>, size: u64) {
+        if self.custodians.len() < CUSTODIANS_MAX || self.custodians.contains_key(&position) {
+            let known = Custodians { contacts, uses: 0, failed: 0, size };
+            self.custodians.insert(position, known);
+        }
+    }
+
+    /// The custodians of a place, while they are good enough to skip the lookup.
+    pub(super) fn remembered(&mut self, position: &OverlayId, size: u64) -> Option<Vec<Contact>> {
+        let known = self.custodians.get_mut(position)?;
+        known.uses += 1;
+        let moved = size >= known.size.saturating_mul(REGION_CHANGE)
+            || known.size >= size.saturating_mul(REGION_CHANGE);
+        if known.uses >= LOOKUP_EVERY
+            || known.failed * 4 > known.contacts.len()
+            || known.contacts.is_empty()
+            || moved
+        {
+            self.custodians.remove(position);
+            return None;
+        }
+        Some(known.contacts.clone())
+    }
+}
+
+impl Overlay {
+    /// Half of the custodians' half-life, estimated from how many of the remembered ones failed since the last renewal; slowly back
+    /// to the maximum while none fails.
+    pub(super) fn adapt_interval(&mut self, publish: &PublishJob) {
+        let positions: BTreeSet<_> = publish
+            .items
+            .iter()
+            .flat_map(|state| state.places.iter().map(|(_, position)| position))
+            .collect();
+        let renewed = positions
+            .into_iter()
+            .filter_map(|position| self.publishing.custodians.get(position))
+            .filter(|known| known.uses > 0);
+        let (mut total, mut failed) = (0_u32, 0_u32);
+        for known in renewed {
+            total = total.saturating_add(u32::try_from(known.contacts.len()).unwrap_or(u32::MAX));
+            failed = failed.saturating_add(u32::try_from(known.failed).unwrap_or(u32::MAX));
+        }
+        if total == 0 {
+            return;
+        }
+        let interval = self.publishing.interval;
+        let adapted =
+            if failed == 0 { interval * 2 } else { interval.saturating_mul(total) / (4 * failed) };
+        self.publishing.interval =
+            adapted.clamp(self.config.republish_min, self.config.republish_max);
+    }
+
+    // ---- preloading ----
+
+    /// Takes own items as published without sending anything, and `custodians` as found by lookups for these places: renewals run as if
+    /// all had been published from here. For simulations that start from a built network; items beyond the bounds are left out.
+    pub fn preload_published(
+        &mut self,
+        now: Time,
+        items: Vec<(VerifiedItem, Vec<String>)>,
+        custodians: Vec<(OverlayId, Vec<Contact>)>,
+    ) {
+        let holders = custodians.iter().map(|(_, contacts)| contacts.len()).max().unwrap_or(0);
+        let room = PUBLISHED_MAX.saturating_sub(self.publishing.items.len());
+        for (item, mut labels) in items.into_iter().take(room) {
+            labels.truncate(LABELS_PER_ITEM_MAX);
+            let due = now + self.share(self.publishing.interval);
+            self.publishing.items.insert(item.key(), Published { item, labels, due, holders });
+        }
+        let size = self.size_estimate();
+        for (position, contacts) in custodians {
+            self.publishing.remember(position, contacts, size);
+        }
+        self.schedule_republish();
+    }
+
+    // ---- renewal ----
+
+    /// Sets the timer to the earliest item due.
+    pub(super) fn schedule_republish(&mut self) {
+        let earliest = self
+            .publishing
+            .items
+            .values()
+            .map(|published| published.due)
+            .min()
+            .filter(|due| *due != Time::MAX);
+        if let Some(set) = self.publishing.wake.take() {
+            self.timers.remove(&(set, Timer::Republish));
+        }
+        if let Some(due) = earliest {
+            self.timers.insert((due, Timer::Republish));
+            self.publishing.wake = Some(due);
+        }
+    }
+
+    /// Stores again what is due, and what is nearly so.
+    pub(in super::super) fn republish(&mut self, now: Time) {
+        self.publishing.wake = None;
+        self.publishing.items.retain(|_, published| published.item.expires > now);
+        let mut due = Vec::new();
+        for published in self.publishing.items.values_mut() {
+            if published.due <= now + BATCH_WITHIN && due.len() < PUBLISH_ITEMS_MAX {
+                published.due = Time::MAX;
+                due.push((published.item.clone(), published.labels.clone()));
+            }
+        }
+        if !due.is_empty() {
+            self.begin_publish(now, None, due, false);
+        }
+        self.schedule_republish();
+    }
+
+    /// Stores an own item again at `due` at the latest, by custodians looked up anew.
+    pub(in super::super) fn hasten_item(&mut self, key: &ItemKey, due: Time) {
+        let Some(published) = self.publishing.items.get_mut(key) else { return };
+        if published.due != Time::MAX {
+            published.due = published.due.min(due);
+        }
+        let labels = published.labels.clone();
+        for group in labels.iter().map(|label| GroupKey::of(label)) {
+            for depth in self.publishing.depths_of(&group, ItemKind::Digest, true) {
+                let shard = ShardId::of(group, depth, &key.signer);
+                for index in 0..PLACEMENTS {
+                    self.publishing.custodians.remove(&shard.position(index));
+                }
+            }
+        }
+        self.schedule_republish();
+    }
+
+    /// Stores all own items again at `due` at the latest, by custodians looked up anew: the network is not the one they were looked up in.
+    pub(in super::super) fn restore_by(&mut self, due: Time) {
+        self.publishing.custodians.clear();
+        for published in self.publishing.items.values_mut() {
+            if published.due != Time::MAX {
+                published.due = published.due.min(due);
+            }
+        }
+        self.schedule_republish();
+    }
+
+    /// Asks the shell for successors of own items near their expiry.
+    pub(in super::super) fn ask_renewals(&mut self, now: Time) {
+        for (key, published) in &self.publishing.items {
+            let life = published.item.expires.saturating_since(published.item.issued);
+            if published.item.expires.saturating_since(now) <= life / RENEW_DIVISOR {
+                self.actions.push_back(Action::Renew(*key));
+            }
+        }
+    }
+
+    /// Brings forward the renewal of items that fewer nodes keep than could: stored while the network was smaller, or hit by failures.
+    pub(in super::super) fn hasten_thin_items(&mut self, now: Time) {
+        let possible = self.table.len().min(self.config.holders);
+        let mut hastened = false;
+        for published in self.publishing.items.values_mut() {
+            if published.due != Time::MAX && published.holders * 2 < possible {
+                published.due = now;
+                hastened = true;
+            }
+        }
+        if hastened {
+            // Who was remembered is who is too few.
+            self.publishing.custodians.clear();
+            self.schedule_republish();
+        }
+    }
+}

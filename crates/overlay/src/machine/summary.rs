@@ -1,0 +1,463 @@
+//! Split shards: who is full, what lies below, and telling the shards above.
+//!
+//! A group is a binary tree of shards. One that is full sends new members down; those it holds stay until they move or expire. The
+//! custodians of every shard below the top report how many members it has, and what they have in common, to the custodians of the
+//! summary shard above them: the one at depth 0, 6, 12 and so on. Those name the shards below to whoever asks them, and send
+//! members down no more once there are few. A report is a claim of one node: it costs others lookups, never members.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comity_capability::query::Query;
+use comity_capability::zone::ZoneMap;
+use comity_core::{AgentId, Canonical, OverlayId, Time};
+
+use super::traffic::{Goal, Purpose};
+use super::{Overlay, Timer};
+use crate::config::{REGION_SLACK, SHARD_DEPTH_MARGIN};
+use crate::contact::Contact;
+use crate::directory;
+use crate::item::{Content, ItemBytes, VerifiedItem};
+use crate::lookup::Lookup;
+use crate::shard::{PLACEMENTS, SHARD_DEPTH_MAX, ShardId};
+use crate::wire::{ErrorCode, LeafView, Report, Request, Response};
+
+/// Levels between one summary shard and the next.
+const SUMMARY_LEVELS: u8 = 6;
+/// Split shards, and shards that others reported below, that one node remembers.
+const BRANCHES_MAX: usize = 1_024;
+/// Reporters remembered of one leaf; the longest silent is forgotten first.
+const REPORTERS_KEPT: usize = 4;
+/// Custodians of a leaf's placement that report it: the nearest, as far as each knows.
+const REPORTERS: usize = 4;
+/// Custodians of each placement of the summary shard that hear a report with nothing new.
+const HEARERS: usize = 2;
+/// Custodians remembered of each placement of a summary shard.
+const ABOVE_MAX: usize = 20;
+/// Summary placements whose custodians are remembered.
+const ABOVE_PLACES_MAX: usize = 1_024;
+/// They are looked up again after this long.
+const ABOVE_LIFE: Duration = Duration::from_secs(3_600);
+/// A lookup of them that brought nothing is tried again after this long.
+const ABOVE_RETRY: Duration = Duration::from_secs(30);
+/// A leaf whose members changed is looked at so soon.
+const REPORT_SOON: Duration = Duration::from_millis(500);
+/// And not more often than this.
+const REPORT_PAUSE: Duration = Duration::from_secs(2);
+/// Leaves looked at in one turn; the others follow at once.
+const LEAVES_PER_TURN: usize = 16;
+/// Reporting rounds after which a report no longer counts.
+const ROUNDS_KEPT: u32 = 3;
+/// A split stays for so many reporting rounds before the lack of reports ends it.
+const ROUNDS_SETTLING: u32 = 3;
+/// Reporters whose word makes a shard split that was never full here.
+const REPORTERS_BELIEVED: usize = 3;
+/// A split ends when the shards below hold fewer than this share of a full one, as a divisor.
+const MERGE_DIVISOR: usize = 4;
+
+/// What this node knows of split shards.
+#[derive(Debug, Default)]
+pub(super) struct Summaries {
+    /// Shards kept here that are split, or have others below.
+    branches: BTreeMap<ShardId, Branch>,
+    /// Shards below the top that are held here.
+    leaves: BTreeMap<ShardId, Leaf>,
+    /// Custodians of summary shards, by place.
+    above: BTreeMap<OverlayId, Above>,
+    /// The timer that is set, if one is.
+    wake: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Branch {
+    /// New members are sent down since then.
+    split: Option<Time>,
+    below: BTreeMap<ShardId, Vec<Heard>>,
+}
+
+/// A report as it is remembered.
+#[derive(Debug)]
+struct Heard {
+    from: AgentId,
+    count: u32,
+    zone: Option<Box<ZoneMap>>,
+    at: Time,
+}
+
+#[derive(Debug)]
+struct Leaf {
+    due: Time,
+    looked: Time,
+    /// What was reported last, and when.
+    told: Option<(Time, u32, Option<ItemBytes>)>,
+}
+
+#[derive(Debug)]
+struct Above {
+    contacts: Vec<Contact>,
+    until: Time,
+}
+
+impl Branch {
+    /// Members below, as the largest fresh report of each leaf has it, and how many different nodes reported.
+    fn total(&self, now: Time, life: Duration) -> (usize, usize) {
+        let mut reporters: Vec<_> = Vec::new();
+        let mut total = 0;
+        for heard in self.below.values() {
+            let fresh = heard.iter().filter(|heard| now.saturating_since(heard.at) < life);
+            total += fresh.clone().map(|heard| heard.count as usize).max().unwrap_or(0);
+            reporters.extend(fresh.map(|heard| heard.from));
+        }
+        reporters.sort_unstable();
+        reporters.dedup();
+        (total, reporters.len())
+    }
+}
+
+/// The shard that `shard`'s members are reported to.
+fn summary_of(shard: &ShardId) -> ShardId {
+    let above = shard.depth.saturating_sub(1);
+    shard.ancestor(above - above % SUMMARY_LEVELS)
+}
+
+const fn is_summary(shard: &ShardId) -> bool {
+    shard.depth.is_multiple_of(SUMMARY_LEVELS)
+}
+
+impl Overlay {
+    // ---- being full ----
+
+    /// The deepest shard that a network of this size needs: a lie about splits leads no further.
+    pub(super) fn split_depth_max(&self) -> u8 {
+        let shards = (self.size_estimate() / self.config.shard_digests.max(1) as u64).max(1);
+        let depth = u8::try_from(shards.ilog2()).unwrap_or(SHARD_DEPTH_MAX);
+        (depth + SHARD_DEPTH_MARGIN).min(SHARD_DEPTH_MAX)
+    }
+
+    /// The depth a new member of `shard` is sent to, if it is sent down.
+    pub(super) fn sent_down(
+        &mut self,
+        now: Time,
+        item: &VerifiedItem,
+        shard: &ShardId,
+    ) -> Option<u8> {
+        let is_full = match item.content {
+            Content::Digest(_) => {
+                let held = self.custody.get(&item.key());
+                if held.is_some_and(|held| held.shards.contains(shard)) {
+                    return None;
+                }
+                !self.custody.has_room(now, shard, &item.key())
+            }
+            Content::Beat(_) if !self.custody.has_member(shard, &item.signer) => false,
+            Content::Beat(_) | Content::Tombstone | Content::Peer(_) => return None,
+        };
+        let known = self.summaries.branches.len() < BRANCHES_MAX;
+        if is_full && (known || self.summaries.branches.contains_key(shard)) {
+            let branch = self.summaries.branches.entry(*shard);
+            let branch = branch.or_insert_with(|| Branch { split: None, below: BTreeMap::new() });
+            branch.split.get_or_insert(now);
+        }
+        let branch = self.summaries.branches.get(shard).filter(|branch| branch.split.is_some())?;
+        let depth = self.depth_below(now, shard, branch, &item.signer);
+        (depth <= self.split_depth_max()).then_some(depth)
+    }
+
+    /// Whether `shard` takes no digest that it does not hold yet.
+    pub(super) fn is_closed(&self, shard: &ShardId) -> bool {
+        let branch = self.summaries.branches.get(shard);
+        branch.is_some_and(|branch| branch.split.is_some())
+            || self.custody.digests(shard) >= self.config.shard_digests
+    }
+
+    /// The deepest reported shard of `signer` that is not full, or one level below the deepest.
+    fn depth_below(&self, now: Time, shard: &ShardId, branch: &Branch, signer: &AgentId) -> u8 {
+        let life = self.config.report_every * ROUNDS_KEPT;
+        let mut depth = shard.depth + 1;
+        for (leaf, heard) in &branch.below {
+            let fresh = heard.iter().filter(|heard| now.saturating_since(heard.at) < life);
+            let Some(count) = fresh.map(|heard| heard.count as usize).max() else { continue };
+            if leaf.admits(signer) {
+                let full = count >= self.config.shard_digests;
+                depth = depth.max(leaf.depth + u8::from(full));
+            }
+        }
+        depth
+    }
+
+    /// Forgets old reports, ends splits that are needed no more, and believes those that enough others report.
+    pub(super) fn review_splits(&mut self, now: Time) {
+        let life = self.config.report_every * ROUNDS_KEPT;
+        let full = self.config.shard_digests;
+        let few = full / MERGE_DIVISOR;
+        let settling = self.config.report_every * ROUNDS_SETTLING;
+        let custody = &self.custody;
+        self.summaries.branches.retain(|shard, branch| {
+            for heard in branch.below.values_mut() {
+                heard.retain(|heard| now.saturating_since(heard.at) < life);
+            }
+            branch.below.retain(|_, heard| !heard.is_empty());
+            let (total, reporters) = branch.total(now, life);
+            let held = custody.digests(shard);
+            let settled = branch.split.is_some_and(|since| now.saturating_since(since) >= settling);
+            let merges =
+                if is_summary(shard) { total < few && total + held < full } else { held < few };
+            if settled && merges {
+                branch.split = None;
+            } else if branch.split.is_none() && reporters >= REPORTERS_BELIEVED && total >= few {
+                branch.split = Some(now);
+            }
+            branch.split.is_some() || !branch.below.is_empty()
+        });
+    }
+
+    // ---- answering ----
+
+    /// The shards below `shard`, and whether they may hold what `query` wants.
+    pub(super) fn leaves_below(&self, now: Time, shard: &ShardId, query: &[u8]) -> Vec<LeafView> {
+        let Some(branch) = self.summaries.branches.get(shard) else { return Vec::new() };
+        let life = self.config.report_every * ROUNDS_KEPT;
+        let query = Query::decode(query).ok();
+        let may_match = |heard: &Heard| match (&heard.zone, &query) {
+            (Some(zone), Some(query)) => zone.may_match(query),
+            (None, _) | (_, None) => true,
+        };
+        let mut views = Vec::new();
+        for (leaf, heard) in &branch.below {
+            let fresh = || {
+                heard
+                    .iter()
+                    .filter(|heard| heard.count > 0 && now.saturating_since(heard.at) < life)
+            };
+            let Some(count) = fresh().map(|heard| heard.count).max() else { continue };
+            let may_match = fresh().any(may_match);
+            views.push(LeafView { depth: leaf.depth, prefix: leaf.prefix, count, may_match });
+        }
+        views
+    }
+
+    pub(super) fn serve_report(&mut self, now: Time, from: &Contact, report: Report) -> Response {
+        let above = summary_of(&report.shard);
+        let region = self.region().times(REGION_SLACK);
+        let position = report.shard.position(report.placement);
+        let keeps = (0..PLACEMENTS).any(|index| self.keeps(&above.position(index)));
+        if report.shard.depth == 0 || !keeps || !region.contains(&position, &from.overlay_id) {
+            return Response::Error(ErrorCode::Invalid);
+        }
+        let zone = match report.zone.as_deref().map(ZoneMap::decode).transpose() {
+            Ok(zone) => zone.map(Box::new),
+            Err(_) => return Response::Error(ErrorCode::Invalid),
+        };
+        self.hear_report(
+            above,
+            report.shard,
+            Heard { from: from.agent, count: report.count, zone, at: now },
+        );
+        Response::Done
+    }
+
+    fn hear_report(&mut self, above: ShardId, leaf: ShardId, report: Heard) {
+        let branches = &mut self.summaries.branches;
+        if branches.len() >= BRANCHES_MAX && !branches.contains_key(&above) {
+            return;
+        }
+        let branch =
+            branches.entry(above).or_insert_with(|| Branch { split: None, below: BTreeMap::new() });
+        // At most 126: the leaves of six levels.
+        let heard = branch.below.entry(leaf).or_default();
+        heard.retain(|heard| heard.from != report.from);
+        if heard.len() >= REPORTERS_KEPT
+            && let Some(oldest) = (0..heard.len()).min_by_key(|at| heard[*at].at)
+        {
+            heard.swap_remove(oldest);
+        }
+        heard.push(report);
+    }
+
+    // ---- reporting ----
+
+    /// Something changed in `shard`.
+    pub(super) fn touch_leaf(&mut self, now: Time, shard: &ShardId) {
+        if shard.depth == 0 {
+            return;
+        }
+        let soon = now + self.jittered(REPORT_SOON);
+        let leaf = self.summaries.leaves.entry(*shard).or_insert(Leaf {
+            due: soon,
+            looked: Time::ZERO,
+            told: None,
+        });
+        leaf.due = leaf.due.min(soon.max(leaf.looked + REPORT_PAUSE));
+        let due = leaf.due;
+        if self.summaries.wake.is_none_or(|wake| due < wake) {
+            self.schedule_reports();
+        }
+    }
+
+    /// Every leaf held here is reported: after a restart.
+    pub(super) fn touch_leaves(&mut self, now: Time) {
+        let leaves: Vec<_> =
+            self.custody.shards().map(|(shard, _)| *shard).filter(|id| id.depth > 0).collect();
+        for leaf in leaves {
+            self.touch_leaf(now, &leaf);
+        }
+    }
+
+    fn schedule_reports(&mut self) {
+        if let Some(set) = self.summaries.wake.take() {
+            self.timers.remove(&(set, Timer::Summaries));
+        }
+        if let Some(due) = self.summaries.leaves.values().map(|leaf| leaf.due).min() {
+            self.timers.insert((due, Timer::Summaries));
+            self.summaries.wake = Some(due);
+        }
+    }
+
+    /// Looks at the leaves that are due.
+    pub(super) fn report_leaves(&mut self, now: Time) {
+        self.summaries.wake = None;
+        let due = self.summaries.leaves.iter().filter(|(_, leaf)| leaf.due <= now);
+        let due: Vec<_> = due.map(|(shard, _)| *shard).take(LEAVES_PER_TURN).collect();
+        for shard in due {
+            self.report_leaf(now, shard);
+        }
+        self.schedule_reports();
+    }
+
+    fn report_leaf(&mut self, now: Time, shard: ShardId) {
+        let every = self.jittered(self.config.report_every);
+        let (count, zone) = self.survey(now, &shard);
+        let Some(leaf) = self.summaries.leaves.get_mut(&shard) else { return };
+        (leaf.due, leaf.looked) = (now + every, now);
+        let is_new = match &leaf.told {
+            Some((_, told, known)) => *known != zone || (*told == 0) != (count == 0),
+            None => count > 0,
+        };
+        let regular = leaf
+            .told
+            .as_ref()
+            .is_none_or(|(at, ..)| now.saturating_since(*at) >= self.config.report_every / 2);
+        let gone = count == 0 && self.custody.digests(&shard) == 0;
+        if gone && leaf.told.as_ref().is_none_or(|(_, told, _)| *told == 0) {
+            self.summaries.leaves.remove(&shard);
+            return;
+        }
+        if is_new || regular {
+            self.tell(now, shard, count, zone, is_new);
+        }
+    }
+
+    /// How many members of a shard are shown, and what they have in common.
+    fn survey(&self, now: Time, shard: &ShardId) -> (u32, Option<ItemBytes>) {
+        let (mut count, mut zone) = (0, Some(ZoneMap::new()));
+        for member in self.custody.members(now, shard) {
+            count += 1;
+            match (directory::digest(member.digest), zone.as_mut()) {
+                (Some(digest), Some(zone)) => zone.add(digest),
+                // Nothing is said of what is not understood.
+                (None, _) | (_, None) => zone = None,
+            }
+        }
+        (count, zone.map(|zone| zone.encode().into()))
+    }
+
+    /// Reports a leaf to custodians of its summary shard: to all of them what is new.
+    fn tell(
+        &mut self,
+        now: Time,
+        shard: ShardId,
+        count: u32,
+        zone: Option<ItemBytes>,
+        is_new: bool,
+    ) {
+        let mine = (0..PLACEMENTS).filter(|index| {
+            let position = shard.position(*index);
+            self.keeps(&position) && self.table.nearer_than_me(&position) < REPORTERS
+        });
+        let above = summary_of(&shard);
+        let mut complete = true;
+        for placement in mine.collect::<Vec<_>>() {
+            let report = Report { shard, placement, count, zone: zone.clone() };
+            for index in 0..PLACEMENTS {
+                complete &= self.tell_placement(now, above, index, &report, is_new);
+            }
+        }
+        // What could not be sent yet is sent when the custodians above are found.
+        if complete && let Some(leaf) = self.summaries.leaves.get_mut(&shard) {
+            leaf.told = Some((now, count, zone));
+        }
+    }
+
+    /// Returns whether the custodians of that placement are known.
+    fn tell_placement(
+        &mut self,
+        now: Time,
+        above: ShardId,
+        index: u8,
+        report: &Report,
+        is_new: bool,
+    ) -> bool {
+        let position = above.position(index);
+        if self.keeps(&position) {
+            let zone =
+                report.zone.as_deref().and_then(|zone| ZoneMap::decode(zone).ok()).map(Box::new);
+            let heard = Heard { from: self.me.agent, count: report.count, zone, at: now };
+            self.hear_report(above, report.shard, heard);
+        }
+        let Some(known) = self.summaries.above.get(&position).filter(|known| now < known.until)
+        else {
+            self.look_above(now, position);
+            return false;
+        };
+        let mut hearers = known.contacts.clone();
+        if !is_new {
+            while hearers.len() > HEARERS {
+                let at = self.rng.next_u32() as usize % hearers.len();
+                hearers.swap_remove(at);
+            }
+        }
+        for hearer in hearers {
+            self.send(now, hearer, Request::Report(report.clone()), Purpose::Report);
+        }
+        true
+    }
+
+    fn look_above(&mut self, now: Time, position: OverlayId) {
+        let above = &mut self.summaries.above;
+        above.retain(|_, known| now < known.until);
+        if above.len() >= ABOVE_PLACES_MAX || self.table.is_empty() {
+            return;
+        }
+        // No second lookup while this one runs.
+        above.insert(position, Above { contacts: Vec::new(), until: now + ABOVE_RETRY });
+        let breadth = self.find_breadth(now);
+        self.look(now, Goal::Above, position, breadth);
+    }
+
+    /// The custodians of a summary shard are known: what waits for them is sent.
+    pub(super) fn above_found(&mut self, now: Time, lookup: &Lookup) {
+        let mut contacts = lookup.result();
+        contacts.truncate(ABOVE_MAX);
+        if contacts.is_empty() {
+            return;
+        }
+        let position = *lookup.target();
+        self.summaries.above.insert(position, Above { contacts, until: now + ABOVE_LIFE });
+        for (shard, leaf) in &mut self.summaries.leaves {
+            let above = summary_of(shard);
+            if (0..PLACEMENTS).any(|index| above.position(index) == position) {
+                leaf.told = None;
+                leaf.due = now;
+            }
+        }
+        self.schedule_reports();
+    }
+
+    /// A custodian of a summary shard did not take a report.
+    pub(super) fn report_failed(&mut self, to: &Contact) {
+        for known in self.summaries.above.values_mut() {
+            known.contacts.retain(|contact| contact.agent != to.agent);
+        }
+        self.summaries.above.retain(|_, known| !known.contacts.is_empty());
+    }
+}
