@@ -14,17 +14,18 @@ use anyhow::{Context, Result};
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("capability", &["core"]),
+    ("trust", &["core", "capability"]),
     ("overlay", &["core", "capability"]),
     ("sim", &["core", "capability", "overlay"]),
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
-    ("node", &["core", "capability", "overlay", "specialist", "api"]),
+    ("node", &["core", "capability", "trust", "overlay", "specialist", "api"]),
     ("lab", &["sim"]),
     ("cli", &["core", "capability", "specialist", "sim", "lab", "api", "node"]),
 ];
 
 /// Crates that take time, randomness and the world as arguments, and what must therefore never be below them.
-const PURE: &[&str] = &["core", "capability", "overlay", "sim"];
+const PURE: &[&str] = &["core", "capability", "trust", "overlay", "sim"];
 const IMPURE_DEPENDENCIES: &[&str] =
     &["tokio", "iroh", "redb", "rusqlite", "hyper", "getrandom", "socket2"];
 

@@ -1,0 +1,1 @@
+//! Integration tests of the trust crate, one module per behaviour.
