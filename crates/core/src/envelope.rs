@@ -57,11 +57,19 @@ pub enum Kind {
     Commit,
     /// An index entry of a private group, under a pseudonym.
     Veiled,
+    /// Everything that an issuer withdrew, as one hash, and up to when that is all.
+    RevokeSet,
+    /// The rules of a group, signed by the group's key.
+    Charter,
+    /// The admission of an agent to a governed group.
+    Admit,
+    /// One side of the trust between two agents.
+    Trust,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Record,
         Self::Digest,
         Self::Beat,
@@ -77,6 +85,10 @@ impl Kind {
         Self::Rotate,
         Self::Commit,
         Self::Veiled,
+        Self::RevokeSet,
+        Self::Charter,
+        Self::Admit,
+        Self::Trust,
     ];
 
     /// The kind's part of the external AAD.
@@ -98,6 +110,10 @@ impl Kind {
             Self::Rotate => "rotate",
             Self::Commit => "commit",
             Self::Veiled => "veiled",
+            Self::RevokeSet => "revoke-set",
+            Self::Charter => "charter",
+            Self::Admit => "admit",
+            Self::Trust => "trust",
         }
     }
 
