@@ -5,4 +5,26 @@
 //!
 //! The crate is pure: time, randomness and files are the caller's.
 
+pub mod grant;
+mod level;
 pub mod log;
+mod raw_key;
+pub mod revoke;
+mod scope;
+mod wire;
+
+pub use level::{Level, LevelTextError};
+pub use raw_key::RawKey;
+pub use scope::{Fit, MAX_PATTERN, Pattern, Scope, ScopeError, Target};
+
+/// Longest name of a kind of evidence, in bytes.
+pub const MAX_KIND_NAME: usize = 64;
+
+/// Whether a text can name a kind of evidence: 1 to [`MAX_KIND_NAME`] of `a-z 0-9 - . _ /`.
+#[must_use]
+pub fn is_kind_name(text: &str) -> bool {
+    (1..=MAX_KIND_NAME).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'/'))
+}

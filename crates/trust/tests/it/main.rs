@@ -1,1 +1,6 @@
 //! Integration tests of the trust crate, one module per behaviour.
+
+mod common;
+mod grant;
+mod grant_random;
+mod revoke;
