@@ -3,4 +3,6 @@
 mod common;
 mod grant;
 mod grant_random;
+mod log;
+mod log_attacks;
 mod revoke;
