@@ -61,6 +61,8 @@ pub(crate) struct Breadth {
     pub(crate) alpha: usize,
     /// Requests in flight when most fail.
     pub(crate) alpha_failing: usize,
+    /// The first so many seeds are asked at once and heard before anybody else is asked: they are known to lie at the target.
+    pub(crate) first: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +169,8 @@ pub(crate) struct Lookup {
     stopped: bool,
     /// The path whose turn it is.
     turn: usize,
+    /// Asked before anybody else.
+    first: Vec<Distance>,
     pub(crate) sent: u32,
     pub(crate) failed: u32,
 }
@@ -193,9 +197,12 @@ impl Lookup {
             sweeping: 0,
             stopped: false,
             turn: 0,
+            first: Vec::new(),
             sent: 0,
             failed: 0,
         };
+        let first = seeds.iter().take(breadth.first);
+        lookup.first = first.map(|seed| seed.overlay_id.distance(&target)).collect();
         lookup.seed(seeds);
         lookup
     }
@@ -328,6 +335,9 @@ impl Lookup {
         if self.sent >= self.requests_max() {
             return if waiting > 0 { Step::Wait } else { Step::Done };
         }
+        if let Some(step) = self.step_first() {
+            return step;
+        }
         if waiting >= self.width() {
             return Step::Wait;
         }
@@ -353,6 +363,20 @@ impl Lookup {
             return Step::Widen;
         }
         Step::Done
+    }
+
+    /// What to do while those that are asked first are not heard.
+    fn step_first(&mut self) -> Option<Step> {
+        let slots = self.first.iter().filter_map(|distance| self.nodes.slot(distance));
+        let states = || slots.clone().map(|slot| (slot, self.nodes.at(slot).state));
+        if let Some((slot, _)) = states().find(|(_, state)| *state == State::New) {
+            return Some(self.ask(slot));
+        }
+        if states().any(|(_, state)| state == State::Waiting) {
+            return Some(Step::Wait);
+        }
+        self.first.clear();
+        None
     }
 
     fn sweep(&mut self) -> Step {

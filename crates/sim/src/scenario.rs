@@ -221,6 +221,10 @@ impl Scenario {
         if self.workload.classes == 0 {
             return invalid("workload.classes", "at least 1 is needed".to_owned());
         }
+        let classes = crate::workload::classes_max();
+        if self.workload.classes > classes {
+            return invalid("workload.classes", format!("the taxonomy has {classes} leaves"));
+        }
         if self.workload.capabilities_each == 0 || self.workload.capabilities_each > 8 {
             return invalid(
                 "workload.capabilities_each",

@@ -10,6 +10,7 @@ mod draw;
 
 use std::collections::BTreeSet;
 
+use comity_capability::taxonomy::{self, ClassKind};
 use serde::{Deserialize, Serialize};
 
 use crate::random::Ppm;
@@ -22,6 +23,11 @@ pub use draw::Drawer;
 pub const PAIRS_MAX: u32 = 26 * 26 * 26;
 /// Topics there are words for.
 pub const TOPICS_MAX: u32 = 51 * 51 * 51;
+/// Classes there are: leaves of the taxonomy's domains.
+pub(crate) fn classes_max() -> usize {
+    taxonomy::leaves(ClassKind::Domain).len()
+}
+
 /// Prices there are, the cheapest first.
 pub const PRICES_MAX: u8 = 16;
 

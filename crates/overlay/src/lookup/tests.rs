@@ -13,6 +13,7 @@ const BREADTH: Breadth = Breadth {
     trust_names: true,
     alpha: 3,
     alpha_failing: 8,
+    first: 0,
 };
 
 fn contact(index: u8) -> Contact {
@@ -52,6 +53,20 @@ fn run(
             Step::Done => return asked,
         }
     }
+}
+
+#[test]
+fn those_that_are_known_to_lie_there_are_heard_before_anybody_else_is_asked() {
+    let seeds = vec![contact(90), contact(80), contact(70), contact(10)];
+    let mut lookup = search(Breadth { first: 2, ..BREADTH }, seeds);
+    let asked: BTreeSet<_> = [lookup.step(), lookup.step()].map(|step| format!("{step:?}")).into();
+    let first = [contact(90), contact(80)].map(|contact| format!("{:?}", Step::Ask(contact)));
+    assert_eq!(asked, first.into());
+    assert_eq!(lookup.step(), Step::Wait, "both are to be heard");
+    lookup.on_success(&contact(90).overlay_id, vec![contact(5)]);
+    assert_eq!(lookup.step(), Step::Wait, "the other is to be heard too");
+    lookup.on_slow(&contact(80).overlay_id);
+    assert_eq!(lookup.step(), Step::Ask(contact(5)), "then the search goes on as any does");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod enough;
 mod leaves;
+mod warm;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,7 +15,7 @@ use comity_core::{AgentId, OverlayId, Time};
 
 use super::traffic::Goal;
 use super::{Overlay, Task};
-use crate::config::{BEAT_GRACE, QUERY_KEYS_MAX};
+use crate::config::{BEAT_GRACE, K, QUERY_KEYS_MAX};
 use crate::contact::Contact;
 use crate::drive::{
     CommandError, CommandId, CustodianReport, CustodianSaid, Failure, FoundDigest, KeyReport,
@@ -24,7 +25,7 @@ use crate::item::{
     Candidate, Content, EvaluationLimits, ItemBytes, ItemKey, QUERY_BYTES_MAX, Services,
     VerifiedItem,
 };
-use crate::lookup::{Lookup, Surroundings};
+use crate::lookup::{Breadth, Lookup, Surroundings};
 use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
 use crate::wire::{
@@ -32,6 +33,7 @@ use crate::wire::{
 };
 
 use enough::{Custodian, Rule, Witnesses};
+pub(super) use warm::Warm;
 
 /// How much wider than the expected region is where nodes are asked the query itself: publishers see other sizes of the network.
 const ASKED_REGION_FACTOR: u32 = 2;
@@ -166,16 +168,21 @@ impl Overlay {
             let Some(index) = next.filter(|next| job.may_begin(*next, parallel)) else { return };
             job.waiting.pop_front();
             let positions = job.activate(index, me);
+            let fresh = job.query.fresh;
             for (placement, position) in (0..).zip(positions) {
-                let breadth = self.find_breadth(now);
-                self.look(
-                    now,
-                    Goal::Query { command: id, key: index, placement },
-                    position,
-                    breadth,
-                );
+                let mut seeds =
+                    if fresh { Vec::new() } else { self.warm_custodians(now, &position) };
+                let breadth = Breadth { first: seeds.len(), ..self.find_breadth(now) };
+                seeds.extend(self.table.closest(&position, K));
+                let goal = Goal::Query { command: id, key: index, placement };
+                self.look_from(now, goal, position, breadth, seeds);
             }
         }
+    }
+
+    fn warm_custodians(&self, now: Time, position: &OverlayId) -> Vec<Contact> {
+        let known = self.warm.custodians(now, position).iter();
+        known.filter(|contact| !self.quarantine.holds(now, &contact.agent)).cloned().collect()
     }
 
     /// The question for a custodian candidate; `None` for a node too far away to be one.
@@ -217,7 +224,15 @@ impl Overlay {
         let target = request.shard.position(placement);
         let inside = region.is_none_or(|region| region.contains(&target, &from.overlay_id));
         let custodian = Custodian { agent: from.agent, prefix, inside };
+        let keeps = inside && checked.is_proof_of_custody();
         job.hear(key, placement, custodian, checked);
+        if surroundings.crowded {
+            self.warm.forget_place(&target);
+        } else if keeps {
+            self.warm.note(now, target, from);
+        } else {
+            self.warm.forget(&target, &from.agent);
+        }
         let is_enough = self.is_query_enough(id, key, placement, surroundings);
         if is_enough {
             self.lookups.stop(id, |goal| matches!(goal, Goal::Query { key: k, placement: p, .. } if *k == key && *p == placement));
@@ -265,6 +280,7 @@ impl Overlay {
         failure: Failure,
     ) {
         let Some(job) = self.query_job(id) else { return };
+        let position = job.keys.get(key).map(|key| key.shard.position(placement));
         let said = if let Failure::Refused(code) = failure {
             CustodianSaid::Refused(code)
         } else {
@@ -272,6 +288,9 @@ impl Overlay {
         };
         if let Some(report) = job.reports.get_mut(&key) {
             report.custodians.push(CustodianReport { agent: to.agent, placement, said });
+        }
+        if let Some(position) = position {
+            self.warm.forget(&position, &to.agent);
         }
     }
 
@@ -396,6 +415,12 @@ impl QueryJob {
 impl Checked {
     const fn only(said: CustodianSaid) -> Self {
         Self { leaves: Vec::new(), matches: Vec::new(), near: Vec::new(), said }
+    }
+
+    /// Everything shown verified, and something was, or it names shards below.
+    fn is_proof_of_custody(&self) -> bool {
+        let shown = !self.matches.is_empty() || !self.near.is_empty() || !self.leaves.is_empty();
+        shown && matches!(self.said, CustodianSaid::Answered { bad: 0, .. })
     }
 }
 

@@ -364,6 +364,7 @@ impl Overlay {
             trust_names: false,
             alpha: self.config.alpha,
             alpha_failing: self.config.alpha_failing,
+            first: 0,
         }
     }
 

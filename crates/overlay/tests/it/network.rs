@@ -93,6 +93,23 @@ fn lookups_find_the_nearest_nodes_and_peer_records_lie_there() {
 }
 
 #[test]
+fn who_asks_again_asks_those_that_answered() {
+    let mut net = published();
+    let (asker, label) = (150, label(3));
+    let first = net.find(asker, &[&label], 0);
+    let again = net.find(asker, &[&label], 0);
+    assert_eq!((first.matches.len(), again.matches.len()), (1, 1));
+    assert!(first.cost.hops > 1, "{:?}", first.cost);
+    assert_eq!(again.cost.hops, 1, "{:?}", again.cost);
+    assert!(again.cost.requests * 2 < first.cost.requests, "{:?} {:?}", first.cost, again.cost);
+    // When they are gone the search is as wide as ever.
+    let custodians: BTreeSet<_> = again.matches[0].returned_by.iter().copied().collect();
+    let gone: Vec<_> = (0..NODES).filter(|at| custodians.contains(&net.agent(*at))).collect();
+    gone.into_iter().filter(|at| *at != asker).for_each(|at| net.kill(at));
+    assert_eq!(net.find(asker, &[&label], 0).matches.len(), 1);
+}
+
+#[test]
 fn digests_are_found_until_retired_or_expired_whoever_dies() {
     let mut net = published();
     assert_eq!(findable(&mut net, 150), PUBLISHERS);

@@ -24,6 +24,8 @@ const BEST: usize = 5;
 const PROBED_AT_ONCE: usize = 3;
 /// Candidates that it probes in all before it gives up.
 const PROBED_MAX: usize = 9;
+/// When a probe that was lost is sent again, and again: QUIC's first probe timeout, doubled (RFC 9002 section 6.2).
+const PROBE_AGAIN: [Duration; 2] = [Duration::from_millis(999), Duration::from_millis(2_997)];
 /// How long a candidate may take to answer a probe while nobody else has.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much longer than the first to answer the others may take: so many times as long, and this.
@@ -157,7 +159,8 @@ impl Runner {
             Flight::Arrives { after, .. } => Some(after),
             Flight::Lost => None,
         };
-        Some(fly(&from, &to)? + fly(&to, &from)?)
+        let mut sent = std::iter::once(Duration::ZERO).chain(PROBE_AGAIN);
+        sent.find_map(|sent| Some(sent + fly(&from, &to)? + fly(&to, &from)?))
     }
 
     fn is_answer(&self, at: SpecIx, question: &workload::Question) -> bool {
