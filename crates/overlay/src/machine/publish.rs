@@ -1,8 +1,9 @@
 //! Own items: storing them where they belong, and keeping them stored.
 //!
-//! Places are worked through in key order. Who was found to keep a place is remembered, so that most renewals need no lookup; every
+//! All places are looked up at once, and what belongs at a place is stored there as soon as its custodians are known: others find
+//! an item under its most specific key first. Who was found to keep a place is remembered, so that most renewals need no lookup; every
 //! [`LOOKUP_EVERY`]th does one, and so does one whose custodians failed. In a network small enough to be seen whole by one lookup,
-//! that lookup serves all places.
+//! that lookup serves all places, and where places share most custodians, each custodian is asked once for all of them.
 
 mod own;
 mod packing;
@@ -17,7 +18,7 @@ use comity_core::{AgentId, OverlayId, Time};
 use super::audit::is_auditable;
 use super::traffic::{Goal, Purpose};
 use super::{Overlay, Task};
-use crate::config::{PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
+use crate::config::{K, PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
 use crate::contact::Contact;
 use crate::drive::{
     CommandError, CommandId, Failure, ItemReport, Outcome, Publication, PublishReport,
@@ -35,10 +36,11 @@ pub(super) use own::Publishing;
 use packing::{chunked, store_request};
 use splits::Verdicts;
 
-/// Lookups of one publication at once.
-const LOOKUPS_PARALLEL: usize = 4;
+/// Lookups of one publication at once: the places of one capability and the peer record, most often. With eight requests each they
+/// leave room for others within [`crate::REQUESTS_IN_FLIGHT_MAX`].
+const LOOKUPS_PARALLEL: usize = 24;
 /// Store requests of one publication at once.
-const STORES_PARALLEL: usize = 16;
+const STORES_PARALLEL: usize = 96;
 /// Longest one publication may take, lookups and stores included.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -47,8 +49,10 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(120);
 pub(super) struct PublishJob {
     items: Vec<ItemState>,
     retire: bool,
-    /// Places to find custodians for, last in key order first.
+    /// Places to find custodians for, the most urgent last.
     todo: Vec<(OverlayId, Vec<(usize, Place)>)>,
+    /// Stores wait for all lookups: the places share most custodians.
+    gathers: bool,
     /// What each running lookup's target is for.
     looking: BTreeMap<OverlayId, Vec<(usize, Place)>>,
     /// What each custodian is to be offered.
@@ -69,6 +73,8 @@ pub(super) struct PublishJob {
 struct ItemState {
     item: VerifiedItem,
     labels: BTreeMap<GroupKey, String>,
+    /// Its groups in the order the publisher named them, the most specific first.
+    ranks: BTreeMap<GroupKey, usize>,
     places: BTreeSet<(Place, OverlayId)>,
     held: BTreeSet<Place>,
     holders: BTreeSet<AgentId>,
@@ -225,10 +231,14 @@ impl Overlay {
                 todo.entry(*position).or_default().push((index, *place));
             }
         }
+        let mut todo: Vec<_> = todo.into_iter().collect();
+        todo.sort_by_cached_key(|(_, entries)| std::cmp::Reverse(urgency(&states, entries)));
+        let holders = todo.len().saturating_mul(self.config.holders);
         let job = PublishJob {
             items: states,
             retire,
-            todo: todo.into_iter().rev().collect(),
+            todo,
+            gathers: !retire && holders as u64 > self.size_estimate(),
             looking: BTreeMap::new(),
             offers: BTreeMap::new(),
             stores_running: 0,
@@ -246,6 +256,7 @@ impl Overlay {
             }
             None => self.begin_silent(now, task, Some(PUBLISH_DEADLINE)),
         };
+        self.assign_remembered(now, id);
         self.continue_publish(now, id);
     }
 
@@ -256,6 +267,7 @@ impl Overlay {
         labels: Vec<String>,
         probed: &mut BTreeMap<GroupKey, bool>,
     ) -> ItemState {
+        let ranks = (0..).zip(&labels).map(|(rank, label)| (GroupKey::of(label), rank)).collect();
         let labels: BTreeSet<_> = match &item.content {
             Content::Digest(_) | Content::Tombstone => labels.into_iter().collect(),
             Content::Beat(_) => self.publishing.labels_beside(None),
@@ -280,6 +292,7 @@ impl Overlay {
         ItemState {
             item,
             labels,
+            ranks,
             places,
             held: BTreeSet::new(),
             holders: BTreeSet::new(),
@@ -296,9 +309,11 @@ impl Overlay {
     }
 
     fn continue_publish(&mut self, now: Time, id: CommandId) {
+        // One lookup may show everyone.
+        let parallel = if self.table.len() < K { 1 } else { LOOKUPS_PARALLEL };
         loop {
             let Some(job) = self.publish_job(id) else { return };
-            if job.looking.len() >= LOOKUPS_PARALLEL {
+            if job.looking.len() >= parallel && job.everyone.is_none() {
                 break;
             }
             let retire = job.retire;
@@ -310,19 +325,29 @@ impl Overlay {
                 self.assign(now, id, &position, &entries, contacts);
                 continue;
             }
-            let size = self.size_estimate();
+            job.looking.insert(position, entries);
+            let breadth =
+                if retire { self.withdrawal_breadth(now) } else { self.store_breadth(now) };
+            self.look(now, Goal::Publish(id), position, breadth);
+        }
+        self.send_stores(now, id);
+    }
+
+    /// Assigns the places whose custodians are remembered, all at once. A withdrawal looks further than that.
+    fn assign_remembered(&mut self, now: Time, id: CommandId) {
+        let size = self.size_estimate();
+        let Some(job) = self.publish_job(id) else { return };
+        let retire = job.retire;
+        for (position, entries) in std::mem::take(&mut job.todo) {
             let known = self.publishing.remembered(&position, size);
             let is_known = known.is_some();
             self.assign(now, id, &position, &entries, known.unwrap_or_default());
-            if !is_known || retire {
-                let Some(job) = self.publish_job(id) else { return };
-                job.looking.insert(position, entries);
-                let breadth =
-                    if retire { self.withdrawal_breadth(now) } else { self.store_breadth(now) };
-                self.look(now, Goal::Publish(id), position, breadth);
+            if (!is_known || retire)
+                && let Some(job) = self.publish_job(id)
+            {
+                job.todo.push((position, entries));
             }
         }
-        self.send_stores(now, id);
     }
 
     /// Who of `all` keeps a place: everyone in the region, and the nearest in any case.
@@ -384,11 +409,10 @@ impl Overlay {
         }
     }
 
-    /// Turns offers into requests once every place is assigned, so that each custodian is asked once, and sends as many as may be in
-    /// flight. Withdrawals do not wait.
+    /// Turns offers into requests and sends as many as may be in flight.
     fn send_stores(&mut self, now: Time, id: CommandId) {
         let Some(job) = self.publish_job(id) else { return };
-        if !job.retire && job.is_looking() {
+        if job.gathers && job.is_looking() {
             return;
         }
         for (_, (contact, offer)) in std::mem::take(&mut job.offers) {
@@ -419,7 +443,7 @@ impl Overlay {
         }
         let settled =
             self.publish_job(id).is_some_and(|job| job.stores_running == 0 && !job.is_looking());
-        if settled && !self.follow_splits(now, id) {
+        if settled && !self.follow_splits(now, id, false) {
             self.finish_publish(now, id);
         }
     }
@@ -454,6 +478,7 @@ impl Overlay {
         for (item, place) in acknowledged {
             self.acknowledged(now, &item, place, from);
         }
+        self.follow_splits(now, id, true);
         self.store_settled(now, id);
         true
     }
@@ -565,6 +590,22 @@ impl PublishJob {
             StoreOutcome::Rejected(_) | StoreOutcome::Split { .. } => {}
         }
     }
+}
+
+/// How soon the custodians of a place are needed, the least first: digests under the most specific groups, then what goes nowhere
+/// else, peer records last.
+fn urgency(items: &[ItemState], entries: &[(usize, Place)]) -> (usize, usize) {
+    let urgency = |(index, place): &(usize, Place)| {
+        let state = &items[*index];
+        match (&state.item.content, place) {
+            (Content::Digest(_) | Content::Tombstone, Place::Shard { shard, .. }) => {
+                (0, state.ranks.get(&shard.group).copied().unwrap_or(usize::MAX))
+            }
+            (Content::Peer(_), _) => (2, 0),
+            _ => (1, 0),
+        }
+    };
+    entries.iter().map(urgency).min().unwrap_or((2, 0))
 }
 
 impl ItemState {

@@ -13,15 +13,12 @@ use crate::report::{Lifecycle, Values, Wait};
 use crate::workload::Question;
 use crate::world::NodeIx;
 
-/// Waits between two looks at an agent that registered or retired; the last one repeats.
-const LOOKS: [Duration; 6] = [
-    Duration::from_millis(500),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
+/// Wait between two looks at an agent that registered or retired, while it should come or go: what is measured is at most this, and what
+/// a query takes, too long.
+const LOOK: Duration = Duration::from_millis(500);
+/// Looks after which they are rarer, and their wait.
+const LOOKS: usize = 20;
+const LOOK_LATER: Duration = Duration::from_secs(5);
 /// How long an agent that registered or retired is watched.
 const WATCH_MAX: Duration = Duration::from_secs(120);
 /// Wait between two looks at an agent that crashed.
@@ -167,7 +164,8 @@ impl Runner {
         let Some(known) = self.watches.all.get_mut(watch) else { return };
         let wait = match known.event {
             Event::Crashed => LOOK_AT_CRASHED,
-            Event::Registered | Event::Retired => LOOKS[known.looks.min(LOOKS.len() - 1)],
+            Event::Registered | Event::Retired if known.looks < LOOKS => LOOK,
+            Event::Registered | Event::Retired => LOOK_LATER,
         };
         known.looks += 1;
         let at = self.world.now() + wait;

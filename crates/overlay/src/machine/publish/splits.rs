@@ -11,6 +11,10 @@ use crate::shard::{PLACEMENTS, Place, ShardId};
 
 /// A split is believed from one in so many of the custodians that answered: fewer are liars, or full for a reason of their own.
 const BELIEVED_OF: u32 = 4;
+/// So many answers are enough to follow a split at once when half of them name it; else all are waited for. A custodian gives two, about
+/// a digest and its beat.
+const PROMPT_ANSWERS_MIN: u32 = 12;
+const PROMPT_OF: u32 = 2;
 
 /// The answers about each shard of one publication, both placements together.
 #[derive(Debug, Default)]
@@ -21,6 +25,8 @@ struct Verdict {
     answered: u32,
     /// How many named each depth.
     splits: BTreeMap<u8, u32>,
+    /// Its items were moved down already.
+    followed: bool,
 }
 
 impl Verdicts {
@@ -33,32 +39,44 @@ impl Verdicts {
         }
     }
 
-    /// Each shard with the depth that is believed, if a split is; nothing is left.
+    /// Each shard that was not followed with the depth that is believed, if a split is; nothing is left.
     fn take(&mut self) -> Vec<(ShardId, Option<u8>)> {
         let verdicts = std::mem::take(&mut self.0).into_iter();
-        verdicts.map(|(shard, verdict)| (shard, verdict.believed())).collect()
+        let left = verdicts.filter(|(_, verdict)| !verdict.followed);
+        left.map(|(shard, verdict)| (shard, verdict.believed(BELIEVED_OF))).collect()
+    }
+
+    /// The shards that so many say are split that nobody else need be heard. Each comes once.
+    fn take_prompt(&mut self) -> Vec<(ShardId, Option<u8>)> {
+        let prompt = |(shard, verdict): (&ShardId, &mut Verdict)| {
+            let heard = verdict.answered >= PROMPT_ANSWERS_MIN && !verdict.followed;
+            let depth = verdict.believed(PROMPT_OF).filter(|_| heard)?;
+            verdict.followed = true;
+            Some((*shard, Some(depth)))
+        };
+        self.0.iter_mut().filter_map(prompt).collect()
     }
 }
 
 impl Verdict {
-    /// The deepest depth that enough custodians name or exceed.
-    fn believed(&self) -> Option<u8> {
+    /// The deepest depth that one in `of` of the custodians that answered names or exceeds.
+    fn believed(&self, of: u32) -> Option<u8> {
         let mut naming = 0;
         self.splits.iter().rev().find_map(|(depth, count)| {
             naming += count;
-            (naming * BELIEVED_OF >= self.answered).then_some(*depth)
+            (naming * of >= self.answered).then_some(*depth)
         })
     }
 }
 
 impl Overlay {
-    /// Moves the items of shards that are split to deeper ones, and groups that are split no more back to the top. Returns whether
-    /// there is something to store again.
-    pub(super) fn follow_splits(&mut self, now: Time, id: CommandId) -> bool {
+    /// Moves the items of shards that are split to deeper ones, and groups that are split no more back to the top; with `prompt`, only
+    /// what is beyond doubt while answers are outstanding. Returns whether there is something to store again.
+    pub(super) fn follow_splits(&mut self, now: Time, id: CommandId, prompt: bool) -> bool {
         let deepest = self.split_depth_max();
         let me = self.me.agent;
-        let Some(job) = self.publish_job(id) else { return false };
-        let verdicts = if job.retire { Vec::new() } else { job.verdicts.take() };
+        let Some(job) = self.publish_job(id).filter(|job| !job.retire) else { return false };
+        let verdicts = if prompt { job.verdicts.take_prompt() } else { job.verdicts.take() };
         let mut again = false;
         for (shard, believed) in verdicts {
             match believed.map(|depth| depth.min(deepest)).filter(|depth| *depth > shard.depth) {
@@ -74,6 +92,7 @@ impl Overlay {
             }
         }
         if again {
+            self.assign_remembered(now, id);
             self.continue_publish(now, id);
         }
         again
@@ -128,6 +147,23 @@ mod tests {
         assert_eq!(believed(&[None, None, None, None, Some(1)]), None);
         assert_eq!(believed(&[None]), None);
         assert_eq!(believed(&[Some(0)]), None, "a split leads down");
+    }
+
+    #[test]
+    fn a_split_beyond_doubt_is_followed_at_once_and_once() {
+        let mut verdicts = Verdicts::default();
+        let shard = ShardId::whole(GroupKey([1; 32]));
+        for answers in 0..PROMPT_ANSWERS_MIN {
+            assert_eq!(verdicts.take_prompt(), [], "{answers} answers");
+            verdicts.hear(shard, answers.is_multiple_of(PROMPT_OF).then_some(1));
+        }
+        assert_eq!(verdicts.take_prompt(), [(shard, Some(1))]);
+        verdicts.hear(shard, Some(3));
+        assert_eq!(verdicts.take_prompt(), []);
+        assert_eq!(verdicts.take(), [], "what was followed is not judged again");
+        (0..20).for_each(|n| verdicts.hear(shard, (n < 9).then_some(1)));
+        assert_eq!(verdicts.take_prompt(), [], "nine of twenty may be liars");
+        assert_eq!(verdicts.take(), [(shard, Some(1))]);
     }
 
     #[test]
