@@ -455,6 +455,21 @@ pub enum Reason {
     Maintenance,
 }
 
+/// What requests are for, as [`Stats::requests_for`] counts them.
+pub const ERRANDS: [&str; 11] = [
+    "join",
+    "ping",
+    "refresh",
+    "sample",
+    "place",
+    "store",
+    "find",
+    "query",
+    "audit",
+    "report",
+    "reconcile",
+];
+
 /// Counters since start and sizes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -482,6 +497,8 @@ pub struct Stats {
     pub custody_shards: usize,
     /// Requests sent.
     pub requests_sent: u64,
+    /// What they were for, by [`ERRANDS`].
+    pub requests_for: [u32; ERRANDS.len()],
     /// Requests that failed.
     pub requests_failed: u64,
     /// Requests served.

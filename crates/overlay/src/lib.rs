@@ -83,9 +83,9 @@ pub use config::*;
 pub use contact::{ADDRS_PER_CONTACT_MAX, Contact, Exempt, IpPrefix, Peer, Positions};
 pub use drive::{
     Action, Command, CommandError, CommandId, Cost, CustodianReport, CustodianSaid, CustodyChange,
-    CustodyRow, Failure, FoundDigest, ItemReport, JoinReport, KeyReport, LookupReport, Outcome,
-    PeerChange, PeerQuery, PeerReport, Publication, PublishReport, Query, QueryReport, QueryStep,
-    Reason, ReplyToken, RequestId, Stats,
+    CustodyRow, ERRANDS, Failure, FoundDigest, ItemReport, JoinReport, KeyReport, LookupReport,
+    Outcome, PeerChange, PeerQuery, PeerReport, Publication, PublishReport, Query, QueryReport,
+    QueryStep, Reason, ReplyToken, RequestId, Stats,
 };
 pub use item::{
     Candidate, Content, Evaluation, EvaluationLimits, Evaluator, ITEM_BYTES_MAX, ItemBytes,

@@ -27,8 +27,8 @@ use comity_core::{OverlayId, Time};
 use crate::config::{COMMANDS_MAX, Config, K, REGION_SLACK};
 use crate::contact::Contact;
 use crate::drive::{
-    Action, Command, CommandError, CommandId, Cost, CustodyChange, CustodyRow, LookupReport,
-    Outcome, Reason, RequestId, Stats,
+    Action, Command, CommandError, CommandId, Cost, CustodyChange, CustodyRow, ERRANDS,
+    LookupReport, Outcome, Reason, RequestId, Stats,
 };
 use crate::estimate::{NetworkSize, RoundTrip};
 use crate::item::{ItemKey, ItemKind, Reject, Services, VerifiedItem};
@@ -87,6 +87,7 @@ pub struct Overlay {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     sent: u64,
+    errands: [u32; ERRANDS.len()],
     failed: u64,
     served: u64,
     refused: u64,
@@ -292,6 +293,7 @@ impl Overlay {
             custody_bytes: self.custody.bytes(),
             custody_shards: self.custody.shards().count(),
             requests_sent: self.counters.sent,
+            requests_for: self.counters.errands,
             requests_failed: self.counters.failed,
             requests_served: self.counters.served,
             requests_refused: self.counters.refused,

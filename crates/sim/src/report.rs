@@ -4,12 +4,15 @@
 
 mod collect;
 mod text;
+pub mod traffic;
 
 use serde::{Deserialize, Serialize};
 
 use crate::check::Violation;
 use crate::scenario::Scenario;
 use crate::world::Counters;
+
+pub use traffic::TrafficKind;
 
 pub use collect::{
     PhaseBuilder, SERIES_POINTS_MAX, SampleBuilder, SeriesBuilder, VALUES_KEPT_MAX, Values,
@@ -160,6 +163,10 @@ pub struct PhaseReport {
     pub nearest: Hits,
     /// Bytes each node sent in a second, transport overhead counted.
     pub sent_per_second: Spread,
+    /// What it was, the most bytes first.
+    pub traffic: Vec<TrafficKind>,
+    /// What requests were for, by [`comity_overlay::ERRANDS`], each a node and second: of the nodes up at the end, since they started.
+    pub errands: Vec<(String, f64)>,
     /// Requests each node sent in a second.
     pub messages_per_second: Spread,
     /// Requests each node served in a second.

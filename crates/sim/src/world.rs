@@ -23,6 +23,7 @@ use crate::link::{Flight, LinkModel};
 use crate::node::{Node, Saved};
 use crate::queue::Queue;
 use crate::random::{Random, derive, micros};
+use crate::report::traffic::{self, Traffic};
 use crate::services::SharedServices;
 use crate::trace::Trace;
 
@@ -211,6 +212,7 @@ pub struct World {
     random: Random,
     trace: Trace,
     counters: Counters,
+    traffic: Traffic,
     completed: VecDeque<Completed>,
     renewals: VecDeque<(NodeIx, ItemKey)>,
     next_op: u64,
@@ -233,6 +235,7 @@ impl World {
             random: Random::new(settings.seed, "links"),
             trace: Trace::new(),
             counters: Counters::default(),
+            traffic: Traffic::default(),
             completed: VecDeque::new(),
             renewals: VecDeque::new(),
             next_op: 0,
@@ -449,6 +452,12 @@ impl World {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What was sent so far, by kind.
+    #[must_use]
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Hash over everything that happened so far, in order.
@@ -707,7 +716,7 @@ impl World {
                 }
             }
         };
-        self.account(from, bytes);
+        self.account(from, traffic::of_request(&request), bytes);
         let Some(to) =
             self.listener(contact).filter(|to| self.nodes[*to].contact.agent == contact.agent)
         else {
@@ -760,7 +769,7 @@ impl World {
                 }
             }
         };
-        self.account(from, bytes);
+        self.account(from, traffic::of_response(&response), bytes);
         let flight = self.fly(from, to);
         let (to, from) = (short(to), short(from));
         let make = |response| Parcel::Response { to, from, incarnation, id, response };
@@ -774,8 +783,9 @@ impl World {
         }
     }
 
-    fn account(&mut self, from: NodeIx, bytes: usize) {
+    fn account(&mut self, from: NodeIx, kind: usize, bytes: usize) {
         let bytes = bytes as u64 + MESSAGE_OVERHEAD_BYTES;
+        self.traffic.add(kind, bytes);
         self.counters.messages += 1;
         self.counters.bytes += bytes;
         let node = &mut self.nodes[from];

@@ -252,6 +252,7 @@ impl Overlay {
         self.timers.insert((in_flight.slow_at, Timer::Slow(id)));
         self.timers.insert((in_flight.lost_at, Timer::Lost(id)));
         self.counters.sent += 1;
+        self.counters.errands[self.errand(&in_flight.purpose)] += 1;
         let addrs = self.me.addrs.len();
         if let Some(job) =
             self.command_of(&in_flight.purpose).and_then(|command| self.jobs.get_mut(&command))
@@ -262,6 +263,26 @@ impl Overlay {
         self.requests.insert(id, in_flight);
         self.actions.push_back(Action::Send { to, id, request });
         true
+    }
+
+    /// What a request is for, as an index of [`crate::drive::ERRANDS`].
+    fn errand(&self, purpose: &Purpose) -> usize {
+        match purpose {
+            Purpose::Ping | Purpose::Leave(_) => 1,
+            Purpose::Lookup(id) => match self.lookups.running.get(id).map(|running| running.goal) {
+                Some(Goal::Join(_) | Goal::Fill(Some(_)) | Goal::Sample(Some(_))) => 0,
+                Some(Goal::Fill(None)) | None => 2,
+                Some(Goal::Sample(None)) => 3,
+                Some(Goal::Publish(_)) => 4,
+                Some(Goal::Peer(_) | Goal::Closest(_)) => 6,
+                Some(Goal::Query { .. } | Goal::Sweep { .. }) => 7,
+                Some(Goal::Above) => 9,
+            },
+            Purpose::Store { .. } => 5,
+            Purpose::Audit { .. } => 8,
+            Purpose::Report => 9,
+            Purpose::Reconcile(_) => 10,
+        }
     }
 
     /// Whom requests in flight went to, and what for.

@@ -100,7 +100,19 @@ fn phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport) -> fmt::Result {
         shown.retired,
         shown.stale,
         shown.lies
-    )
+    )?;
+    if phase.traffic.is_empty() {
+        return Ok(());
+    }
+    write!(f, "  sent a node and second:")?;
+    for kind in &phase.traffic {
+        write!(f, " {} {:.1} B,", kind.kind, kind.bytes_per_second)?;
+    }
+    write!(f, "\n  requests a node and minute:")?;
+    for (errand, rate) in &phase.errands {
+        write!(f, " {errand} {:.2},", 60.0 * rate)?;
+    }
+    writeln!(f)
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, sample: &Sample) -> fmt::Result {

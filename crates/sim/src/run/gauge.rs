@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comity_overlay::Overlay;
+use comity_overlay::{ERRANDS, Overlay};
 
 use super::Runner;
 use crate::node::Node;
 use crate::random::micros;
+use crate::report::traffic::Traffic;
 use crate::report::{CustodyReport, Hits, PhaseReport, StatePart, Values, float, ratio};
 use crate::scenario::EPOCH;
 use crate::world::NodeIx;
@@ -31,6 +32,8 @@ struct Meter {
 pub(super) struct Gauges {
     /// Meters of all nodes at the beginning of the phase.
     begin: Vec<Meter>,
+    /// What all had sent by then, and their time up.
+    sent: (Traffic, u64),
     /// Bytes sent and time up of all nodes, at the last point of the series.
     last: (u64, u64),
     pub(super) custody: CustodyReport,
@@ -83,6 +86,7 @@ impl Runner {
     pub(super) fn phase_begins(&mut self, phase: usize) {
         let meters = (0..self.world.nodes().len()).map(|ix| self.meter(ix)).collect();
         self.gauges.begin = meters;
+        self.gauges.sent = (*self.world.traffic(), self.world.node_micros());
         let at = self.seconds();
         self.phases[phase].done.begin_seconds = at;
         let label = self.phases[phase].done.label.clone();
@@ -109,12 +113,17 @@ impl Runner {
             messages.add(per_second(now.messages, before.messages));
             served.add(per_second(now.served, before.served));
         }
+        let node_micros = self.world.node_micros() - self.gauges.sent.1;
+        let traffic = self.world.traffic().since(&self.gauges.sent.0, float(node_micros) / 1e6);
+        let errands = self.errands();
         let (live_nodes, end_seconds) = (self.live_nodes(), self.seconds());
         let done = &mut self.phases[phase].done;
         *done = PhaseReport {
             end_seconds,
             live_nodes,
             sent_per_second: sent.spread(1e3),
+            traffic,
+            errands,
             messages_per_second: messages.spread(1e3),
             served_per_second: served.spread(1e3),
             ..done.clone()
@@ -123,6 +132,21 @@ impl Runner {
         if phase == 0 {
             self.look_at_all();
         }
+    }
+
+    /// What the live nodes' requests were for since each of them started, a node and second.
+    fn errands(&self) -> Vec<(String, f64)> {
+        let (mut requests, mut up) = ([0_u64; ERRANDS.len()], 0);
+        for node in self.world.nodes() {
+            let Some(overlay) = &node.overlay else { continue };
+            up += micros(self.world.now().saturating_since(node.up_since));
+            for (sum, count) in requests.iter_mut().zip(overlay.stats().requests_for) {
+                *sum += u64::from(count);
+            }
+        }
+        let rate = |count| float(count) * 1e6 / float(up.max(1));
+        let named = ERRANDS.iter().zip(requests).filter(|(_, count)| *count > 0);
+        named.map(|(errand, count)| ((*errand).to_owned(), rate(count))).collect()
     }
 
     fn seconds(&self) -> f64 {
