@@ -92,6 +92,6 @@ pub use item::{
     ItemKey, ItemKind, LABEL_BYTES_MAX, LABELS_PER_ITEM_MAX, Parsed, QUERY_BYTES_MAX, QueryReject,
     Reject, Services, Subject, Verified, VerifiedItem, Verifier,
 };
-pub use machine::Overlay;
+pub use machine::{LeafReport, Overlay, summary_of};
 pub use shard::{PLACEMENTS, Place, Region, SHARD_DEPTH_MAX, ShardId, peer_position};
 pub use wire::{Request, RequestFrame, Response};

@@ -46,6 +46,7 @@ use rate::Rates;
 use reconcile::Reconciling;
 use routing::{JoinJob, LeaveJob, Upkeep};
 use summary::Summaries;
+pub use summary::{LeafReport, summary_of};
 use timers::Timers;
 use traffic::{InFlight, Lookups};
 use vitals::Vitals;

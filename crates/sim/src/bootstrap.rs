@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comity_capability::keys::GroupKey;
+use comity_capability::zone::ZoneMap;
 use comity_core::{OverlayId, Time};
 use comity_overlay::{
-    Config, Contact, HOLDERS_MAX, ItemKind, K, PLACEMENTS, Place, Publication, Region, ShardId,
-    VerifiedItem, Verifier, peer_position,
+    Config, Contact, HOLDERS_MAX, ItemKind, K, LeafReport, PLACEMENTS, Place, Publication, Region,
+    SHARD_DEPTH_MAX, ShardId, VerifiedItem, Verifier, directory, peer_position, summary_of,
 };
 
 use crate::random::Random;
 use crate::world::{NodeIx, World};
+
+/// Custodians of each placement of a shard that report what it holds, as in the overlay.
+const REPORTERS: usize = 4;
 
 /// All contacts of a network in the order of their places.
 #[derive(Clone, Debug, Default)]
@@ -59,43 +63,49 @@ pub fn build_tables(
 pub struct Built {
     /// Items stored, counted at each custodian and shard.
     pub entries: u64,
-    /// Offers that a custody rule refused, most often because a shard was full, and items that did not verify.
+    /// Offers that a custody rule refused, and items that did not verify.
     pub refused: u64,
+    /// Shards that are full, so that others lie below them.
+    pub splits: u64,
 }
 
-/// Stores what each publisher published on the true custodians of its places, everyone up inside the region where `holders` nodes are
-/// expected and at least the `holders` nearest, and lets the publishers know whom.
-pub fn build_custody(
-    world: &mut World,
-    holders: usize,
-    published: impl IntoIterator<Item = (NodeIx, Vec<Publication>)>,
-) -> Built {
-    let size = world.nodes().iter().filter(|node| node.is_up()).count() as u64;
-    let mut builder = CustodyBuilder {
-        now: world.now(),
-        holders,
-        region: Region::expected(holders, size),
-        groups: BTreeMap::new(),
-        built: Built::default(),
-    };
-    for (ix, items) in published {
-        builder.publish(world, ix, items);
-    }
-    world.note_preloaded_custody();
-    builder.built
-}
-
-struct CustodyBuilder {
+/// Stores what publishers published on the true custodians of its places: everyone up inside the region where `holders` nodes are
+/// expected and at least the `holders` nearest. Groups are split as they would be, had the publishers come one after the other.
+#[derive(Debug)]
+pub struct CustodyBuilder {
     now: Time,
     holders: usize,
+    shard_digests: u32,
     region: Region,
-    /// Custodians of the shards seen so far.
-    groups: BTreeMap<OverlayId, Arc<[NodeIx]>>,
+    /// Custodians of the positions that more than one digest was stored under.
+    custodians: BTreeMap<OverlayId, Arc<[NodeIx]>>,
+    /// Digests of each shard.
+    counts: BTreeMap<ShardId, u32>,
+    /// What the members of each shard below the top of its group have in common.
+    zones: BTreeMap<ShardId, ZoneMap>,
     built: Built,
 }
 
 impl CustodyBuilder {
-    fn publish(&mut self, world: &mut World, ix: NodeIx, items: Vec<Publication>) {
+    /// For the nodes of `world` that are up.
+    #[must_use]
+    pub fn new(world: &World, config: &Config) -> Self {
+        let size = world.nodes().iter().filter(|node| node.is_up()).count() as u64;
+        let holders = config.holders.max(1);
+        Self {
+            now: world.now(),
+            holders,
+            shard_digests: u32::try_from(config.shard_digests).unwrap_or(u32::MAX).max(1),
+            region: Region::expected(holders, size),
+            custodians: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            built: Built::default(),
+        }
+    }
+
+    /// Stores what the node `ix` publishes and lets it know whom with.
+    pub fn publish(&mut self, world: &mut World, ix: NodeIx, items: Vec<Publication>) {
         let me = world.nodes()[ix].contact.clone();
         let mut verified = Vec::with_capacity(items.len());
         for Publication { item, labels } in items {
@@ -107,24 +117,27 @@ impl CustodyBuilder {
         // Beats are kept beside digests only.
         verified.sort_by_key(|(item, _)| item.key().kind != ItemKind::Digest);
         let mut places: BTreeMap<OverlayId, Arc<[NodeIx]>> = BTreeMap::new();
+        let mut depths = BTreeMap::new();
         // Where the digests went, to send the beat after them: once to each custodian.
         let mut beside: BTreeMap<NodeIx, (Place, String)> = BTreeMap::new();
         for (item, labels) in &verified {
             match item.key().kind {
                 ItemKind::Digest => {
-                    for (label, index) in labels
-                        .iter()
-                        .flat_map(|label| (0..PLACEMENTS).map(move |index| (label, index)))
-                    {
-                        let shard = ShardId::whole(GroupKey::of(label));
-                        let position = shard.position(index);
-                        let custodians = self.of_group(world, position);
-                        let place = Place::Shard { shard, index };
-                        self.store(world, &custodians, item, place, label);
-                        for custodian in custodians.iter() {
-                            beside.entry(*custodian).or_insert_with(|| (place, label.clone()));
+                    for label in labels {
+                        let shard = self.shard_for(GroupKey::of(label), item);
+                        if shard.depth > 0 {
+                            depths.insert(shard.group, shard.depth);
                         }
-                        places.insert(position, custodians);
+                        for index in 0..PLACEMENTS {
+                            let position = shard.position(index);
+                            let custodians = self.of_shard(world, &shard, position);
+                            let place = Place::Shard { shard, index };
+                            self.store(world, &custodians, item, place, label);
+                            for custodian in custodians.iter() {
+                                beside.entry(*custodian).or_insert_with(|| (place, label.clone()));
+                            }
+                            places.insert(position, custodians);
+                        }
                     }
                 }
                 ItemKind::Beat | ItemKind::Tombstone => {
@@ -151,15 +164,71 @@ impl CustodyBuilder {
         let places = places.into_iter().map(|(position, of)| (position, contacts(&of))).collect();
         if let Some(overlay) = &mut world.node_mut(ix).overlay {
             overlay.preload_published(self.now, verified, places);
+            depths.into_iter().for_each(|(group, depth)| overlay.preload_depth(group, depth));
         }
     }
 
-    fn of_group(&mut self, world: &World, position: OverlayId) -> Arc<[NodeIx]> {
-        if let Some(known) = self.groups.get(&position) {
+    /// Lets the custodians of full shards and of those below them know of each other.
+    pub fn finish(mut self, world: &mut World) -> Built {
+        let full = self.counts.iter().filter(|(_, count)| **count >= self.shard_digests);
+        let full: BTreeSet<_> = full.map(|(shard, _)| *shard).collect();
+        let mut branches: BTreeMap<ShardId, Vec<LeafReport>> =
+            full.iter().map(|shard| (*shard, Vec::new())).collect();
+        for (shard, zone) in std::mem::take(&mut self.zones) {
+            let count = self.counts.get(&shard).copied().unwrap_or(0);
+            let placements = (0..PLACEMENTS).map(|index| shard.position(index));
+            let custodians: Vec<_> =
+                placements.map(|position| self.of_shard(world, &shard, position)).collect();
+            let nearest = custodians.iter().flat_map(|placement| placement.iter().take(REPORTERS));
+            let reporters = nearest.map(|ix| world.nodes()[*ix].contact.agent).collect();
+            let report = LeafReport { shard, count, zone, reporters };
+            for ix in distinct(&custodians) {
+                if let Some(overlay) = &mut world.node_mut(ix).overlay {
+                    overlay.preload_leaf(self.now, &report);
+                }
+            }
+            branches.entry(summary_of(&shard)).or_default().push(report);
+        }
+        for (shard, below) in branches {
+            let is_split = full.contains(&shard);
+            self.built.splits += u64::from(is_split);
+            let placements = (0..PLACEMENTS).map(|index| shard.position(index));
+            let custodians: Vec<_> =
+                placements.map(|position| self.of_shard(world, &shard, position)).collect();
+            for ix in distinct(&custodians) {
+                if let Some(overlay) = &mut world.node_mut(ix).overlay {
+                    overlay.preload_branch(self.now, shard, is_split, &below);
+                }
+            }
+        }
+        world.note_preloaded_custody();
+        self.built
+    }
+
+    /// The shard that a digest new in `group` goes to: the first that is not full on the way down.
+    fn shard_for(&mut self, group: GroupKey, item: &VerifiedItem) -> ShardId {
+        let shards = (0..=SHARD_DEPTH_MAX).map(|depth| ShardId::of(group, depth, &item.signer));
+        let mut open = shards
+            .filter(|shard| self.counts.get(shard).is_none_or(|held| *held < self.shard_digests));
+        let shard = open.next().unwrap_or_else(|| ShardId::whole(group));
+        *self.counts.entry(shard).or_insert(0) += 1;
+        if shard.depth > 0
+            && let Some(digest) = directory::digest(item)
+        {
+            self.zones.entry(shard).or_default().add(digest);
+        }
+        shard
+    }
+
+    fn of_shard(&mut self, world: &World, shard: &ShardId, position: OverlayId) -> Arc<[NodeIx]> {
+        if let Some(known) = self.custodians.get(&position) {
             return Arc::clone(known);
         }
         let custodians = self.of_place(world, &position);
-        self.groups.insert(position, Arc::clone(&custodians));
+        // Most groups have one member, and nobody comes back for their custodians.
+        if self.counts.get(shard).is_some_and(|held| *held > 1) {
+            self.custodians.insert(position, Arc::clone(&custodians));
+        }
         custodians
     }
 
@@ -195,6 +264,11 @@ impl CustodyBuilder {
             self.built.refused += u64::from(stored.is_err());
         }
     }
+}
+
+/// Who is in any of the lists, each once.
+fn distinct(lists: &[Arc<[NodeIx]>]) -> BTreeSet<NodeIx> {
+    lists.iter().flat_map(|list| list.iter().copied()).collect()
 }
 
 /// Contacts for the table of the node at `me`: for each bucket up to [`K`] random members of it, far buckets first.

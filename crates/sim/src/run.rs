@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_core::Time;
-use comity_overlay::{Command, CommandError, Config, Contact, ItemKey, ItemKind, K, Outcome};
+use comity_overlay::{Command, CommandError, Config, Contact, ItemKey, ItemKind, Outcome};
 
 use crate::baseline::{self, Baseline, BaselineError};
-use crate::bootstrap::{build_custody, build_tables};
+use crate::bootstrap::{CustodyBuilder, build_tables};
 use crate::check::{Rule, Violations};
 use crate::publisher::{Lives, Register};
 use crate::random::{Ppm, Random, micros};
@@ -308,6 +308,7 @@ impl Runner {
         let phase = self.phases.len();
         self.phases.push(PhaseBuilder::new(label));
         let measure = self.scenario.measure;
+        let window = measure.window_of(label);
         self.at(begin, Task::PhaseBegins(phase));
         let kinds = [
             (Question::Query, measure.queries),
@@ -318,11 +319,11 @@ impl Runner {
         ];
         for (kind, count) in kinds {
             for _ in 0..count {
-                let at = begin + self.curiosity.within(measure.window);
+                let at = begin + self.curiosity.within(window);
                 self.at(at, Task::Ask { phase, kind });
             }
         }
-        let end = begin + measure.window + GRACE;
+        let end = begin + window + GRACE;
         self.at(end, Task::PhaseEnds(phase));
         end
     }
@@ -367,14 +368,15 @@ impl Runner {
     fn build_custody(&mut self) {
         let (now, lives) = (self.world.now(), self.lives());
         let publishers: Vec<_> = self.register.publishers.keys().copied().collect();
-        let mut published = Vec::with_capacity(publishers.len());
+        let mut builder = CustodyBuilder::new(&self.world, &self.config);
         for ix in publishers.into_iter().filter(|ix| !self.watches.newcomers.contains(ix)) {
-            published.push((ix, self.register.seal(ix, &self.world.nodes()[ix], now, lives)));
+            let items = self.register.seal(ix, &self.world.nodes()[ix], now, lives);
+            builder.publish(&mut self.world, ix, items);
             if let Some(publisher) = self.register.publishers.get_mut(&ix) {
                 publisher.published = true;
             }
         }
-        build_custody(&mut self.world, K, published);
+        builder.finish(&mut self.world);
     }
 
     // ---- the loop ----

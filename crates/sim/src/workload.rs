@@ -10,24 +10,18 @@ mod draw;
 
 use std::collections::BTreeSet;
 
-use comity_capability::taxonomy::{self, ClassKind};
 use serde::{Deserialize, Serialize};
 
 use crate::random::Ppm;
 use crate::scenario::units::{count, percent};
 
-pub use declare::{ANSWERS_MAX, digests};
+pub use declare::{ANSWERS_MAX, classes_max, digests};
 pub use draw::Drawer;
 
 /// Entities there are words for.
 pub const PAIRS_MAX: u32 = 26 * 26 * 26;
 /// Topics there are words for.
 pub const TOPICS_MAX: u32 = 51 * 51 * 51;
-/// Classes there are: leaves of the taxonomy's domains.
-pub(crate) fn classes_max() -> usize {
-    taxonomy::leaves(ClassKind::Domain).len()
-}
-
 /// Prices there are, the cheapest first.
 pub const PRICES_MAX: u8 = 16;
 
@@ -54,7 +48,7 @@ pub struct Workload {
     /// Specs that are near misses of an earlier one, in percent.
     #[serde(with = "percent")]
     pub twins: Ppm,
-    /// Classes in use, from the leaves of the taxonomy's domains.
+    /// Classes in use, from the leaves of the taxonomy's domains; at most [`classes_max`].
     pub classes: usize,
     /// How often each class is declared.
     pub class_skew: Skew,

@@ -98,6 +98,19 @@ struct Above {
     until: Time,
 }
 
+/// A shard below the top of its group as its custodians have reported it: for simulations that start from a built network.
+#[derive(Clone, Debug)]
+pub struct LeafReport {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its members.
+    pub count: u32,
+    /// What they have in common.
+    pub zone: ZoneMap,
+    /// Who reported it.
+    pub reporters: Vec<AgentId>,
+}
+
 impl Branch {
     /// Members below, as the largest fresh report of each leaf has it, and how many different nodes reported.
     fn total(&self, now: Time, life: Duration) -> (usize, usize) {
@@ -115,7 +128,8 @@ impl Branch {
 }
 
 /// The shard that `shard`'s members are reported to.
-fn summary_of(shard: &ShardId) -> ShardId {
+#[must_use]
+pub fn summary_of(shard: &ShardId) -> ShardId {
     let above = shard.depth.saturating_sub(1);
     shard.ancestor(above - above % SUMMARY_LEVELS)
 }
@@ -272,6 +286,37 @@ impl Overlay {
             heard.swap_remove(oldest);
         }
         heard.push(report);
+    }
+
+    // ---- preloading ----
+
+    /// Takes `report` as what this custodian told the shards above just now.
+    pub fn preload_leaf(&mut self, now: Time, report: &LeafReport) {
+        let due = now + self.share(self.config.report_every);
+        let told = Some((now, report.count, Some(report.zone.encode().into())));
+        self.summaries.leaves.insert(report.shard, Leaf { due, looked: now, told });
+        self.schedule_reports();
+    }
+
+    /// Takes `below` as what custodians of the shards below `shard` reported just now, and `shard` as full if it `is_split`.
+    pub fn preload_branch(
+        &mut self,
+        now: Time,
+        shard: ShardId,
+        is_split: bool,
+        below: &[LeafReport],
+    ) {
+        if is_split && (self.summaries.branches.len() < BRANCHES_MAX) {
+            let branch = self.summaries.branches.entry(shard);
+            let branch = branch.or_insert_with(|| Branch { split: None, below: BTreeMap::new() });
+            branch.split = Some(now);
+        }
+        for LeafReport { shard: leaf, count, zone, reporters } in below {
+            for from in reporters {
+                let zone = Some(Box::new(zone.clone()));
+                self.hear_report(shard, *leaf, Heard { from: *from, count: *count, zone, at: now });
+            }
+        }
     }
 
     // ---- reporting ----

@@ -344,16 +344,17 @@ impl<D: Directory> Runner<D> {
         self.phases.push(PhaseBuilder::new(label));
         self.phase_starts.push(Vec::new());
         let measure = self.plan.scenario.measure;
+        let window = measure.window_of(label);
         self.at(begin, Task::PhaseBegins(phase));
         for _ in 0..measure.queries {
-            let at = begin + self.curiosity.within(measure.window);
+            let at = begin + self.curiosity.within(window);
             self.at(at, Task::Ask { phase });
         }
         for _ in 0..measure.lookups {
-            let at = begin + self.curiosity.within(measure.window);
+            let at = begin + self.curiosity.within(window);
             self.at(at, Task::Lookup { phase });
         }
-        let end = begin + measure.window + GRACE;
+        let end = begin + window + GRACE;
         let kinds = [
             (Watched::Registered, self.plan.registrations),
             (Watched::Retired, self.plan.retirements),
@@ -361,7 +362,7 @@ impl<D: Directory> Runner<D> {
         ];
         for (watched, count) in kinds {
             for _ in 0..count {
-                let at = begin + self.curiosity.within(measure.window);
+                let at = begin + self.curiosity.within(window);
                 self.at(at, Task::Begin { watched, until: end });
             }
         }

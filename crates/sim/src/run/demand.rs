@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use comity_capability::keys::group_keys;
 use comity_core::Time;
-use comity_overlay::{PLACEMENTS, ShardId};
+use comity_overlay::PLACEMENTS;
 
 use super::{COMMAND_MAX, Pending, Runner};
 use crate::check::Rule;
 use crate::publisher::key_of;
-use crate::random::micros;
+use crate::random::{Random, micros};
 use crate::report::{Defence, Lifecycle, PhaseBuilder, PhaseReport, REPORT_FORMAT, Report, float};
 use crate::scenario::{EPOCH, Fault, Misbehaviour};
 
@@ -19,21 +19,29 @@ const PLACES_CHECKED_MAX: usize = 120;
 impl Runner {
     /// Looks who holds what was published, of those who should.
     pub(super) fn check_stored(&mut self) {
+        let mut random = Random::new(self.scenario.seed, "stored");
+        let published = self.register.publishers.iter().filter(|(_, known)| known.published);
+        let mut publishers: Vec<_> = published.map(|(ix, _)| *ix).collect();
+        random.shuffle(&mut publishers);
+        publishers.truncate(PLACES_CHECKED_MAX);
         let mut places = Vec::new();
-        for (ix, publisher) in
-            self.register.publishers.iter().filter(|(_, publisher)| publisher.published)
-        {
+        for ix in publishers {
+            let node = &self.world.nodes()[ix];
+            let (Some(overlay), Some(publisher)) =
+                (&node.overlay, self.register.publishers.get(&ix))
+            else {
+                continue;
+            };
             for spec in &publisher.specs {
-                let key = key_of(&self.world.nodes()[*ix], spec);
-                let groups = group_keys(&spec.declare())
-                    .into_iter()
-                    .map(|labelled| ShardId::whole(labelled.key));
+                let key = key_of(node, spec);
+                let groups = group_keys(&spec.declare()).into_iter();
+                let shards = groups.map(|labelled| overlay.own_shard(labelled.key));
                 places.extend(
-                    groups.flat_map(|shard| (0..PLACEMENTS).map(move |index| (key, shard, index))),
+                    shards.flat_map(|shard| (0..PLACEMENTS).map(move |index| (key, shard, index))),
                 );
             }
         }
-        self.curiosity.shuffle(&mut places);
+        random.shuffle(&mut places);
         for (key, shard, index) in places.into_iter().take(PLACES_CHECKED_MAX) {
             let custodians = self.true_nearest(&shard.position(index), |_| true);
             for ix in custodians.into_iter().take(self.scenario.config.holders) {

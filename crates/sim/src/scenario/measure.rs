@@ -32,6 +32,9 @@ pub struct Measure {
     /// The time all this is spread over.
     #[serde(with = "duration")]
     pub window: Duration,
+    /// The same for the questions while faults act, if it is another.
+    #[serde(with = "duration_option", skip_serializing_if = "Option::is_none")]
+    pub window_during: Option<Duration>,
     /// Width of a point of the time series; zero: a hundredth of the run.
     #[serde(with = "duration")]
     pub bucket: Duration,
@@ -50,14 +53,21 @@ impl Default for Measure {
             crashes: 0,
             want: 0,
             window: Duration::from_secs(60),
+            window_during: None,
             bucket: Duration::ZERO,
         }
     }
 }
 
 impl Measure {
+    /// The time that the questions of the phase with this label are spread over.
+    #[must_use]
+    pub fn window_of(&self, label: &str) -> Duration {
+        self.window_during.filter(|_| label == "during").unwrap_or(self.window)
+    }
+
     pub(super) fn check(&self) -> Result<(), ScenarioError> {
-        if self.window.is_zero() {
+        if self.window.is_zero() || self.window_during.is_some_and(|window| window.is_zero()) {
             return Err(ScenarioError::Invalid {
                 field: "measure.window",
                 why: "questions need some time to be spread over".to_owned(),

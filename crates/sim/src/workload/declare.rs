@@ -1,11 +1,12 @@
 //! Specs and questions in the words of the capability crate.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use comity_capability::keys::{self, Labelled};
 use comity_capability::query::Query;
 use comity_capability::record::{Capability, Digest, Record};
-use comity_capability::taxonomy::{self, ClassKind};
+use comity_capability::taxonomy::{self, ClassId, ClassKind};
 use comity_core::canonical::Canonical;
 use comity_core::{Hash, Time};
 use comity_overlay as overlay;
@@ -30,10 +31,7 @@ impl Spec {
         let stuffed = self.stuffed.as_ref();
         let classes = stuffed.iter().flat_map(|(classes, _)| classes).copied();
         let classes: BTreeSet<usize> = classes.chain([self.class]).collect();
-        capability.classes = classes
-            .into_iter()
-            .map(|class| class_text(class).parse().expect("taxonomy identifiers parse"))
-            .collect();
+        capability.classes = classes.into_iter().map(class_of).collect();
         let topics = stuffed.iter().flat_map(|(_, topics)| topics).copied();
         capability.tags = topics.map(topic_text).collect();
         if let Some(topic) = self.topic {
@@ -62,7 +60,7 @@ impl Question {
     pub fn query(&self) -> Query {
         let mut filter = serde_json::Map::new();
         if let Some(class) = self.class {
-            filter.insert("class".to_owned(), json!({ "under": [class_text(class)] }));
+            filter.insert("class".to_owned(), json!({ "under": [class_of(class).to_string()] }));
         }
         if let Some(pair) = self.pair {
             filter.insert("pair".to_owned(), json!({ "all": [pair_text(pair)] }));
@@ -150,9 +148,19 @@ pub fn digests(
         .collect()
 }
 
-fn class_text(class: usize) -> String {
-    let leaves = taxonomy::leaves(ClassKind::Domain);
-    leaves[class % leaves.len()].id.to_string()
+/// The leaves of the taxonomy's domains, in its order: listing them takes far longer than anything asked of them here.
+static CLASSES: LazyLock<Vec<ClassId>> = LazyLock::new(|| {
+    taxonomy::leaves(ClassKind::Domain).into_iter().map(|class| class.id.clone()).collect()
+});
+
+/// Classes there are words for.
+#[must_use]
+pub fn classes_max() -> usize {
+    CLASSES.len()
+}
+
+fn class_of(class: usize) -> ClassId {
+    CLASSES[class % CLASSES.len()].clone()
 }
 
 /// Two distinct words of three letters for each number below [`super::PAIRS_MAX`].

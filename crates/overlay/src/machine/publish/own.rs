@@ -202,6 +202,13 @@ impl Overlay {
             adapted.clamp(self.config.republish_min, self.config.republish_max);
     }
 
+    /// The shard that own items of `group` go to.
+    #[must_use]
+    pub fn own_shard(&self, group: GroupKey) -> ShardId {
+        let depth = self.publishing.depths.get(&group).map_or(0, |depth| depth.now);
+        ShardId::of(group, depth, &self.me.agent)
+    }
+
     // ---- preloading ----
 
     /// Takes own items as published without sending anything, and `custodians` as found by lookups for these places: renewals run as if
@@ -224,6 +231,11 @@ impl Overlay {
             self.publishing.remember(position, contacts, size);
         }
         self.schedule_republish();
+    }
+
+    /// Takes own items of `group` as published in its shards of this depth.
+    pub fn preload_depth(&mut self, group: GroupKey, depth: u8) {
+        self.publishing.set_depth(group, depth);
     }
 
     // ---- renewal ----
