@@ -5,12 +5,18 @@
 //!
 //! The crate is pure: time, randomness and files are the caller's.
 
+pub mod admission;
+pub mod endorse;
+pub mod evidence;
 pub mod grant;
+pub mod handle;
 mod level;
 pub mod log;
+pub mod policy;
 mod raw_key;
 pub mod revoke;
 mod scope;
+pub mod succession;
 mod wire;
 
 pub use level::{Level, LevelTextError};

@@ -1,5 +1,7 @@
 //! Encodings shared by the signed statements, for `#[cbor(with = "…")]`.
 
+use crate::RawKey;
+
 /// Times as whole milliseconds since the epoch.
 pub(crate) mod millis {
     use comity_core::Time;
@@ -27,6 +29,17 @@ pub(crate) mod millis {
 /// Drops what the wire does not carry, so that a decoded statement equals the one that was encoded.
 pub(crate) const fn whole_millis(time: comity_core::Time) -> comity_core::Time {
     comity_core::Time::from_micros(time.as_micros() / 1000 * 1000)
+}
+
+/// Who is said to have signed an envelope, read from where the canonical form has the key, without any cryptography: to refuse what comes
+/// from the wrong hand before it costs a signature. Nothing follows from it but a refusal; `envelope::open` says who signed.
+pub(crate) fn claimed_signer(envelope: &[u8]) -> Option<RawKey> {
+    /// Tag, array head, and head of the protected header.
+    const HEAD: [u8; 4] = [0xd2, 0x84, 0x58, 63];
+    /// The protected header up to the key's 32 bytes, which end it.
+    const KEY_AT: usize = 63 - 32;
+    let protected = envelope.strip_prefix(&HEAD)?;
+    protected.get(KEY_AT..KEY_AT + 32)?.try_into().ok().map(RawKey)
 }
 
 /// An error with its causes in one line, for errors that carry a reason as text.

@@ -11,7 +11,8 @@ use comity_core::{AgentId, Hash, Identity, Kind, Time};
 use super::refusal::{IssueError, Refusal};
 use super::{Counters, Grant, MAX_CHAIN, MAX_LINKS};
 use crate::revoke::{Revocations, Revoke, Withdrawn};
-use crate::{Fit, Level, Scope, Target};
+use crate::wire;
+use crate::{Fit, Level, RawKey, Scope, Target};
 
 /// No evidence was appraised.
 pub static NO_EVIDENCE: BTreeSet<String> = BTreeSet::new();
@@ -184,7 +185,8 @@ impl Chain {
     /// Everything that does not depend on the time or the call: signatures, order, depth, delegates, and that it begins with `me`, the callee, and
     /// ends with `peer`, whose key the session proved.
     ///
-    /// A chain that did not begin with `me` costs one signature; the longest one costs four, and the intake of two keys.
+    /// A chain that does not begin with `me`, or whose links name other signers than their holders, costs no signature at all; the longest
+    /// one costs four, and the intake of two keys.
     ///
     /// # Errors
     /// The first [`Refusal`].
@@ -201,6 +203,7 @@ impl Chain {
     fn links_below(&self, issuer: &AgentId, peer: Option<&AgentId>) -> Result<Vec<Link>, Refusal> {
         let mut links: Vec<Link> = Vec::with_capacity(self.links.len());
         for (bytes, link) in self.links.iter().zip(1..) {
+            comes_from_holder(&links, link, issuer, bytes)?;
             let expected = match links.last() {
                 None => *issuer,
                 Some(above) => match peer {
@@ -222,6 +225,25 @@ impl Chain {
     }
 }
 
+/// Whether a link names the signer that it must have: what does not is refused before it costs a signature.
+fn comes_from_holder(
+    above: &[Link],
+    link: usize,
+    issuer: &AgentId,
+    bytes: &[u8],
+) -> Result<(), Refusal> {
+    let holder = above.last().map_or_else(|| RawKey::from(*issuer), |above| above.grant.holder);
+    match wire::claimed_signer(bytes) {
+        Some(signer) if signer != holder => Err(if above.is_empty() {
+            Refusal::NotMine { issuer: signer }
+        } else {
+            Refusal::WrongSigner { link, signer, holder }
+        }),
+        // Too short to say: it is refused when it is opened.
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Whether a link may follow these.
 fn follows(
     above: &[Link],
@@ -232,7 +254,7 @@ fn follows(
 ) -> Result<(), Refusal> {
     let Some(parent) = above.last() else {
         return if signer != expected {
-            Err(Refusal::NotMine { issuer: *signer })
+            Err(Refusal::NotMine { issuer: (*signer).into() })
         } else if grant.parent.is_some() {
             Err(Refusal::WrongParent { link })
         } else {
@@ -240,7 +262,11 @@ fn follows(
         };
     };
     if signer != expected {
-        return Err(Refusal::WrongSigner { link, signer: *signer, holder: parent.grant.holder });
+        return Err(Refusal::WrongSigner {
+            link,
+            signer: (*signer).into(),
+            holder: parent.grant.holder,
+        });
     }
     if grant.parent != Some(parent.hash) {
         return Err(Refusal::WrongParent { link });

@@ -43,16 +43,16 @@ pub enum Refusal {
         "this grant was issued by {issuer}, and opens nothing here: ask this agent for a grant of its own"
     )]
     NotMine {
-        /// Who signed the first link.
-        issuer: AgentId,
+        /// Who is said to have signed the first link.
+        issuer: RawKey,
     },
     /// The signer of a link does not hold the one before.
     #[error("link {link} is signed by {signer}, who does not hold link {}: the holder {holder} must sign it", link - 1)]
     WrongSigner {
         /// Which.
         link: usize,
-        /// Who signed.
-        signer: AgentId,
+        /// Who is said to have signed.
+        signer: RawKey,
         /// Who should have.
         holder: RawKey,
     },

@@ -96,13 +96,13 @@ fn self_appended_links_are_refused() {
     let (eve, bob) = (agent(EVE), agent(BOB).id());
     assert_eq!(
         decide(&forged(Some(&bobs()), to_eve.clone(), &eve), EVE, "fx.rates"),
-        Err(Refusal::WrongSigner { link: 3, signer: eve.id(), holder: bob.into() })
+        Err(Refusal::WrongSigner { link: 3, signer: eve.id().into(), holder: bob.into() })
     );
     // Signed by an earlier holder, or by the callee itself, it is no link of this chain either.
     for signer in [ALICE, CALLEE] {
         let chain = forged(Some(&bobs()), to_eve.clone(), &agent(signer));
         let refused =
-            Refusal::WrongSigner { link: 3, signer: agent(signer).id(), holder: bob.into() };
+            Refusal::WrongSigner { link: 3, signer: agent(signer).id().into(), holder: bob.into() };
         assert_eq!(decide(&chain, EVE, "fx.rates"), Err(refused));
     }
     // The key of another in the header does not help.
@@ -246,7 +246,7 @@ fn a_forwarded_grant_is_refused_upstream() {
     let chain = Chain::from_bytes(&bytes).unwrap();
     assert!(chain.verify(&proxy.id(), &agent(BOB).id()).is_ok());
     let refused = chain.verify(&upstream.id(), &proxy.id()).unwrap_err();
-    assert_eq!(refused, Refusal::NotMine { issuer: proxy.id() });
+    assert_eq!(refused, Refusal::NotMine { issuer: proxy.id().into() });
     // The caller's own grant for upstream names the caller, and the proxy's session is the proxy's.
     let callers = Chain::issue(grant_to(BOB, "fx.*"), &upstream).unwrap();
     assert!(matches!(callers.verify(&upstream.id(), &proxy.id()), Err(Refusal::NotHolder { .. })));

@@ -1,8 +1,11 @@
 //! Integration tests of the trust crate, one module per behaviour.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its case fails")]
+
 mod common;
 mod grant;
 mod grant_random;
 mod log;
 mod log_attacks;
+mod policy;
 mod revoke;

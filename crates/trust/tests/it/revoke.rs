@@ -86,7 +86,9 @@ fn entries_cannot_be_added_removed_or_swapped_on_the_way() {
         withdraw(&mut theirs, n, NOW);
     }
     let set = theirs.publish(&agent(ISSUER), NOW);
-    no_flip_opens("revocation set", &[set.clone()], |bytes| me().apply_set(bytes, NOW).is_ok());
+    no_flip_opens("revocation set", std::slice::from_ref(&set), |bytes| {
+        me().apply_set(bytes, NOW).is_ok()
+    });
     let mut other = issuer();
     withdraw(&mut other, 9, NOW);
     let other = other.publish(&agent(ISSUER), NOW);

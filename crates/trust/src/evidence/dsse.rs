@@ -1,0 +1,116 @@
+//! DSSE: JSON envelopes around statements of outsiders.
+//!
+//! `signature over "DSSEv1" SP len(type) SP type SP len(body) SP body`. Source: the DSSE protocol, v1.0
+//! (github.com/secure-systems-lab/dsse). The body is looked at after a signature of a trusted key held, never before.
+
+use data_encoding::{BASE64, BASE64URL};
+use serde::Deserialize;
+
+use super::keys::TrustedKeys;
+
+/// Most signatures of an envelope.
+pub const MAX_SIGNATURES: usize = 8;
+/// Most keys that are tried on an envelope, all signatures together: a P-256 signature takes a quarter of a millisecond.
+const MAX_TRIES: usize = 3;
+/// The type of in-toto statements.
+pub const IN_TOTO_TYPE: &str = "application/vnd.in-toto+json";
+
+/// Why a DSSE envelope is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DsseError {
+    /// Not JSON of an envelope.
+    #[error("not a DSSE envelope: {0}")]
+    Json(#[source] serde_json::Error),
+    /// The body or a signature is not base64.
+    #[error("the {0} is not base64")]
+    Base64(&'static str),
+    /// Of another type than expected.
+    #[error("the envelope holds `{found}`, and `{IN_TOTO_TYPE}` is expected")]
+    Type {
+        /// Its type.
+        found: String,
+    },
+    /// No signature or too many.
+    #[error("{count} signatures, and an envelope has 1 to {MAX_SIGNATURES}")]
+    Signatures {
+        /// How many.
+        count: usize,
+    },
+    /// No signature of a trusted key holds.
+    #[error(
+        "no signature by a trusted key holds ({trusted} keys are trusted for this): add the signer's public key, or do not believe it"
+    )]
+    Untrusted {
+        /// How many keys are trusted.
+        trusted: usize,
+    },
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    payload: String,
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    signatures: Vec<Signature>,
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    #[serde(default)]
+    keyid: String,
+    sig: String,
+}
+
+/// A body that a trusted key signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifiedDsse {
+    /// The body.
+    pub body: Vec<u8>,
+    /// The name under which the key is trusted.
+    pub signer: String,
+}
+
+/// Opens an envelope around an in-toto statement that one of `keys` signed; `hint` names the key where the signature does not.
+///
+/// # Errors
+/// [`DsseError`].
+pub fn open_dsse(json: &[u8], keys: &TrustedKeys, hint: &str) -> Result<VerifiedDsse, DsseError> {
+    let envelope: Envelope = serde_json::from_slice(json).map_err(DsseError::Json)?;
+    if envelope.payload_type != IN_TOTO_TYPE {
+        let found = envelope.payload_type.chars().take(64).collect();
+        return Err(DsseError::Type { found });
+    }
+    let count = envelope.signatures.len();
+    if !(1..=MAX_SIGNATURES).contains(&count) {
+        return Err(DsseError::Signatures { count });
+    }
+    let body = base64(&envelope.payload).ok_or(DsseError::Base64("body"))?;
+    let message = pre_authentication(&envelope.payload_type, &body);
+    let mut tries = 0;
+    for signature in &envelope.signatures {
+        let bytes = base64(&signature.sig).ok_or(DsseError::Base64("signature"))?;
+        let id = if signature.keyid.is_empty() { hint } else { &signature.keyid };
+        for (name, key) in keys.candidates(id) {
+            tries += 1;
+            if tries > MAX_TRIES {
+                break;
+            }
+            if key.verifies(&message, &bytes) {
+                return Ok(VerifiedDsse { body, signer: name.to_owned() });
+            }
+        }
+    }
+    Err(DsseError::Untrusted { trusted: keys.len() })
+}
+
+fn pre_authentication(kind: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {kind} {} ", kind.len(), body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// Standard or URL-safe base64, padded: signers write either.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.as_bytes()).or_else(|_| BASE64URL.decode(text.as_bytes())).ok()
+}
