@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its case fails")]
 
+mod claims;
 mod common;
+mod evidence;
 mod grant;
 mod grant_random;
 mod log;
 mod log_attacks;
 mod policy;
 mod revoke;
+mod succession;
