@@ -8,7 +8,7 @@
 //! cannot pass off another's evidence as its own, and yesterday's is worth nothing today (TRUST.md section 2.5, T7 and T28). Kinds that
 //! sign themselves (quotes of hardware) must carry the same value inside.
 //!
-//! What no evidence can show from outside: that a model was *not* trained on something, or not altered against a policy. See `docs/`.
+//! What no evidence can show from outside: that a model was *not* trained on something, or not altered against a policy.
 
 mod dsse;
 mod in_toto;

@@ -5,7 +5,9 @@
 //!
 //! The crate is pure: time, randomness and files are the caller's.
 
+pub mod access;
 pub mod admission;
+pub mod bond;
 pub mod endorse;
 pub mod evidence;
 pub mod grant;

@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its case fails")]
 
+mod access;
+mod biscuit;
+mod bond;
+mod cddl;
 mod claims;
 mod common;
 mod evidence;
 mod grant;
+mod grant_biscuit;
 mod grant_random;
 mod log;
 mod log_attacks;
