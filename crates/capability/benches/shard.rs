@@ -20,6 +20,7 @@ use comity_capability::taxonomy;
 use comity_capability::zone::ZoneMap;
 use comity_core::{AgentId, Hash, Identity, Time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 /// A full shard.
@@ -172,20 +173,16 @@ fn memory(_: &mut Criterion) {
     );
 }
 
-/// Time that this thread spent on a processor doing something so many times: other programs on the machine do not count. Where the
-/// system does not say, the time that went by.
+/// Time that this thread spent on a processor doing something so many times: other programs on the machine do not count.
 fn on_cpu(times: u64, mut work: impl FnMut()) -> Duration {
-    let (clock, spent) = (std::time::Instant::now(), cpu());
+    let before = cpu();
     (0..times).for_each(|_| work());
-    match (spent, cpu()) {
-        (Some(before), Some(after)) => after - before,
-        _ => clock.elapsed(),
-    }
+    cpu().saturating_sub(before)
 }
 
-fn cpu() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
+fn cpu() -> Duration {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(spent).unwrap()
 }
 
 /// Bytes of this process in memory, where the system says.
