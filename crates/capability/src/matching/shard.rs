@@ -61,7 +61,7 @@ pub struct NearMiss {
 /// What a shard has for a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardAnswer {
-    /// The best digests, passing ones before open ones, best first.
+    /// The best digests, passing ones before open ones, best first; of equals the more specific.
     pub found: Vec<Found>,
     /// Refused digests with the fewest failed conditions, nearest first; of equals those that meet more preferences.
     pub near_misses: Vec<NearMiss>,
@@ -77,7 +77,9 @@ pub struct ShardAnswer {
 
 /// Evaluates `query` on `digests` in their order.
 ///
-/// The answer depends on nothing but the arguments. Ties are broken by a hash of query and agent, so that no key is always first.
+/// The answer depends on nothing but the arguments. Of equals the more specific come first - those that declare fewer classes and words
+/// of sets -, so that who claims everything is cut off before who claims what is asked for. What ties then is ordered by a hash of query
+/// and agent, so that no key is always first.
 pub fn evaluate_shard<'a>(
     query: &Query,
     digests: impl IntoIterator<Item = (AgentId, &'a Digest)>,
@@ -110,11 +112,13 @@ pub fn evaluate_shard<'a>(
     let lots = Lots::of(query);
     let scores = points.scores();
     let ordered = matching.into_iter().zip(scores);
-    let ordered = ordered.map(|((member, open), score)| ((open, Reverse(score)), member)).collect();
+    let ordered = ordered
+        .map(|((member, open), score)| ((open, Reverse(score), member.digest.breadth()), member))
+        .collect();
     answer.found = lots
         .best(ordered, limits.results)
         .into_iter()
-        .map(|((open, Reverse(score)), Member { index, agent, .. })| Found {
+        .map(|((open, Reverse(score), _), Member { index, agent, .. })| Found {
             index,
             agent,
             open,

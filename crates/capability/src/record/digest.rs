@@ -283,6 +283,15 @@ impl Digest {
         self.flags & CACHEABLE != 0
     }
 
+    /// How much it claims: its classes, and the words of its sets.
+    pub fn breadth(&self) -> usize {
+        let words = self.attributes.iter().map(|(_, value)| match value {
+            Value::Set(words) => words.len(),
+            _ => 0,
+        });
+        words.sum::<usize>() + self.classes.len()
+    }
+
     /// Whether something was given up to fit.
     pub fn truncated(&self) -> bool {
         self.flags & TRUNCATED != 0

@@ -317,3 +317,21 @@ fn tags_are_found_in_any_mix_of_capitals_and_spaces() {
         assert!(short.is_open(), "{published} asked as {asked}: {:?}", short.evidence());
     }
 }
+
+#[test]
+fn who_claims_everything_comes_after_who_claims_what_is_asked_for() {
+    let query = parse("find where pair = EUR/USD");
+    let years = "2015-01-02/2026-10-30";
+    let precise: Vec<_> =
+        (0..4).map(|n| fx(&format!("rates-{n}"), json!(["EUR/USD"]), years, "P1D")).collect();
+    let pairs: Vec<String> =
+        ["USD", "JPY", "GBP", "CHF", "SEK"].map(|to| format!("EUR/{to}")).into();
+    let greedy: Vec<_> =
+        (0..40).map(|n| fx(&format!("all-{n}"), json!(pairs), years, "P1D")).collect();
+    let digests: Vec<Digest> = greedy.iter().chain(&precise).map(digest).collect();
+    let limits = ShardLimits { results: precise.len(), ..ShardLimits::default() };
+    let answer = evaluate_shard(&query, shard(&digests), limits);
+    assert_eq!(answer.matching, digests.len());
+    let found: Vec<_> = answer.found.iter().map(|found| found.index).collect();
+    assert!(found.iter().all(|index| *index >= greedy.len()), "{found:?}");
+}

@@ -39,9 +39,18 @@ fn plain(query: &Query, digests: &[(AgentId, &Digest)], limits: ShardLimits) -> 
         std::hash::Hasher::finish(&hasher)
     };
     let scores = scores(query, digests, &evaluations, &passing);
+    let claims = |at: usize| {
+        let Digest { classes, attributes, .. } = digests[at].1;
+        let words = |value: &Value| if let Value::Set(words) = value { words.len() } else { 0 };
+        classes.len() + attributes.iter().map(|(_, value)| words(value)).sum::<usize>()
+    };
     let mut found: Vec<_> = passing
         .iter()
-        .map(|at| ((evaluations[*at].is_open(), Reverse(scores[at]), lot(*at), *at), *at))
+        .map(|at| {
+            let order =
+                (evaluations[*at].is_open(), Reverse(scores[at]), claims(*at), lot(*at), *at);
+            (order, *at)
+        })
         .collect();
     found.sort();
     let mut missed: Vec<_> = refused
@@ -53,7 +62,7 @@ fn plain(query: &Query, digests: &[(AgentId, &Digest)], limits: ShardLimits) -> 
         found: found
             .iter()
             .take(limits.results)
-            .map(|((open, Reverse(score), _, _), at)| (*at, *open, *score))
+            .map(|((open, Reverse(score), ..), at)| (*at, *open, *score))
             .collect(),
         missed: missed.iter().take(limits.near_misses).map(|(_, at)| *at).collect(),
         matching: passing.len(),
