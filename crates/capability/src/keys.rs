@@ -12,11 +12,14 @@
 //! | class | `class/oasf1.1:domain/208` | each class as declared; ancestors hold no members |
 //! | term | `term/ohlc` | telling words of tags, title, name, examples and text |
 //!
+//! In private groups there is one more, `all/all`, for everything of the group; nothing public is ever in it.
+//!
 //! Entities and terms together are at most [`MAX_RARE_KEYS`] of a capability. They help to find it sooner and never
 //! promise that everything is there: only interface, name, cell and class keys are complete.
 
 mod label;
 mod plan;
+mod private;
 mod rarity;
 mod terms;
 
@@ -29,6 +32,7 @@ use crate::taxonomy::{self, ClassId, ClassKind};
 
 pub use label::{KeyFamily, admits};
 pub use plan::{MAX_PLAN_KEYS, MAX_QUERY_TERMS, Plan, Step, plan};
+pub use private::{MAX_PRIVATE_STEP_KEYS, private_labels, private_plan};
 pub use rarity::rarity;
 pub use terms::{MAX_FILTER_WORDS, MAX_TERMS, stem, terms, vocabulary, words};
 

@@ -19,12 +19,21 @@ pub enum KeyFamily {
     ClassLeaf,
     /// A telling word.
     Term,
+    /// Everything of a private group.
+    Whole,
 }
 
 impl KeyFamily {
     /// Every family, most selective first.
-    pub const ALL: [Self; 6] =
-        [Self::Interface, Self::Name, Self::Entity, Self::ClassCell, Self::ClassLeaf, Self::Term];
+    pub const ALL: [Self; 7] = [
+        Self::Interface,
+        Self::Name,
+        Self::Entity,
+        Self::ClassCell,
+        Self::ClassLeaf,
+        Self::Term,
+        Self::Whole,
+    ];
 
     /// The word that labels of the family begin with.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +44,7 @@ impl KeyFamily {
             Self::ClassCell => "cell",
             Self::ClassLeaf => "class",
             Self::Term => "term",
+            Self::Whole => "all",
         }
     }
 }
@@ -62,7 +72,8 @@ pub fn admits(digest: &Digest, label: &str) -> bool {
         }),
         Some(KeyFamily::ClassLeaf) => admits_class(digest, body),
         Some(KeyFamily::Term) => digest.terms.may_contain(body),
-        None => false,
+        // Private groups keep no digests in the clear.
+        Some(KeyFamily::Whole) | None => false,
     }
 }
 

@@ -187,13 +187,27 @@ impl Digest {
         ordinal: u16,
         record_hash: Hash,
     ) -> Result<Self, RecordError> {
+        if let Some(capability) = record.capabilities.get(usize::from(ordinal))
+            && capability.visibility == Visibility::Private
+        {
+            return Err(RecordError::Private { name: capability.name.clone() });
+        }
+        Self::summarise_for_members(record, ordinal, record_hash)
+    }
+
+    /// The same of a capability of any visibility, to be veiled: it must not be published as it is.
+    ///
+    /// # Errors
+    /// As [`Digest::summarise`], [`RecordError::Private`] aside.
+    pub fn summarise_for_members(
+        record: &Record,
+        ordinal: u16,
+        record_hash: Hash,
+    ) -> Result<Self, RecordError> {
         let capability = record
             .capabilities
             .get(usize::from(ordinal))
             .ok_or(RecordError::NoSuchCapability { ordinal })?;
-        if capability.visibility == Visibility::Private {
-            return Err(RecordError::Private { name: capability.name.clone() });
-        }
         capability.check().map_err(RecordError::Capability)?;
         let mut terms = Bloom::default();
         for tag in &capability.tags {

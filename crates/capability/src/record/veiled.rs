@@ -6,6 +6,7 @@
 //!   the same label for the same words and so meet at the same custodians; nobody else can tell what a label stands for.
 //! * **Pseudonyms.** [`GroupSecret::pseudonym`] gives each member a signing key that only it can derive. Custodians apply to it what they
 //!   apply to every publisher - newest wins, expiry, quotas, the network's mint requirement - without learning whose it is.
+//! * **Membership.** [`GroupSecret::membership`] proves it to another member within one session.
 //! * **Sealing.** A [`Veiled`] item holds one signed [`Digest`] in XChaCha20-Poly1305, padded to one length, under one label. The cipher
 //!   authenticates label, slot, sequence number, times and pseudonym beside the text, so that nothing of an item can be moved to another.
 //!
@@ -30,6 +31,8 @@ use crate::wire;
 
 /// Longest sealed veiled item, in bytes. All are within a few bytes of it.
 pub const MAX_VEILED: usize = 784;
+/// Hexadecimal characters of a group's fingerprint.
+const FINGERPRINT_CHARS: usize = 16;
 /// First part of the label of every shard of a private group.
 pub const VEILED_PREFIX: &str = "veiled/";
 
@@ -45,6 +48,8 @@ const LABEL_CONTEXT: &str = "comity/private-group/label/v1";
 const SLOT_CONTEXT: &str = "comity/private-group/slot/v1";
 const CIPHER_CONTEXT: &str = "comity/private-group/cipher/v1";
 const NONCE_CONTEXT: &str = "comity/private-group/nonce/v1";
+const MEMBER_CONTEXT: &str = "comity/private-group/member/v1";
+const ID_CONTEXT: &str = "comity/private-group/id/v1";
 const PSEUDONYM_CONTEXT: &str = "comity/private-group/pseudonym/v1";
 
 /// What the members of a private group share: 32 random bytes.
@@ -89,6 +94,37 @@ impl GroupSecret {
     #[must_use]
     pub fn shard_label(&self, label: &str) -> String {
         veiled_label(&self.blinded(label))
+    }
+
+    /// A short name of the secret that gives nothing of it away, so that members can see whether they are in the same group.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hex = hex_encode(&self.key(ID_CONTEXT));
+        hex.truncate(FINGERPRINT_CHARS);
+        hex
+    }
+
+    /// What `prover` shows `verifier` to prove that it is a member: a keyed hash (BLAKE3) over the TLS exporter of their session and
+    /// both keys. Of no use in another session, to another verifier, or to anybody else; to one without the secret it is random.
+    #[must_use]
+    pub fn membership(&self, session: &Hash, prover: &AgentId, verifier: &AgentId) -> Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key(MEMBER_CONTEXT));
+        hasher.update(&session.0).update(prover.as_bytes()).update(verifier.as_bytes());
+        Hash(*hasher.finalize().as_bytes())
+    }
+
+    /// Whether `shown` is that proof. Takes the same time whatever is wrong with it.
+    #[must_use]
+    pub fn is_membership(
+        &self,
+        shown: &Hash,
+        session: &Hash,
+        prover: &AgentId,
+        verifier: &AgentId,
+    ) -> bool {
+        let proof = self.membership(session, prover, verifier);
+        // blake3::Hash compares in constant time.
+        blake3::Hash::from_bytes(proof.0) == blake3::Hash::from_bytes(shown.0)
     }
 
     /// The key that the agent signs veiled items with: the first of a series only it can compute that meets the network's mint requirement.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comity_capability::keys::group_keys;
+use comity_capability::keys::{GroupKey, group_keys, private_labels, private_plan};
 use comity_capability::record::{
     BEAT_LIFE, Capability, Digest, GroupSecret, MAX_VEILED, Record, RecordError, UnveilError,
     Veiled, Visibility,
@@ -214,4 +214,45 @@ proptest! {
             prop_assert!(matches!(opened, Err(RecordError::Envelope(EnvelopeError::TooLong { .. }))), "size first");
         }
     }
+}
+
+#[test]
+fn membership_is_proved_to_one_verifier_in_one_session() {
+    let (session, other_session) = (Hash([1; 32]), Hash([2; 32]));
+    let (me, you) = (agent().id(), pseudonym().id());
+    let proof = secret().membership(&session, &me, &you);
+    assert!(secret().is_membership(&proof, &session, &me, &you));
+    assert!(!secret().is_membership(&proof, &other_session, &me, &you));
+    assert!(!secret().is_membership(&proof, &session, &you, &me), "it cannot be sent back");
+    assert!(!secret().is_membership(&proof, &session, &me, &me));
+    let other = GroupSecret::from_bytes([8; 32]);
+    assert!(!other.is_membership(&proof, &session, &me, &you));
+    assert_ne!(other.fingerprint(), secret().fingerprint());
+    assert!(!holds(secret().fingerprint().as_bytes(), &secret().as_bytes()[..8]));
+}
+
+#[test]
+fn a_member_asks_where_members_publish() {
+    let mut capability = Capability::new("merger-model").unwrap();
+    capability.classes = vec![comity_capability::taxonomy::resolve("fx rates").unwrap()];
+    capability.declare("pair", &json!("EUR/USD")).unwrap();
+    let kept: Vec<_> = private_labels(&capability)
+        .iter()
+        .map(|label| GroupKey::of(&secret().shard_label(label)))
+        .collect();
+    let mut asked = Vec::new();
+    for text in ["named merger-model", "under finance", "where pair = EUR/USD", "\"merger\""] {
+        let query = comity_capability::query::Query::parse_text(text).unwrap();
+        let plan = private_plan(&query.plan(), &secret());
+        let last = plan.steps.last().unwrap();
+        assert!(last.complete && last.keys.iter().all(|key| kept.contains(&key.key)), "{text}");
+        assert!(
+            plan.steps
+                .iter()
+                .all(|step| step.keys.iter().all(|key| key.key != GroupKey::of(&key.label)))
+        );
+        asked.push(plan.steps.len());
+    }
+    assert_eq!(asked[0], 2, "a name is asked first");
+    assert_eq!(asked[2..], [1, 1], "an entity and a word have no groups of their own here");
 }
