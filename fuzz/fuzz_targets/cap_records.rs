@@ -4,8 +4,9 @@
 
 use arbitrary::Arbitrary;
 use comity_capability::record::{
-    Beat, Capability, Digest, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_RECORD, MAX_TOMBSTONE,
-    PeerRecord, Record, RecordError, Sequenced, Tombstone,
+    Beat, Capability, Digest, GroupSecret, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_RECORD,
+    MAX_TOMBSTONE, MAX_VEILED, PeerRecord, Record, RecordError, Sequenced, Tombstone, UnveilError,
+    Veiled,
 };
 use comity_core::envelope::{Kind, open, seal};
 use comity_core::{Canonical, Hash};
@@ -14,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((selector, rest)) = data.split_first() else { return };
-    match selector % 8 {
+    match selector % 9 {
         0 => of_object::<Record>(rest, Kind::Record, MAX_RECORD, |bytes| {
             Record::open(bytes, NOW).map(|opened| opened.payload)
         }),
@@ -31,10 +32,24 @@ fuzz_target!(|data: &[u8]| {
             PeerRecord::open(bytes, NOW).map(|opened| opened.payload)
         }),
         5 => of_capability(rest),
+        7 => of_veiled(rest),
         6 => of_record(rest),
         _ => of_sealed(rest),
     }
 });
+
+/// A veiled entry has one encoding, opens after sealing, and with a wrong secret gives nothing away but that.
+fn of_veiled(payload: &[u8]) {
+    let Ok(veiled) = Veiled::decode(payload) else { return };
+    assert_eq!(veiled.encode(), payload);
+    let sealed = seal(Kind::Veiled, &veiled, identity(0));
+    let Ok(opened) = Veiled::open(&sealed, NOW) else { return };
+    assert!(sealed.len() <= MAX_VEILED);
+    assert_eq!(opened.payload, veiled);
+    assert!(veiled.admits(&veiled.shard_label()));
+    let secret = GroupSecret::from_bytes([1; 32]);
+    assert_eq!(secret.unveil(&opened, NOW), Err(UnveilError::Sealed));
+}
 
 fn of_object<T>(
     payload: &[u8],

@@ -6,6 +6,7 @@ use comity_core::canonical::{Floats, MAX_DEPTH, check};
 use comity_fuzz::fake::Fake;
 use comity_overlay::wire::{
     COMPARED_MAX, CONTACTS_MAX, ELEMENTS_MAX, ElementRange, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
+    FOUND_VEILED_MAX,
     LEAVES_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, QueryOutcome, RANGES_MAX,
     RECONCILED_ITEMS_MAX, RangeHeld, STORE_ENTRIES_MAX, STORE_ITEMS_MAX, STORE_LABELS_MAX, ZONE_BYTES_MAX, decode_request,
     decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
@@ -78,7 +79,7 @@ fn of_response(response: &Response) {
         Response::Found { answer, closer } => {
             of_contacts(closer);
             if let QueryOutcome::Answered(answer) = answer {
-                of_items(&answer.matches, FOUND_MATCHES_MAX);
+                of_items(&answer.matches, FOUND_VEILED_MAX);
                 of_items(&answer.near, FOUND_NEAR_MAX);
                 of_items(&answer.beats, FOUND_MATCHES_MAX);
                 assert!(answer.leaves.len() <= LEAVES_MAX);

@@ -27,8 +27,8 @@ pub const LABELS: [&str; 4] = ["class/a", "name/b", "term/c", "foreign/d"];
 
 const MARK: u8 = 0xaa;
 const ITEM_LEN: usize = 10;
-const KINDS: [ItemKind; 4] =
-    [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer];
+const KINDS: [ItemKind; 5] =
+    [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer, ItemKind::Veiled];
 
 /// Peer number `index`: some on loopback, most in a few networks, so that the caps of networks count.
 pub fn contact(index: usize) -> Contact {
@@ -72,6 +72,7 @@ impl Verifier for Fake {
         let content = match kind {
             ItemKind::Digest => Content::Digest(parsed),
             ItemKind::Beat => Content::Beat(parsed),
+            ItemKind::Veiled => Content::Veiled(parsed),
             ItemKind::Tombstone => Content::Tombstone,
             ItemKind::Peer => Content::Peer(signer.clone()),
         };
@@ -79,7 +80,7 @@ impl Verifier for Fake {
         let issued = NOW + minutes(u16::from_be_bytes([issued_0, issued_1]).into());
         let expires = issued + minutes(u16::from_be_bytes([life_0, life_1]).into());
         let subject = match kind {
-            ItemKind::Digest => Some(Subject(subject.into())),
+            ItemKind::Digest | ItemKind::Veiled => Some(Subject(subject.into())),
             ItemKind::Tombstone => Some(Subject(subject.into())).filter(|_| subject != 0),
             ItemKind::Beat | ItemKind::Peer => None,
         };
@@ -126,7 +127,7 @@ pub fn item(u: &mut Unstructured<'_>, signer: Option<u8>, minute: u16) -> Result
     let signer = signer.map_or_else(|| u.int_in_range(0..=PEERS as u8 - 1), Ok)?;
     let issued = minute.saturating_add(u.int_in_range(0..=3)?).to_be_bytes();
     let life = (*u.choose(&[60, 120, 0, 1, 600, 1559, 1561])? as u16).to_be_bytes();
-    let kind = u.int_in_range(0..=3)?;
+    let kind = u.int_in_range(0..=4)?;
     let mark = if u.ratio(1, 16)? { 0 } else { MARK };
     let bytes = [
         kind,

@@ -53,6 +53,9 @@ pub const PROBES_MAX: usize = 32;
 
 /// Digests in one shard of one custodian.
 pub const SHARD_DIGESTS_MAX: usize = 1_024;
+/// Veiled entries in one shard of one custodian. A shard of them is returned whole, because a custodian cannot choose among what it
+/// cannot read; larger groups split sooner.
+pub const SHARD_VEILED_MAX: usize = 48;
 /// Levels by which a split group may lie deeper than its network's size explains.
 pub const SHARD_DEPTH_MARGIN: u8 = 3;
 /// Live items of one publisher at one custodian, its beat not counted.

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use comity_capability::keys::admits;
 use comity_capability::matching::{ShardLimits, evaluate_shard};
 use comity_capability::query::{Draft, Query};
-use comity_capability::record::{Beat, Digest, PeerRecord, RecordError, Tombstone};
+use comity_capability::record::{
+    Beat, Digest, GroupSecret, PeerRecord, RecordError, Tombstone, Veiled,
+};
+use comity_core::envelope::Opened;
 use comity_core::{AgentId, Canonical, Hash, OverlayId, Position, Time};
 
 use crate::contact::{Contact, Positions};
@@ -137,7 +140,7 @@ pub fn sealed(item: &ItemBytes) -> &[u8] {
 pub fn digest(item: &VerifiedItem) -> Option<&Digest> {
     match &item.content {
         Content::Digest(parsed) => parsed.downcast_ref(),
-        Content::Beat(_) | Content::Tombstone | Content::Peer(_) => None,
+        Content::Beat(_) | Content::Tombstone | Content::Peer(_) | Content::Veiled(_) => None,
     }
 }
 
@@ -146,7 +149,16 @@ pub fn digest(item: &VerifiedItem) -> Option<&Digest> {
 pub fn beat(item: &VerifiedItem) -> Option<&Beat> {
     match &item.content {
         Content::Beat(parsed) => parsed.downcast_ref(),
-        Content::Digest(_) | Content::Tombstone | Content::Peer(_) => None,
+        Content::Digest(_) | Content::Tombstone | Content::Peer(_) | Content::Veiled(_) => None,
+    }
+}
+
+/// The veiled entry in a verified item, if it is one that a [`Directory`] verified.
+#[must_use]
+pub fn veiled(item: &VerifiedItem) -> Option<&Opened<Veiled>> {
+    match &item.content {
+        Content::Veiled(parsed) => parsed.downcast_ref(),
+        Content::Digest(_) | Content::Beat(_) | Content::Tombstone | Content::Peer(_) => None,
     }
 }
 
@@ -156,6 +168,7 @@ const fn kind_number(kind: ItemKind) -> u8 {
         ItemKind::Beat => 1,
         ItemKind::Tombstone => 2,
         ItemKind::Peer => 3,
+        ItemKind::Veiled => 4,
     }
 }
 
@@ -181,6 +194,7 @@ impl<P: Positions> Verifier for Directory<P> {
             1 => open_beat(now, envelope, bytes),
             2 => open_tombstone(now, envelope, bytes),
             3 => self.open_peer(now, envelope, bytes),
+            4 => open_veiled(now, envelope, bytes),
             _ => Err(Reject::Malformed),
         }?;
         if self.position(&item.signer).is_none() {
@@ -191,7 +205,36 @@ impl<P: Positions> Verifier for Directory<P> {
     }
 
     fn admits(&mut self, item: &VerifiedItem, label: &str) -> bool {
-        digest(item).is_some_and(|digest| admits(digest, label))
+        match &item.content {
+            Content::Veiled(_) => veiled(item).is_some_and(|veiled| veiled.payload.admits(label)),
+            Content::Digest(_) | Content::Beat(_) | Content::Tombstone | Content::Peer(_) => {
+                digest(item).is_some_and(|digest| admits(digest, label))
+            }
+        }
+    }
+
+    fn unveil(
+        &mut self,
+        now: Time,
+        item: &VerifiedItem,
+        secret: &GroupSecret,
+    ) -> Option<VerifiedItem> {
+        let inside = secret.unveil(veiled(item)?, now).ok()?;
+        // The pseudonym around it is minted; so must be the agent it stands for.
+        self.position(&inside.signer)?;
+        let digest = inside.payload;
+        Some(
+            Verified {
+                signer: inside.signer,
+                subject: Some(Subject::of(&digest.name)),
+                seq: digest.seq,
+                issued: digest.issued,
+                expires: digest.expires,
+                content: Content::Digest(Arc::new(digest)),
+                bytes: item.bytes.clone(),
+            }
+            .into(),
+        )
     }
 }
 
@@ -274,6 +317,23 @@ fn open_tombstone(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<Verif
     .into())
 }
 
+fn open_veiled(now: Time, envelope: &[u8], bytes: &ItemBytes) -> Result<VerifiedItem, Reject> {
+    let opened = Veiled::open(envelope, now).map_err(|error| reject(&error))?;
+    let Veiled { seq, issued, expires, slot, .. } = opened.payload;
+    let signer = opened.signer;
+    let content = Content::Veiled(Arc::new(opened));
+    Ok(Verified {
+        signer,
+        subject: Some(Subject(slot)),
+        seq,
+        issued,
+        expires,
+        content,
+        bytes: bytes.clone(),
+    }
+    .into())
+}
+
 /// The overlay's word for what the record types refuse.
 fn reject(error: &RecordError) -> Reject {
     use comity_capability::record::TimesError;
@@ -324,6 +384,9 @@ impl<P> Evaluator for Directory<P> {
     }
 
     fn question_for(&mut self, item: &VerifiedItem) -> Option<ItemBytes> {
+        if veiled(item).is_some() {
+            return Some(ItemBytes::default());
+        }
         let name = digest(item)?.name.clone();
         let draft = Draft { name: Some(name), ..Draft::default() };
         Some(draft.finish().ok()?.encode().into())

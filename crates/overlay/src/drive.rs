@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
+use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, Hash, OverlayId};
 
 use crate::contact::Contact;
@@ -59,7 +60,7 @@ pub enum Command {
 pub struct Publication {
     /// The sealed item.
     pub item: ItemBytes,
-    /// Canonical labels of the groups a digest belongs to (`comity_capability::keys::group_keys`), at most
+    /// Canonical labels of the groups a digest belongs to, or the blinded label of a veiled entry (`comity_capability::keys::group_keys`), at most
     /// [`crate::LABELS_PER_ITEM_MAX`]. Beats follow the digests of the same command and earlier ones; peer records need none.
     pub labels: Vec<String>,
 }
@@ -98,6 +99,9 @@ pub struct Query {
     pub steps: Vec<QueryStep>,
     /// The query in canonical wire form.
     pub query: Vec<u8>,
+    /// The secret of the private group to search in; `steps` then name its blinded groups. The query itself does not leave this node:
+    /// custodians return all veiled entries of a shard, and they are opened and evaluated here.
+    pub secret: Option<GroupSecret>,
     /// Stop asking further keys once this many distinct digests match. 0: ask every key.
     pub want: usize,
     /// Most digests one custodian returns.

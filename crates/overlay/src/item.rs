@@ -4,6 +4,7 @@ use std::any::Any;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, Time};
 
 use crate::contact::Contact;
@@ -34,6 +35,16 @@ pub enum ItemKind {
     Tombstone,
     /// Where the publisher can be dialled.
     Peer,
+    /// The index entry of one capability of a private group, unreadable to custodians.
+    Veiled,
+}
+
+impl ItemKind {
+    /// Whether it is an index entry, which a shard has members of: a digest, or a veiled one.
+    #[must_use]
+    pub const fn is_entry(self) -> bool {
+        matches!(self, Self::Digest | Self::Veiled)
+    }
 }
 
 /// Which of a signer's capabilities an item is about: the leading 64 bits of a hash of its name. Only names of one signer are
@@ -74,6 +85,8 @@ pub enum Content {
     Tombstone,
     /// A peer record with the place already derived from the signer's key.
     Peer(Contact),
+    /// A veiled entry, kept parsed so that it is opened once.
+    Veiled(Parsed),
 }
 
 impl Content {
@@ -85,6 +98,7 @@ impl Content {
             Self::Beat(_) => ItemKind::Beat,
             Self::Tombstone => ItemKind::Tombstone,
             Self::Peer(_) => ItemKind::Peer,
+            Self::Veiled(_) => ItemKind::Veiled,
         }
     }
 }
@@ -98,7 +112,7 @@ pub struct VerifiedItem(Arc<Verified>);
 pub struct Verified {
     /// Who signed it.
     pub signer: AgentId,
-    /// Which of the signer's capabilities it is about; `None`: the signer as a whole.
+    /// Which of the signer's capabilities it is about, of a veiled entry its slot; `None`: the signer as a whole.
     pub subject: Option<Subject>,
     /// The signer's sequence number; the highest wins. Among beats of one number the one issued last wins.
     pub seq: u64,
@@ -186,8 +200,19 @@ pub trait Verifier {
     /// [`Reject`] says what is wrong with the item.
     fn verify(&mut self, now: Time, bytes: &ItemBytes) -> Result<VerifiedItem, Reject>;
 
-    /// Whether a verified digest belongs to the group with this label. A custodian asks before it stores one there.
-    fn admits(&mut self, digest: &VerifiedItem, label: &str) -> bool;
+    /// Whether a verified entry belongs to the group with this label. A custodian asks before it stores one there.
+    fn admits(&mut self, entry: &VerifiedItem, label: &str) -> bool;
+
+    /// The digest in a veiled entry, verified as one that came unveiled would be, times aside. `None` when this secret does not open it.
+    fn unveil(
+        &mut self,
+        now: Time,
+        item: &VerifiedItem,
+        secret: &GroupSecret,
+    ) -> Option<VerifiedItem> {
+        let _ = (now, item, secret);
+        None
+    }
 }
 
 /// One digest offered to an [`Evaluator`].
@@ -245,7 +270,7 @@ pub trait Evaluator {
     ) -> Result<Evaluation, QueryReject>;
 
     /// A query (canonical wire form) that a digest matches and few others do, to ask custodians whether they show it; it must look
-    /// like anybody's. `None`: the digest is not audited.
+    /// like anybody's. A veiled entry is asked for by the empty query. `None`: it is not audited.
     fn question_for(&mut self, digest: &VerifiedItem) -> Option<ItemBytes> {
         let _ = digest;
         None

@@ -20,7 +20,7 @@ use comity_core::{AgentId, Hash, OverlayId, Time};
 
 use crate::config::{
     BEAT_GRACE, BEAT_LIFETIME_MAX, CLOCK_TOLERANCE, ITEM_LIFETIME_MAX, ITEMS_PER_PREFIX_MAX,
-    ITEMS_PER_PUBLISHER_MAX, SHARD_DIGESTS_MAX,
+    ITEMS_PER_PUBLISHER_MAX, SHARD_DIGESTS_MAX, SHARD_VEILED_MAX,
 };
 use crate::contact::IpPrefix;
 use crate::drive::{CustodyChange, CustodyRow};
@@ -38,14 +38,14 @@ const ITEM_OVERHEAD_BYTES: usize = 256;
 pub struct Held<'a> {
     /// The item.
     pub item: &'a VerifiedItem,
-    /// The shards it is stored under, in order; only digests and tombstones have any.
+    /// The shards it is stored under, in order; only entries and tombstones have any.
     pub shards: Vec<ShardId>,
 }
 
-/// A digest of a shard with its publisher's beat.
+/// An entry of a shard with its publisher's beat.
 #[derive(Clone, Copy, Debug)]
 pub struct Member<'a> {
-    /// The digest.
+    /// The digest or veiled entry.
     pub digest: &'a VerifiedItem,
     /// The publisher's live beat.
     pub beat: Option<&'a VerifiedItem>,
@@ -109,8 +109,10 @@ fn size(item: &VerifiedItem) -> usize {
 }
 
 fn is_shown(now: Time, item: &VerifiedItem, beat: Option<&VerifiedItem>) -> bool {
+    // A veiled entry lives as long as a beat: it is one too.
     item.expires > now
-        && (beat.is_some_and(|beat| beat.expires > now)
+        && (item.content.kind() == ItemKind::Veiled
+            || beat.is_some_and(|beat| beat.expires > now)
             || now.saturating_since(item.issued) < BEAT_GRACE)
 }
 
@@ -243,9 +245,11 @@ impl Custody {
         check_times(now, &item)?;
         check_place(&item, place)?;
         match item.content {
-            Content::Digest(_) if self.is_retired(now, &item) => return Err(Reject::Stale),
+            Content::Digest(_) | Content::Veiled(_) if self.is_retired(now, &item) => {
+                return Err(Reject::Stale);
+            }
             Content::Beat(_) => return self.offer_beat(item, changes),
-            Content::Digest(_) | Content::Tombstone | Content::Peer(_) => {}
+            Content::Digest(_) | Content::Veiled(_) | Content::Tombstone | Content::Peer(_) => {}
         }
         let shard = match place {
             Place::Shard { shard, .. } => Some(shard),
@@ -314,17 +318,17 @@ impl Custody {
         self.earliest = ends.flatten().map(|item| item.expires).min().unwrap_or(Time::MAX);
     }
 
-    /// The digests of `shard` that are shown, by signer and subject: those with a live beat, and new ones.
+    /// The entries of `shard` that are shown, by signer and subject: digests with a live beat, new ones, and veiled ones.
     pub fn members(&self, now: Time, shard: &ShardId) -> impl Iterator<Item = Member<'_>> + '_ {
         self.slots_of(shard).filter_map(move |slot| {
-            let shown = matches!(slot.item.content, Content::Digest(_))
+            let shown = slot.item.content.kind().is_entry()
                 && is_shown(now, &slot.item, slot.beat.as_ref());
             let beat = slot.beat.as_ref().filter(|beat| beat.expires > now);
             shown.then_some(Member { digest: &slot.item, beat })
         })
     }
 
-    /// The digests and tombstones of `shard`, shown or not, in the order of their names.
+    /// The entries and tombstones of `shard`, shown or not, in the order of their names.
     #[must_use]
     pub fn elements(&self, now: Time, shard: &ShardId) -> Vec<Element<'_>> {
         let live = self.slots_of(shard).filter(|slot| slot.item.expires > now);
@@ -339,25 +343,25 @@ impl Custody {
         elements
     }
 
-    /// Hash over (signer, subject, seq) of the unexpired digests of `shard`, whatever their order and their beats.
+    /// Hash over (signer, subject, seq) of the unexpired entries of `shard`, whatever their order and their beats.
     #[must_use]
     pub fn set_hash(&self, now: Time, shard: &ShardId) -> Hash {
         let held = self.find_shard(shard).map_or(0, |shard| self.shards.get(shard).set);
         if self.earliest > now {
             return set::set_hash(held);
         }
-        let expired = self.slots_of(shard).filter(|slot| {
-            slot.item.expires <= now && matches!(slot.item.content, Content::Digest(_))
-        });
+        let expired = self
+            .slots_of(shard)
+            .filter(|slot| slot.item.expires <= now && slot.item.content.kind().is_entry());
         set::set_hash(expired.fold(held, |sum, slot| sum.wrapping_sub(set::set_part(&slot.item))))
     }
 
-    /// Whether `shard` takes a digest about `key`: it is there already, or there is room beside the digests that are shown.
+    /// Whether `shard` takes an entry about `key`: it is there already, or there is room beside the entries that are shown.
     #[must_use]
     pub fn has_room(&self, now: Time, shard: &ShardId, key: &ItemKey) -> bool {
         let Ok(at) = self.find_shard(shard) else { return true };
         let held = self.shards.get(at);
-        (held.digests as usize) < self.shard_max
+        (held.digests as usize) < self.room_for(key.kind)
             || self.is_in(at, key)
             || self.silent_member(now, at).is_some()
     }
@@ -407,12 +411,11 @@ impl Custody {
         self.find(key).is_ok_and(|at| self.slots.get(self.order[at]).shards().any(|id| id == shard))
     }
 
-    /// A digest of the shard that is not shown, the longest expired or issued first.
+    /// An entry of the shard that is not shown, the longest expired or issued first.
     fn silent_member(&self, now: Time, shard: u32) -> Option<ItemKey> {
         let members = self.shards.get(shard).members.iter().map(|id| self.slots.get(*id));
         let silent = members.filter(|slot| {
-            matches!(slot.item.content, Content::Digest(_))
-                && !is_shown(now, &slot.item, slot.beat.as_ref())
+            slot.item.content.kind().is_entry() && !is_shown(now, &slot.item, slot.beat.as_ref())
         });
         silent.min_by_key(|slot| slot.item.issued).map(|slot| slot.item.key())
     }
@@ -452,7 +455,7 @@ impl Custody {
 
     fn row(&self, held: &Held<'_>) -> CustodyRow {
         // A tombstone's row does not change when the first digest brings the label.
-        let labelled = matches!(held.item.content, Content::Digest(_));
+        let labelled = held.item.content.kind().is_entry();
         let label = |shard| {
             let known = self.label(shard).filter(|_| labelled);
             known.cloned().unwrap_or_else(|| Arc::from(""))
@@ -513,14 +516,19 @@ impl Custody {
             return Err(Reject::Quota);
         }
         match shard {
-            Some(shard) if matches!(item.content, Content::Digest(_)) => {
+            Some(shard) if item.content.kind().is_entry() => {
                 self.make_room(now, &shard, &item.key(), changes)
             }
             _ => Ok(()),
         }
     }
 
-    /// A full shard gives up a digest that is not shown for one that is new.
+    /// Entries of this kind that one shard takes.
+    fn room_for(&self, kind: ItemKind) -> usize {
+        if kind == ItemKind::Veiled { self.shard_max.min(SHARD_VEILED_MAX) } else { self.shard_max }
+    }
+
+    /// A full shard gives up an entry that is not shown for one that is new.
     fn make_room(
         &mut self,
         now: Time,
@@ -529,7 +537,8 @@ impl Custody {
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
         let Ok(at) = self.find_shard(shard) else { return Ok(()) };
-        if (self.shards.get(at).digests as usize) < self.shard_max || self.is_in(at, key) {
+        let room = self.room_for(key.kind);
+        if (self.shards.get(at).digests as usize) < room || self.is_in(at, key) {
             return Ok(());
         }
         let silent = self.silent_member(now, at).ok_or(Reject::Quota)?;
@@ -537,11 +546,12 @@ impl Custody {
         Ok(())
     }
 
-    /// Removes the digests that a tombstone retires.
+    /// Removes the entries that a tombstone retires.
     fn retire(&mut self, tombstone: &VerifiedItem, changes: &mut Vec<CustodyChange>) {
-        let digests = &self.order[self.of_kind(&tombstone.signer, ItemKind::Digest)];
-        let digests = digests.iter().map(|id| &self.slots.get(*id).item);
-        let covered = digests.filter(|digest| {
+        let entries = [ItemKind::Digest, ItemKind::Veiled].into_iter();
+        let entries = entries.flat_map(|kind| &self.order[self.of_kind(&tombstone.signer, kind)]);
+        let entries = entries.map(|id| &self.slots.get(*id).item);
+        let covered = entries.filter(|digest| {
             (tombstone.subject.is_none() || tombstone.subject == digest.subject)
                 && digest.seq <= tombstone.seq
         });
@@ -672,7 +682,7 @@ impl Custody {
         let key = slot.item.key();
         let shard = self.shards.get_mut(at);
         insert_sorted(&mut shard.members, id, |other| slots.get(*other).item.key().cmp(&key));
-        if shard.digests == 0 && matches!(slot.item.content, Content::Digest(_)) {
+        if shard.digests == 0 && key.kind.is_entry() {
             shard.label = Arc::from(label);
         }
         shard.count_in(&slot.item, slot.beat.as_ref());
@@ -737,7 +747,7 @@ impl Custody {
 fn place_of(slots: &Slab<Slot>, id: u32) -> Option<&OverlayId> {
     match &slots.get(id).item.content {
         Content::Peer(contact) => Some(&contact.overlay_id),
-        Content::Digest(_) | Content::Beat(_) | Content::Tombstone => None,
+        Content::Digest(_) | Content::Veiled(_) | Content::Beat(_) | Content::Tombstone => None,
     }
 }
 
@@ -782,7 +792,7 @@ pub fn check_times(now: Time, item: &VerifiedItem) -> Result<(), Reject> {
 const fn lifetime_max(kind: ItemKind) -> Duration {
     match kind {
         ItemKind::Digest | ItemKind::Tombstone | ItemKind::Peer => ITEM_LIFETIME_MAX,
-        ItemKind::Beat => BEAT_LIFETIME_MAX,
+        ItemKind::Beat | ItemKind::Veiled => BEAT_LIFETIME_MAX,
     }
 }
 
@@ -796,8 +806,14 @@ fn check_place(item: &VerifiedItem, place: Place) -> Result<(), Reject> {
         {
             Ok(())
         }
-        (Content::Digest(_), Place::Shard { shard, .. }) if item.subject.is_some() => {
-            if shard.admits(&item.signer) { Ok(()) } else { Err(Reject::Misplaced) }
+        (Content::Digest(_) | Content::Veiled(_), Place::Shard { shard, .. })
+            if item.subject.is_some() =>
+        {
+            if shard.admits(&item.signer) {
+                Ok(())
+            } else {
+                Err(Reject::Misplaced)
+            }
         }
         (Content::Beat(_), Place::Shard { .. }) if item.subject.is_none() => Ok(()),
         (Content::Tombstone, Place::Shard { shard, .. }) => {
@@ -807,7 +823,9 @@ fn check_place(item: &VerifiedItem, place: Place) -> Result<(), Reject> {
                 Err(Reject::Misplaced)
             }
         }
-        (Content::Peer(_) | Content::Digest(_) | Content::Beat(_), _) => Err(Reject::Malformed),
+        (Content::Peer(_) | Content::Digest(_) | Content::Veiled(_) | Content::Beat(_), _) => {
+            Err(Reject::Malformed)
+        }
         (Content::Tombstone, Place::Peer) => Err(Reject::Misplaced),
     }
 }

@@ -28,6 +28,8 @@ pub const STORE_ENTRIES_MAX: usize = 256;
 pub const STORE_LABELS_MAX: usize = 128;
 /// Most matching digests in one answer.
 pub const FOUND_MATCHES_MAX: usize = 32;
+/// Most veiled entries in one answer: a whole shard of them, 38 KiB.
+pub const FOUND_VEILED_MAX: usize = crate::config::SHARD_VEILED_MAX;
 /// Most near misses in one answer.
 pub const FOUND_NEAR_MAX: usize = 8;
 /// Most agents a query may exclude.
@@ -74,7 +76,7 @@ pub enum Request {
     Store {
         /// Sealed items, at most [`STORE_ITEMS_MAX`].
         items: Vec<ItemBytes>,
-        /// Labels of the groups that digests go to, at most [`STORE_LABELS_MAX`]: a group key is the hash of its label, and only the
+        /// Labels of the groups that entries go to, at most [`STORE_LABELS_MAX`]: a group key is the hash of its label, and only the
         /// label lets a custodian check that a digest belongs.
         labels: Vec<String>,
         /// Where each is to be kept; at most [`STORE_ENTRIES_MAX`].
@@ -179,7 +181,7 @@ pub struct StoreEntry {
     pub item: u8,
     /// Where it belongs.
     pub place: Place,
-    /// Index into the request's labels; needed for digests.
+    /// Index into the request's labels; needed for digests and veiled entries.
     pub label: Option<u8>,
 }
 
@@ -190,7 +192,8 @@ pub struct QueryRequest {
     pub shard: ShardId,
     /// Which salted placement of it, below [`crate::PLACEMENTS`].
     pub placement: u8,
-    /// The query in canonical wire form, at most [`crate::QUERY_BYTES_MAX`].
+    /// The query in canonical wire form, at most [`crate::QUERY_BYTES_MAX`]. Empty: all veiled entries of the shard, whatever `limit` says,
+    /// for an asker that can read them; to tell their custodian what is looked for would tell what they are about.
     pub query: ItemBytes,
     /// Most matches to return, 1 to [`FOUND_MATCHES_MAX`].
     pub limit: u16,
@@ -280,13 +283,13 @@ pub enum QueryOutcome {
 /// The result of evaluating a query over a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Matching digests, best first, at most [`FOUND_MATCHES_MAX`].
+    /// Matching digests, best first, at most [`FOUND_MATCHES_MAX`]; or veiled entries, at most [`FOUND_VEILED_MAX`].
     pub matches: Vec<ItemBytes>,
     /// Near misses, at most [`FOUND_NEAR_MAX`].
     pub near: Vec<ItemBytes>,
     /// Live beats of the publishers of `matches`.
     pub beats: Vec<ItemBytes>,
-    /// Digests in the shard.
+    /// Entries in the shard.
     pub held: u32,
     /// Digests that matched before the limit.
     pub passed: u32,

@@ -140,6 +140,8 @@ impl CustodyBuilder {
                         }
                     }
                 }
+                // A built network has no private groups.
+                ItemKind::Veiled => {}
                 ItemKind::Beat | ItemKind::Tombstone => {
                     for (custodian, (place, label)) in &beside {
                         self.store(world, &[*custodian], item, *place, label);

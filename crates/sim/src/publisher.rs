@@ -243,7 +243,7 @@ impl Register {
                 .map(|(digest, _)| pack(ItemKind::Digest, &digest.seal(&node.identity()))),
             ItemKind::Beat => Some(seal_beat(node, seq, issued, expires).item),
             ItemKind::Peer => Some(seal_peer(node, seq, issued, expires).item),
-            ItemKind::Tombstone => None,
+            ItemKind::Tombstone | ItemKind::Veiled => None,
         };
         let genuine = seq <= publisher.seq && again.as_ref() == Some(&item.bytes);
         if genuine {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use comity_capability::record::{
-    Beat, Digest, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_TOMBSTONE, PeerRecord, Tombstone,
+    Beat, Digest, GroupSecret, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_TOMBSTONE, MAX_VEILED,
+    PeerRecord, Tombstone, Veiled,
 };
 use comity_core::canonical::Canonical;
 use comity_core::envelope::{self, EnvelopeError, Opened};
@@ -102,6 +103,19 @@ impl SharedServices {
                 bytes: item.clone(),
             }
             .into())
+        } else if is(ItemKind::Veiled) {
+            let opened = open::<Veiled>(Kind::Veiled, sealed, MAX_VEILED)?;
+            let Veiled { seq, issued, expires, slot, .. } = opened.payload;
+            Ok(Verified {
+                signer: opened.signer,
+                subject: Some(Subject(slot)),
+                seq,
+                issued,
+                expires,
+                content: Content::Veiled(Arc::new(opened)),
+                bytes: item.clone(),
+            }
+            .into())
         } else {
             Err(Reject::Malformed)
         }
@@ -129,8 +143,17 @@ impl Verifier for SharedServices {
         verdict
     }
 
-    fn admits(&mut self, digest: &VerifiedItem, label: &str) -> bool {
-        self.directory.admits(digest, label)
+    fn admits(&mut self, entry: &VerifiedItem, label: &str) -> bool {
+        self.directory.admits(entry, label)
+    }
+
+    fn unveil(
+        &mut self,
+        now: Time,
+        item: &VerifiedItem,
+        secret: &GroupSecret,
+    ) -> Option<VerifiedItem> {
+        self.directory.unveil(now, item, secret)
     }
 }
 

@@ -13,10 +13,11 @@ use comity_core::{AgentId, Time};
 use super::Overlay;
 use super::traffic::Purpose;
 use crate::contact::Contact;
-use crate::item::{Content, ItemBytes, ItemKey, ItemKind, Services, VerifiedItem};
+use crate::item::{ItemBytes, ItemKey, ItemKind, Services, VerifiedItem};
 use crate::shard::{Place, ShardId};
 use crate::wire::{
-    Answer, QueryOutcome, QueryRequest, Request, Response, StoreEntry, StoreOutcome,
+    Answer, FOUND_VEILED_MAX, QueryOutcome, QueryRequest, Request, Response, StoreEntry,
+    StoreOutcome,
 };
 
 /// Places of own digests that are audited.
@@ -114,7 +115,7 @@ impl Overlay {
         contact: &Contact,
     ) {
         let key = item.key();
-        if key.kind != ItemKind::Digest || !self.audits.questions.contains_key(&key) {
+        if !key.kind.is_entry() || !self.audits.questions.contains_key(&key) {
             return;
         }
         if let Some(keeper) = self.audits.keeper(key, place, &contact.agent) {
@@ -148,14 +149,12 @@ impl Overlay {
         let publishing = &self.publishing;
         self.audits
             .retain(|key| publishing.item(key).is_some(), |shard| publishing.is_current(shard));
-        if !self.is_shown_alive(now) {
-            return;
-        }
+        let alive = self.is_alive(now);
         let due: Vec<_> = self
             .audits
             .places
             .iter()
-            .filter(|(_, audited)| audited.due <= now)
+            .filter(|((key, _), audited)| audited.due <= now && is_shown(key, alive))
             .map(|(at, _)| *at)
             .take(AUDITS_PER_ROUND)
             .collect();
@@ -181,8 +180,7 @@ impl Overlay {
         }
     }
 
-    /// Custodians show digests of publishers with a live beat only.
-    fn is_shown_alive(&self, now: Time) -> bool {
+    fn is_alive(&self, now: Time) -> bool {
         self.publishing.beat().is_some_and(|beat| beat.expires > now)
     }
 
@@ -249,7 +247,12 @@ impl Overlay {
                 if is_inconclusive(&answer) {
                     return;
                 }
-                let items = answer.matches.iter().take(usize::from(AUDIT_LIMIT));
+                let most = if key.kind == ItemKind::Veiled {
+                    FOUND_VEILED_MAX
+                } else {
+                    AUDIT_LIMIT.into()
+                };
+                let items = answer.matches.iter().take(most);
                 items
                     .filter_map(|bytes| services.verify(now, bytes).ok())
                     .any(|item| item.key() == key && item.seq >= seq)
@@ -259,7 +262,7 @@ impl Overlay {
             if let Some(keeper) = self.audits.keeper(key, place, &from.agent) {
                 keeper.suspect = false;
             }
-        } else if !self.is_shown_alive(now) {
+        } else if !is_shown(&key, self.is_alive(now)) {
             // Rightly left out.
         } else if suspect {
             self.convict(now, from);
@@ -278,7 +281,8 @@ impl Overlay {
         let Some(label) = label.cloned() else { return };
         let mut items = vec![item.bytes.clone()];
         let mut entries = vec![StoreEntry { item: 0, place, label: Some(0) }];
-        if let Some(beat) = self.publishing.beat() {
+        // Beside a veiled entry the beat would say whose pseudonym it is.
+        if let Some(beat) = self.publishing.beat().filter(|beat| beat.signer == key.signer) {
             items.push(beat.bytes.clone());
             entries.push(StoreEntry { item: 1, place, label: None });
         }
@@ -322,5 +326,10 @@ fn is_inconclusive(answer: &Answer) -> bool {
 
 /// Whether an own item can be audited at all.
 pub(super) fn is_auditable(item: &VerifiedItem) -> bool {
-    matches!(item.content, Content::Digest(_))
+    item.content.kind().is_entry()
+}
+
+/// Custodians show digests of publishers with a live beat only, and veiled entries as long as they live.
+fn is_shown(key: &ItemKey, alive: bool) -> bool {
+    alive || key.kind == ItemKind::Veiled
 }

@@ -166,7 +166,7 @@ impl Overlay {
         let prefix = search.prefix;
         records.sort_by_key(|item| match &item.content {
             Content::Peer(contact) => Some(contact.overlay_id.distance(&prefix)),
-            Content::Digest(_) | Content::Beat(_) | Content::Tombstone => None,
+            Content::Digest(_) | Content::Veiled(_) | Content::Beat(_) | Content::Tombstone => None,
         });
         let contacts = std::mem::take(&mut search.contacts).into_values().collect();
         self.report_job(id, &job, Outcome::Peers(PeerReport { records, contacts, cost: job.cost }));

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
+use comity_capability::record::VEILED_PREFIX;
 use comity_core::{AgentId, OverlayId, Time};
 
 use super::audit::is_auditable;
@@ -144,7 +145,7 @@ impl Overlay {
             return Err(CommandError::Invalid("only tombstones retire"));
         }
         for (item, labels) in &mut tombstones {
-            labels.extend(self.publishing.labels_beside(item.subject));
+            labels.extend(self.publishing.labels_beside(&item.signer, item.subject));
             if labels.is_empty() {
                 return Err(CommandError::Invalid(
                     "the tombstone has no place: give the labels of the digest it retires",
@@ -153,7 +154,8 @@ impl Overlay {
         }
         for (tombstone, _) in &tombstones {
             self.publishing.items.retain(|key, published| {
-                let covered = key.kind == ItemKind::Digest
+                let covered = key.kind.is_entry()
+                    && key.signer == tombstone.signer
                     && (tombstone.subject.is_none() || tombstone.subject == key.subject);
                 !covered || published.item.seq > tombstone.seq
             });
@@ -195,12 +197,11 @@ impl Overlay {
                 .and_then(|item| check_times(now, &item).map(|()| item));
             let item = item.map_err(|reject| CommandError::Item { index, reject })?;
             let admitted = |label: &String| services.admits(&item, label);
-            if matches!(item.content, Content::Digest(_))
-                && (labels.is_empty() || !labels.iter().all(admitted))
+            if item.content.kind().is_entry() && (labels.is_empty() || !labels.iter().all(admitted))
             {
                 return Err(CommandError::Item { index, reject: Reject::Misplaced });
             }
-            if item.signer != self.me.agent {
+            if item.signer != self.me.agent && !self.is_own_pseudonym(&item, &labels) {
                 return Err(CommandError::ForeignItem { index });
             }
             let known = self.publishing.items.get(&item.key());
@@ -210,6 +211,19 @@ impl Overlay {
             verified.push((item, labels));
         }
         Ok(verified)
+    }
+
+    /// Veiled entries and their withdrawals are signed by pseudonyms of the node's agent, which only the shell knows.
+    fn is_own_pseudonym(&self, item: &VerifiedItem, labels: &[String]) -> bool {
+        match item.content.kind() {
+            ItemKind::Veiled => true,
+            ItemKind::Tombstone => {
+                let veiled = |label: &String| label.starts_with(VEILED_PREFIX);
+                labels.iter().all(veiled)
+                    && (!labels.is_empty() || self.publishing.is_pseudonym(&item.signer))
+            }
+            ItemKind::Digest | ItemKind::Beat | ItemKind::Peer => false,
+        }
     }
 
     /// Starts storing `items`; silently when there is no command.
@@ -269,8 +283,10 @@ impl Overlay {
     ) -> ItemState {
         let ranks = (0..).zip(&labels).map(|(rank, label)| (GroupKey::of(label), rank)).collect();
         let labels: BTreeSet<_> = match &item.content {
-            Content::Digest(_) | Content::Tombstone => labels.into_iter().collect(),
-            Content::Beat(_) => self.publishing.labels_beside(None),
+            Content::Digest(_) | Content::Veiled(_) | Content::Tombstone => {
+                labels.into_iter().collect()
+            }
+            Content::Beat(_) => self.publishing.labels_beside(&item.signer, None),
             Content::Peer(_) => BTreeSet::new(),
         };
         let labels: BTreeMap<_, _> =
@@ -609,10 +625,12 @@ fn urgency(items: &[ItemState], entries: &[(usize, Place)]) -> (usize, usize) {
 }
 
 impl ItemState {
-    /// The label that proves that a digest belongs at `place`.
+    /// The label that proves that an entry belongs at `place`.
     fn label(&self, place: &Place) -> Option<&String> {
         match (&self.item.content, place) {
-            (Content::Digest(_), Place::Shard { shard, .. }) => self.labels.get(&shard.group),
+            (Content::Digest(_) | Content::Veiled(_), Place::Shard { shard, .. }) => {
+                self.labels.get(&shard.group)
+            }
             _ => None,
         }
     }

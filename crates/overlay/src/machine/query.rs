@@ -11,6 +11,7 @@ mod warm;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use comity_capability::keys::GroupKey;
+use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, OverlayId, Time};
 
 use super::traffic::Goal;
@@ -29,7 +30,8 @@ use crate::lookup::{Breadth, Lookup, Surroundings};
 use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
 use crate::wire::{
-    Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, LeafView, QueryOutcome, QueryRequest, Request,
+    Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, FOUND_VEILED_MAX, LeafView, QueryOutcome, QueryRequest,
+    Request,
 };
 
 use enough::{Custodian, Rule, Witnesses};
@@ -48,7 +50,8 @@ pub(super) struct QueryJob {
     query: Query,
     /// All keys in order of asking.
     keys: Vec<PlanKey>,
-    bytes: ItemBytes,
+    /// The query as custodians evaluate it; empty in a private group.
+    sent: ItemBytes,
     /// What this node holds itself.
     local: BTreeMap<ShardId, Checked>,
     /// Indexes of the keys not asked yet.
@@ -111,16 +114,17 @@ impl Overlay {
             keys.extend(new.map(|group| PlanKey { shard: ShardId::whole(*group), step }));
         }
         query.limit = query.limit.clamp(1, u16::try_from(FOUND_MATCHES_MAX).unwrap_or(u16::MAX));
-        let bytes: ItemBytes = query.query.clone().into();
+        let sent = if query.secret.is_some() { Vec::new() } else { query.query.clone() };
+        let sent: ItemBytes = sent.into();
         let limits = EvaluationLimits { matches_max: 0, near_max: 0, cost_max: COST_MAX };
         services
-            .evaluate(now, &bytes, &[], limits)
+            .evaluate(now, &query.query, &[], limits)
             .map_err(|reject| CommandError::Query(reject.to_string()))?;
         let mut job = QueryJob {
             waiting: (0..keys.len()).collect(),
             query,
             keys,
-            bytes,
+            sent,
             local: BTreeMap::new(),
             leaves: 0,
             active: BTreeMap::new(),
@@ -129,7 +133,8 @@ impl Overlay {
             near: BTreeMap::new(),
         };
         for PlanKey { shard, .. } in job.keys.clone() {
-            job.local.extend(self.evaluate_here(now, services, &job.request(shard, 0)));
+            let held = self.evaluate_here(now, services, &job.query, job.request(shard, 0));
+            job.local.extend(held);
         }
         self.begin(now, id, Task::Query(Box::new(job)), Some(self.config.query_deadline));
         self.continue_query(now, id);
@@ -141,11 +146,12 @@ impl Overlay {
         &self,
         now: Time,
         services: &mut dyn Services,
-        request: &QueryRequest,
+        query: &Query,
+        request: QueryRequest,
     ) -> Option<(ShardId, Checked)> {
-        let answer = self.evaluate_shard(now, services, request).ok();
+        let answer = self.evaluate_shard(now, services, &request).ok();
         let answer = answer.filter(|answer| answer.held > 0 || !answer.leaves.is_empty())?;
-        Some((request.shard, check_answer(now, services, request, answer)))
+        Some((request.shard, check_answer(now, services, query, &request, answer)))
     }
 
     fn query_job(&mut self, id: CommandId) -> Option<&mut QueryJob> {
@@ -217,7 +223,9 @@ impl Overlay {
         let Some(PlanKey { shard, .. }) = job.keys.get(key).copied() else { return };
         let request = job.request(shard, placement);
         let checked = match answer {
-            QueryOutcome::Answered(answer) => check_answer(now, services, &request, answer),
+            QueryOutcome::Answered(answer) => {
+                check_answer(now, services, &job.query, &request, answer)
+            }
             QueryOutcome::NotHeld => Checked::only(CustodianSaid::NotHeld),
             QueryOutcome::Split { depth } => Checked::only(CustodianSaid::Split { depth }),
         };
@@ -301,8 +309,9 @@ impl Overlay {
         key: usize,
         lookup: &Lookup,
     ) {
-        let deepest = self.split_depth_max();
+        let depths = [false, true].map(|veiled| self.split_depth_max(veiled));
         let Some(job) = self.query_job(id) else { return };
+        let deepest = depths[usize::from(job.query.secret.is_some())];
         if let Some(report) = job.reports.get_mut(&key) {
             report.requests += lookup.sent;
         }
@@ -335,7 +344,7 @@ impl QueryJob {
         QueryRequest {
             shard,
             placement,
-            query: self.bytes.clone(),
+            query: self.sent.clone(),
             limit: self.query.limit,
             cost_max: COST_MAX,
             exclude: self.query.exclude.clone(),
@@ -428,9 +437,13 @@ impl Checked {
 fn check_answer(
     now: Time,
     services: &mut dyn Services,
+    query: &Query,
     request: &QueryRequest,
     answer: Answer,
 ) -> Checked {
+    if let Some(secret) = &query.secret {
+        return check_veiled(now, services, query, secret, answer);
+    }
     let mut bad = 0_u16;
     let mut verify = |bytes: &ItemBytes, services: &mut dyn Services| {
         let item = services
@@ -483,6 +496,44 @@ fn check_answer(
     Checked { leaves: answer.leaves, matches, near, said }
 }
 
+/// Opens and evaluates what a custodian returned of a private group. It could not choose, so what does not match is no fault of its.
+fn check_veiled(
+    now: Time,
+    services: &mut dyn Services,
+    query: &Query,
+    secret: &GroupSecret,
+    answer: Answer,
+) -> Checked {
+    let returned = answer.matches.len().min(FOUND_VEILED_MAX);
+    let mut opened = Vec::new();
+    for bytes in answer.matches.iter().take(FOUND_VEILED_MAX) {
+        let item = services.verify(now, bytes).ok().filter(|item| check_times(now, item).is_ok());
+        opened.extend(item.and_then(|item| services.unveil(now, &item, secret)));
+    }
+    let bad = returned - opened.len();
+    opened.retain(|item| !query.exclude.contains(&item.signer));
+    let passing = passing(now, services, &query.query, &opened);
+    let (mut matches, mut near) = (Vec::new(), Vec::new());
+    for (index, item) in opened.into_iter().enumerate() {
+        if passing.contains(&index) {
+            matches.push((item, None));
+        } else {
+            near.push(item);
+        }
+    }
+    let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+    let said = CustodianSaid::Answered {
+        held: answer.held,
+        passed: count(matches.len()).into(),
+        matches: count(matches.len()),
+        near: count(near.len()),
+        bad: count(bad),
+        set_hash: answer.set_hash,
+        truncated: answer.truncated,
+    };
+    Checked { leaves: answer.leaves, matches, near, said }
+}
+
 /// Which of the digests match the query by this node's own evaluation.
 fn passing(
     now: Time,
@@ -494,7 +545,7 @@ fn passing(
         Content::Digest(digest) => {
             Some((index, Candidate { digest, signer: &item.signer, beat: None }))
         }
-        Content::Beat(_) | Content::Tombstone | Content::Peer(_) => None,
+        Content::Veiled(_) | Content::Beat(_) | Content::Tombstone | Content::Peer(_) => None,
     });
     let (indexes, candidates): (Vec<_>, Vec<_>) = digests.unzip();
     let limits =

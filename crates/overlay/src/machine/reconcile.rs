@@ -15,7 +15,7 @@ use super::traffic::Purpose;
 use super::{Overlay, Timer};
 use crate::config::REGION_SLACK;
 use crate::contact::Contact;
-use crate::item::{Content, ItemBytes, Services, VerifiedItem};
+use crate::item::{ItemBytes, Services, VerifiedItem};
 use crate::shard::{PLACEMENTS, Place, ShardId};
 use crate::store::{Element, element_state};
 use crate::wire::{
@@ -467,7 +467,7 @@ fn push_request(
     // A beat is kept only beside a digest.
     items.extend(beats);
     let entries = (0..).zip(&items).map(|(at, item)| {
-        let labelled = matches!(item.content, Content::Digest(_)) && label.is_some();
+        let labelled = item.content.kind().is_entry() && label.is_some();
         StoreEntry { item: at, place, label: labelled.then_some(0) }
     });
     let entries = entries.collect();
@@ -559,10 +559,10 @@ impl Difference {
 
     fn give(&mut self, element: &Element<'_>, known: Option<ElementState>) -> bool {
         let mine = state_of(self.now, element);
-        let is_digest = matches!(element.item.content, Content::Digest(_));
+        let is_entry = element.item.content.kind().is_entry();
         let gives_item = match known {
             Some(known) => known.seq < mine.seq,
-            None => !(self.asker_closed && is_digest),
+            None => !(self.asker_closed && is_entry),
         };
         let gives_beat = known.map_or(gives_item, |known| known.beat != mine.beat);
         let beat = element.beat.filter(|beat| gives_beat && beat.expires > self.now);

@@ -13,8 +13,8 @@ use crate::shard::{PLACEMENTS, Place, peer_position};
 use crate::store::Member;
 use crate::wire::{
     Answer, CONTACTS_MAX, EXCLUDE_MAX, ErrorCode, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
-    PEER_RECORDS_MAX, QueryOutcome, QueryRequest, Request, Response, STORE_ENTRIES_MAX,
-    STORE_ITEMS_MAX, StoreEntry, StoreOutcome,
+    FOUND_VEILED_MAX, PEER_RECORDS_MAX, QueryOutcome, QueryRequest, Request, Response,
+    STORE_ENTRIES_MAX, STORE_ITEMS_MAX, StoreEntry, StoreOutcome,
 };
 
 /// Bytes of items in one answer; contacts and framing fit beside them.
@@ -160,7 +160,10 @@ impl Overlay {
             (Place::Peer, Content::Peer(contact)) => {
                 self.keeps(&contact.overlay_id) || self.keeps(&peer_position(&item.signer))
             }
-            (Place::Peer, Content::Digest(_) | Content::Beat(_) | Content::Tombstone) => false,
+            (
+                Place::Peer,
+                Content::Digest(_) | Content::Veiled(_) | Content::Beat(_) | Content::Tombstone,
+            ) => false,
         };
         if mine { Ok(()) } else { Err(Reject::Misplaced) }
     }
@@ -190,6 +193,26 @@ impl Overlay {
         }
     }
 
+    /// All that is held of a shard of a private group. What to choose of it, a custodian cannot tell.
+    fn veiled_shard(&self, now: Time, query: &QueryRequest) -> Answer {
+        let members = self.custody.members(now, &query.shard).map(|member| member.digest);
+        let veiled = members.filter(|item| matches!(item.content, Content::Veiled(_)));
+        let mut matches: Vec<_> = veiled.map(|item| item.bytes.clone()).collect();
+        let held = u32::try_from(matches.len()).unwrap_or(u32::MAX);
+        let truncated = matches.len() > FOUND_VEILED_MAX;
+        matches.truncate(FOUND_VEILED_MAX);
+        Answer {
+            matches,
+            near: Vec::new(),
+            beats: Vec::new(),
+            held,
+            passed: held,
+            truncated,
+            set_hash: self.custody.set_hash(now, &query.shard),
+            leaves: self.leaves_below(now, &query.shard, &query.query),
+        }
+    }
+
     /// Evaluates a query over what is held of a shard.
     pub(super) fn evaluate_shard(
         &self,
@@ -197,7 +220,11 @@ impl Overlay {
         services: &mut dyn Services,
         query: &QueryRequest,
     ) -> Result<Answer, crate::item::QueryReject> {
+        if query.query.is_empty() {
+            return Ok(self.veiled_shard(now, query));
+        }
         let mut members: Vec<Member<'_>> = self.custody.members(now, &query.shard).collect();
+        members.retain(|member| matches!(member.digest.content, Content::Digest(_)));
         let held = u32::try_from(members.len()).unwrap_or(u32::MAX);
         members.retain(|member| !query.exclude.contains(&member.digest.signer));
         let candidates: Vec<_> = members.iter().filter_map(candidate).collect();
@@ -252,16 +279,17 @@ impl Overlay {
     }
 }
 
-/// Whether a digest belongs to the group it is offered for.
+/// Whether an entry belongs to the group it is offered for.
 pub(super) fn check_group(
     services: &mut dyn Services,
     item: &VerifiedItem,
     place: Place,
     label: &str,
 ) -> Result<(), Reject> {
-    let (Content::Digest(_), Place::Shard { shard, .. }) = (&item.content, place) else {
+    let Place::Shard { shard, .. } = place else { return Ok(()) };
+    if !item.content.kind().is_entry() {
         return Ok(());
-    };
+    }
     let belongs =
         !label.is_empty() && GroupKey::of(label) == shard.group && services.admits(item, label);
     if belongs { Ok(()) } else { Err(Reject::Misplaced) }
@@ -272,7 +300,7 @@ fn candidate<'a>(member: &Member<'a>) -> Option<Candidate<'a>> {
     let Content::Digest(digest) = &member.digest.content else { return None };
     let beat = member.beat.and_then(|beat| match &beat.content {
         Content::Beat(beat) => Some(beat),
-        Content::Digest(_) | Content::Tombstone | Content::Peer(_) => None,
+        Content::Digest(_) | Content::Veiled(_) | Content::Tombstone | Content::Peer(_) => None,
     });
     Some(Candidate { digest, signer: &member.digest.signer, beat })
 }

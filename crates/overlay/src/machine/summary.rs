@@ -9,15 +9,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comity_capability::query::Query;
+use comity_capability::record::VEILED_PREFIX;
 use comity_capability::zone::ZoneMap;
 use comity_core::{AgentId, Canonical, OverlayId, Time};
 
 use super::traffic::{Goal, Purpose};
 use super::{Overlay, Timer};
-use crate::config::{REGION_SLACK, SHARD_DEPTH_MARGIN};
+use crate::config::{REGION_SLACK, SHARD_DEPTH_MARGIN, SHARD_VEILED_MAX};
 use crate::contact::Contact;
 use crate::directory;
-use crate::item::{Content, ItemBytes, VerifiedItem};
+use crate::item::{Content, ItemBytes, ItemKind, VerifiedItem};
 use crate::lookup::Lookup;
 use crate::shard::{PLACEMENTS, SHARD_DEPTH_MAX, ShardId};
 use crate::wire::{ErrorCode, LeafView, Report, Request, Response};
@@ -68,10 +69,12 @@ pub(super) struct Summaries {
     wake: Option<Time>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Branch {
     /// New members are sent down since then.
     split: Option<Time>,
+    /// Veiled entries came for it: it is full with fewer.
+    veiled: bool,
     below: BTreeMap<ShardId, Vec<Heard>>,
 }
 
@@ -142,10 +145,16 @@ impl Overlay {
     // ---- being full ----
 
     /// The deepest shard that a network of this size needs: a lie about splits leads no further.
-    pub(super) fn split_depth_max(&self) -> u8 {
-        let shards = (self.size_estimate() / self.config.shard_digests.max(1) as u64).max(1);
+    pub(super) fn split_depth_max(&self, veiled: bool) -> u8 {
+        let shards = (self.size_estimate() / self.shard_room(veiled).max(1) as u64).max(1);
         let depth = u8::try_from(shards.ilog2()).unwrap_or(SHARD_DEPTH_MAX);
         (depth + SHARD_DEPTH_MARGIN).min(SHARD_DEPTH_MAX)
+    }
+
+    /// Entries after which a shard is full.
+    fn shard_room(&self, veiled: bool) -> usize {
+        let room = self.config.shard_digests;
+        if veiled { room.min(SHARD_VEILED_MAX) } else { room }
     }
 
     /// The depth a new member of `shard` is sent to, if it is sent down.
@@ -155,8 +164,9 @@ impl Overlay {
         item: &VerifiedItem,
         shard: &ShardId,
     ) -> Option<u8> {
+        let veiled = item.content.kind() == ItemKind::Veiled;
         let is_full = match item.content {
-            Content::Digest(_) => {
+            Content::Digest(_) | Content::Veiled(_) => {
                 let held = self.custody.get(&item.key());
                 if held.is_some_and(|held| held.shards.contains(shard)) {
                     return None;
@@ -169,30 +179,44 @@ impl Overlay {
         let known = self.summaries.branches.len() < BRANCHES_MAX;
         if is_full && (known || self.summaries.branches.contains_key(shard)) {
             let branch = self.summaries.branches.entry(*shard);
-            let branch = branch.or_insert_with(|| Branch { split: None, below: BTreeMap::new() });
+            let branch = branch.or_default();
             branch.split.get_or_insert(now);
+            branch.veiled = veiled;
         }
         let branch = self.summaries.branches.get(shard).filter(|branch| branch.split.is_some())?;
-        let depth = self.depth_below(now, shard, branch, &item.signer);
-        (depth <= self.split_depth_max()).then_some(depth)
+        let depth = self.depth_below(now, shard, branch, &item.signer, veiled);
+        (depth <= self.split_depth_max(veiled)).then_some(depth)
     }
 
-    /// Whether `shard` takes no digest that it does not hold yet.
+    /// Whether `shard` takes no entry that it does not hold yet.
     pub(super) fn is_closed(&self, shard: &ShardId) -> bool {
         let branch = self.summaries.branches.get(shard);
         branch.is_some_and(|branch| branch.split.is_some())
-            || self.custody.digests(shard) >= self.config.shard_digests
+            || self.custody.digests(shard) >= self.shard_room(self.is_veiled(shard))
+    }
+
+    /// Whether what is held of a shard is of a private group.
+    fn is_veiled(&self, shard: &ShardId) -> bool {
+        self.custody.label(shard).is_some_and(|label| label.starts_with(VEILED_PREFIX))
     }
 
     /// The deepest reported shard of `signer` that is not full, or one level below the deepest.
-    fn depth_below(&self, now: Time, shard: &ShardId, branch: &Branch, signer: &AgentId) -> u8 {
+    fn depth_below(
+        &self,
+        now: Time,
+        shard: &ShardId,
+        branch: &Branch,
+        signer: &AgentId,
+        veiled: bool,
+    ) -> u8 {
+        let room = self.shard_room(veiled);
         let life = self.config.report_every * ROUNDS_KEPT;
         let mut depth = shard.depth + 1;
         for (leaf, heard) in &branch.below {
             let fresh = heard.iter().filter(|heard| now.saturating_since(heard.at) < life);
             let Some(count) = fresh.map(|heard| heard.count as usize).max() else { continue };
             if leaf.admits(signer) {
-                let full = count >= self.config.shard_digests;
+                let full = count >= room;
                 depth = depth.max(leaf.depth + u8::from(full));
             }
         }
@@ -202,11 +226,12 @@ impl Overlay {
     /// Forgets old reports, ends splits that are needed no more, and believes those that enough others report.
     pub(super) fn review_splits(&mut self, now: Time) {
         let life = self.config.report_every * ROUNDS_KEPT;
-        let full = self.config.shard_digests;
-        let few = full / MERGE_DIVISOR;
+        let (plain, veiled) = (self.shard_room(false), self.shard_room(true));
         let settling = self.config.report_every * ROUNDS_SETTLING;
         let custody = &self.custody;
         self.summaries.branches.retain(|shard, branch| {
+            let full = if branch.veiled { veiled } else { plain };
+            let few = full / MERGE_DIVISOR;
             for heard in branch.below.values_mut() {
                 heard.retain(|heard| now.saturating_since(heard.at) < life);
             }
@@ -275,8 +300,7 @@ impl Overlay {
         if branches.len() >= BRANCHES_MAX && !branches.contains_key(&above) {
             return;
         }
-        let branch =
-            branches.entry(above).or_insert_with(|| Branch { split: None, below: BTreeMap::new() });
+        let branch = branches.entry(above).or_default();
         // At most 126: the leaves of six levels.
         let heard = branch.below.entry(leaf).or_default();
         heard.retain(|heard| heard.from != report.from);
@@ -308,7 +332,7 @@ impl Overlay {
     ) {
         if is_split && (self.summaries.branches.len() < BRANCHES_MAX) {
             let branch = self.summaries.branches.entry(shard);
-            let branch = branch.or_insert_with(|| Branch { split: None, below: BTreeMap::new() });
+            let branch = branch.or_default();
             branch.split = Some(now);
         }
         for LeafReport { shard: leaf, count, zone, reporters } in below {

@@ -17,11 +17,11 @@ pub(super) struct Shard {
     pub(super) id: ShardId,
     /// The label its group's key is the hash of; empty while only tombstones came.
     pub(super) label: Arc<str>,
-    /// Digests and tombstones, by key.
+    /// Entries and tombstones, by key.
     pub(super) members: Vec<u32>,
-    /// How many of them are digests.
+    /// How many of them are entries.
     pub(super) digests: u32,
-    /// Sum over the digests, see [`Custody::set_hash`](super::Custody::set_hash).
+    /// Sum over the entries, see [`Custody::set_hash`](super::Custody::set_hash).
     pub(super) set: u128,
     /// Sum over digests with their beats and tombstones, see [`state_of`].
     pub(super) state: u64,
@@ -34,7 +34,7 @@ impl Shard {
 
     /// A member came: its hashes enter the sums.
     pub(super) fn count_in(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
-        if item.content.kind() == ItemKind::Digest {
+        if item.content.kind().is_entry() {
             self.digests += 1;
             self.set = self.set.wrapping_add(set_part(item));
         }
@@ -43,7 +43,7 @@ impl Shard {
 
     /// A member goes.
     pub(super) fn count_out(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
-        if item.content.kind() == ItemKind::Digest {
+        if item.content.kind().is_entry() {
             self.digests -= 1;
             self.set = self.set.wrapping_sub(set_part(item));
         }
@@ -51,7 +51,7 @@ impl Shard {
     }
 }
 
-/// What a digest adds to the set: signer, subject, sequence number.
+/// What an entry adds to the set: signer, subject, sequence number.
 pub(super) fn set_part(item: &VerifiedItem) -> u128 {
     let mut hasher = blake3::Hasher::new_derive_key(SET_CONTEXT);
     hasher.update(item.signer.as_bytes());
@@ -67,13 +67,14 @@ pub(super) fn set_hash(set: u128) -> Hash {
     Hash(blake3::derive_key(SET_CONTEXT, &set.to_be_bytes()))
 }
 
-/// Where an item stands in the order that custodians reconcile in. Names of tombstones are odd, those of digests even.
+/// Where an item stands in the order that custodians reconcile in. Names of tombstones are odd, those of entries even.
 #[must_use]
 pub fn element_name(key: &ItemKey) -> u64 {
     let mut hasher = blake3::Hasher::new_derive_key(NAME_CONTEXT);
     hasher.update(key.signer.as_bytes());
     let is_tombstone = key.kind == ItemKind::Tombstone;
-    hasher.update(&[u8::from(is_tombstone), u8::from(key.subject.is_some())]);
+    let kind = u8::from(is_tombstone) | u8::from(key.kind == ItemKind::Veiled) << 1;
+    hasher.update(&[kind, u8::from(key.subject.is_some())]);
     hasher.update(&key.subject.map_or(0, |subject| subject.0).to_be_bytes());
     leading(&hasher) & !1 | u64::from(is_tombstone)
 }

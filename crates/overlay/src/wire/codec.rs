@@ -14,9 +14,9 @@ use minicbor::encode::{Encoder, Error as EncodeError, Write};
 
 use super::{
     Answer, CONTACTS_MAX, EXCLUDE_MAX, ErrorCode, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
-    MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, PREFIX_BITS_MIN, QueryOutcome, QueryRequest, Request,
-    RequestFrame, Response, STORE_ENTRIES_MAX, STORE_ITEMS_MAX, STORE_LABELS_MAX, StoreEntry,
-    StoreOutcome,
+    FOUND_VEILED_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, PREFIX_BITS_MIN, QueryOutcome,
+    QueryRequest, Request, RequestFrame, Response, STORE_ENTRIES_MAX, STORE_ITEMS_MAX,
+    STORE_LABELS_MAX, StoreEntry, StoreOutcome,
 };
 use crate::contact::{ADDRS_PER_CONTACT_MAX, Contact, Positions};
 use crate::item::{ITEM_BYTES_MAX, ItemBytes, LABEL_BYTES_MAX, QUERY_BYTES_MAX, Reject};
@@ -448,7 +448,7 @@ fn write_outcome<W: Write>(e: &mut Encoder<W>, outcome: &QueryOutcome) -> Writte
 fn read_outcome(d: &mut Decoder<'_>) -> Result<QueryOutcome, WireError> {
     match variant(d)? {
         (9, 0) => Ok(QueryOutcome::Answered(Answer {
-            matches: read_items(d, FOUND_MATCHES_MAX, "matches")?,
+            matches: read_items(d, FOUND_MATCHES_MAX.max(FOUND_VEILED_MAX), "matches")?,
             near: read_items(d, FOUND_NEAR_MAX, "near misses")?,
             beats: read_items(d, FOUND_MATCHES_MAX, "beats")?,
             held: d.u32()?,

@@ -38,7 +38,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let kind = prop_oneof![4 => Just(ItemKind::Digest), 1 => Just(ItemKind::Beat), 1 => Just(ItemKind::Tombstone), 1 => Just(ItemKind::Peer)];
+    let kind = prop_oneof![4 => Just(ItemKind::Digest), 2 => Just(ItemKind::Veiled), 1 => Just(ItemKind::Beat), 1 => Just(ItemKind::Tombstone), 1 => Just(ItemKind::Peer)];
     let offer = (0_usize..3, kind, 0_u64..3, 1_u64..5, 0_u32..60, 0_u64..2, 0_u8..3);
     prop_oneof![
         10 => offer.prop_map(|(signer, kind, subject, seq, life_min, value, group)| {
@@ -63,7 +63,7 @@ fn model_offer(model: &mut Model, now: Time, item: Item, place: Place) -> Option
         return Some(Reject::Expired);
     }
     let proper = match item.kind {
-        ItemKind::Digest => key.subject.is_some(),
+        ItemKind::Digest | ItemKind::Veiled => key.subject.is_some(),
         ItemKind::Beat | ItemKind::Peer => key.subject.is_none(),
         ItemKind::Tombstone => true,
     };
@@ -80,7 +80,7 @@ fn model_offer(model: &mut Model, now: Time, item: Item, place: Place) -> Option
             && tombstone.seq >= item.seq
             && tombstone.expires > now
     };
-    if item.kind == ItemKind::Digest && model.iter().any(is_retired) {
+    if item.kind.is_entry() && model.iter().any(is_retired) {
         return Some(Reject::Stale);
     }
     if item.kind == ItemKind::Beat
@@ -104,11 +104,12 @@ fn model_offer(model: &mut Model, now: Time, item: Item, place: Place) -> Option
     }
     if item.kind == ItemKind::Tombstone {
         model.retain(|held, (digest, _)| {
-            held.kind != ItemKind::Digest || !covers(&key, held) || digest.seq > item.seq
+            !held.kind.is_entry() || !covers(&key, held) || digest.seq > item.seq
         });
         drop_orphans(model);
     }
-    if let (ItemKind::Digest | ItemKind::Tombstone, Place::Shard { shard, .. }) = (item.kind, place)
+    if let (ItemKind::Digest | ItemKind::Veiled | ItemKind::Tombstone, Place::Shard { shard, .. }) =
+        (item.kind, place)
     {
         shards.insert(shard);
     }
@@ -121,9 +122,9 @@ fn is_shown(model: &Model, now: Time, item: &Item) -> bool {
     let beats = model.iter().any(|(key, (beat, _))| {
         key.kind == ItemKind::Beat && key.signer == item.signer && beat.expires > now
     });
-    item.kind == ItemKind::Digest
-        && item.expires > now
-        && (beats || now.saturating_since(item.issued) < BEAT_GRACE)
+    let alive = beats || now.saturating_since(item.issued) < BEAT_GRACE;
+    item.expires > now
+        && (item.kind == ItemKind::Veiled || (item.kind == ItemKind::Digest && alive))
 }
 
 fn drop_orphans(model: &mut Model) {
@@ -171,7 +172,7 @@ proptest! {
             }
             let expected: BTreeMap<_, _> = model
                 .iter()
-                .map(|(key, (item, shards))| (*key, CustodyRow { bytes: item.seal(), shards: shards.iter().copied().collect(), labels: shards.iter().map(|shard| if item.kind == ItemKind::Digest { label(shard).into() } else { "".into() }).collect() }))
+                .map(|(key, (item, shards))| (*key, CustodyRow { bytes: item.seal(), shards: shards.iter().copied().collect(), labels: shards.iter().map(|shard| if item.kind.is_entry() { label(shard).into() } else { "".into() }).collect() }))
                 .collect();
             prop_assert_eq!(custody.rows().collect::<BTreeMap<_, _>>(), expected);
             prop_assert_eq!(&custody.rows().collect::<BTreeMap<_, _>>(), &persisted);

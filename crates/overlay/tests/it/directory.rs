@@ -62,6 +62,7 @@ impl Alone {
             limit: 32,
             exclude: Vec::new(),
             fresh: false,
+            secret: None,
         };
         match self.run(Command::Query(query)) {
             Outcome::Answers(report) => report,

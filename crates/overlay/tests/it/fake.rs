@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
@@ -27,8 +28,8 @@ pub(crate) struct Item {
     pub(crate) value: u64,
 }
 
-const KINDS: [ItemKind; 4] =
-    [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer];
+const KINDS: [ItemKind; 5] =
+    [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer, ItemKind::Veiled];
 
 impl Item {
     pub(crate) fn digest(
@@ -126,6 +127,7 @@ impl Verifier for Fake {
         let content = match kind {
             ItemKind::Digest => Content::Digest(value),
             ItemKind::Beat => Content::Beat(value),
+            ItemKind::Veiled => Content::Veiled(value),
             ItemKind::Tombstone => Content::Tombstone,
             ItemKind::Peer => {
                 let index = usize::try_from(number(4)).unwrap();
@@ -139,6 +141,20 @@ impl Verifier for Fake {
 
     fn admits(&mut self, _: &VerifiedItem, label: &str) -> bool {
         !label.starts_with("foreign")
+    }
+
+    /// A veiled value opens with the secret whose first byte is its last one.
+    fn unveil(
+        &mut self,
+        _: Time,
+        item: &VerifiedItem,
+        secret: &GroupSecret,
+    ) -> Option<VerifiedItem> {
+        let Content::Veiled(value) = &item.content else { return None };
+        let value = *value.downcast_ref::<u64>()?;
+        let opens = value & 0xff == u64::from(secret.as_bytes()[0]);
+        let content = Content::Digest(Arc::new(value >> 8));
+        opens.then(|| Verified { content, ..(**item).clone() }.into())
     }
 }
 

@@ -188,6 +188,7 @@ fn commands_beyond_a_bound_fail_by_name() {
         limit: 5,
         exclude: Vec::new(),
         fresh: false,
+        secret: None,
     };
     assert!(matches!(
         failure(&mut overlay, &mut services, Command::Query(query.clone())),

@@ -19,4 +19,5 @@ mod reconcile;
 mod small;
 mod splits;
 mod table;
+mod veiled;
 mod wire;

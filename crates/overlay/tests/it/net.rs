@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
+use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, Hash, OverlayId, Time};
 use comity_overlay::wire::{
     Answer, CONTACTS_MAX, QueryOutcome, StoreOutcome, decode_request, decode_response,
@@ -407,6 +408,25 @@ impl Net {
         self.ask(index, steps, bytes, 0)
     }
 
+    /// What a member of the private group with this secret finds.
+    pub(crate) fn find_veiled(
+        &mut self,
+        index: usize,
+        label: &str,
+        range: std::ops::RangeInclusive<u64>,
+        secret: u8,
+    ) -> QueryReport {
+        let query = [range.start().to_be_bytes(), range.end().to_be_bytes()].concat();
+        let steps = vec![QueryStep { keys: vec![GroupKey::of(label)], complete: true }];
+        let secret = Some(GroupSecret::from_bytes([secret; 32]));
+        let exclude = Vec::new();
+        let query = Query { steps, query, want: 0, limit: 32, exclude, fresh: false, secret };
+        match self.run_command(index, Command::Query(query)) {
+            Outcome::Answers(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn query(
         &mut self,
         index: usize,
@@ -425,7 +445,7 @@ impl Net {
         want: usize,
     ) -> QueryReport {
         let exclude = Vec::new();
-        let query = Query { steps, query, want, limit: 32, exclude, fresh: false };
+        let query = Query { steps, query, want, limit: 32, exclude, fresh: false, secret: None };
         match self.run_command(index, Command::Query(query)) {
             Outcome::Answers(report) => report,
             other => panic!("{other:?}"),

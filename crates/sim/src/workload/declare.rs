@@ -115,6 +115,7 @@ impl Question {
             limit: ANSWERS_MAX,
             exclude: Vec::new(),
             fresh: false,
+            secret: None,
         }
     }
 }

@@ -108,10 +108,21 @@ impl Publishing {
         }
     }
 
-    /// The groups of the own digests that an item about `subject` belongs beside.
-    pub(super) fn labels_beside(&self, subject: Option<Subject>) -> BTreeSet<String> {
+    /// Whether veiled entries signed by this key are published.
+    pub(super) fn is_pseudonym(&self, signer: &AgentId) -> bool {
+        self.items.keys().any(|key| key.kind == ItemKind::Veiled && key.signer == *signer)
+    }
+
+    /// The groups of the own entries that an item of `signer` about `subject` belongs beside.
+    pub(super) fn labels_beside(
+        &self,
+        signer: &AgentId,
+        subject: Option<Subject>,
+    ) -> BTreeSet<String> {
         let digests = self.items.iter().filter(|(key, _)| {
-            key.kind == ItemKind::Digest && (subject.is_none() || key.subject == subject)
+            key.kind.is_entry()
+                && key.signer == *signer
+                && (subject.is_none() || key.subject == subject)
         });
         digests.flat_map(|(_, published)| published.labels.iter().cloned()).collect()
     }

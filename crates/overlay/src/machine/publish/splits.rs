@@ -7,6 +7,7 @@ use comity_core::Time;
 use super::super::Overlay;
 use super::PublishJob;
 use crate::drive::CommandId;
+use crate::item::ItemKind;
 use crate::shard::{PLACEMENTS, Place, ShardId};
 
 /// A split is believed from one in so many of the custodians that answered: fewer are liars, or full for a reason of their own.
@@ -73,16 +74,15 @@ impl Overlay {
     /// Moves the items of shards that are split to deeper ones, and groups that are split no more back to the top; with `prompt`, only
     /// what is beyond doubt while answers are outstanding. Returns whether there is something to store again.
     pub(super) fn follow_splits(&mut self, now: Time, id: CommandId, prompt: bool) -> bool {
-        let deepest = self.split_depth_max();
-        let me = self.me.agent;
         let Some(job) = self.publish_job(id).filter(|job| !job.retire) else { return false };
         let verdicts = if prompt { job.verdicts.take_prompt() } else { job.verdicts.take() };
         let mut again = false;
         for (shard, believed) in verdicts {
+            let veiled = self.publish_job(id).is_some_and(|job| job.is_veiled(&shard));
+            let deepest = self.split_depth_max(veiled);
             match believed.map(|depth| depth.min(deepest)).filter(|depth| *depth > shard.depth) {
                 Some(depth) => {
-                    let leaf = ShardId::of(shard.group, depth, &me);
-                    again |= self.publish_job(id).is_some_and(|job| job.move_items(shard, leaf));
+                    again |= self.publish_job(id).is_some_and(|job| job.move_items(shard, depth));
                     self.publishing.set_depth(shard.group, depth);
                 }
                 None if shard.depth == 0 && self.publishing.depths.contains_key(&shard.group) => {
@@ -100,8 +100,15 @@ impl Overlay {
 }
 
 impl PublishJob {
-    /// Plans what was meant for `from` for `to`. Returns whether that is new.
-    fn move_items(&mut self, from: ShardId, to: ShardId) -> bool {
+    /// Whether it is a shard of a private group.
+    fn is_veiled(&self, shard: &ShardId) -> bool {
+        self.items.iter().any(|state| {
+            state.labels.contains_key(&shard.group) && state.item.content.kind() == ItemKind::Veiled
+        })
+    }
+
+    /// Plans what was meant for `from` for the shard of its signer at `depth`. Returns whether that is new.
+    fn move_items(&mut self, from: ShardId, depth: u8) -> bool {
         let mut new = false;
         for (index, state) in self.items.iter_mut().enumerate() {
             let there =
@@ -112,6 +119,7 @@ impl PublishJob {
                 continue;
             }
             state.split = true;
+            let to = ShardId::of(from.group, depth, &state.item.signer);
             for placement in 0..PLACEMENTS {
                 let position = to.position(placement);
                 let place = Place::Shard { shard: to, index: placement };
