@@ -20,8 +20,9 @@ use tokio::task::JoinHandle;
 
 use crate::types::{
     CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
-    Exit, FindRequest, FindResponse, Groups, Peers, PingRequest, PingResponse, ResolveRequest,
-    ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+    Exit, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
+    Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse,
+    ServeRequest, ServeResponse, ShowResponse, Status,
 };
 use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 
@@ -224,6 +225,61 @@ impl Client {
     /// [`ClientError`].
     pub async fn groups(&self) -> Result<Groups, ClientError> {
         self.get("/v1/groups").await
+    }
+
+    /// `GET /v1/private-groups`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn private_groups(&self) -> Result<PrivateGroups, ClientError> {
+        self.get("/v1/private-groups").await
+    }
+
+    /// `POST /v1/private-groups`: makes a group with a new secret.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn group_create(
+        &self,
+        request: &GroupCreateRequest,
+    ) -> Result<GroupInvitation, ClientError> {
+        self.post("/v1/private-groups", request).await
+    }
+
+    /// `POST /v1/private-groups/join`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `bad_request` when the invitation is none.
+    pub async fn group_join(
+        &self,
+        request: &GroupJoinRequest,
+    ) -> Result<PrivateGroup, ClientError> {
+        self.post("/v1/private-groups/join", request).await
+    }
+
+    /// `GET /v1/private-groups/{name}`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `not_found` when this agent is in no group of that name.
+    pub async fn group_show(&self, name: &str) -> Result<PrivateGroup, ClientError> {
+        self.get(&format!("/v1/private-groups/{}", path_segment(name))).await
+    }
+
+    /// `GET /v1/private-groups/{name}/invitation`: the group's secret, to be handed to a new member.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn group_invitation(&self, name: &str) -> Result<GroupInvitation, ClientError> {
+        self.get(&format!("/v1/private-groups/{}/invitation", path_segment(name))).await
+    }
+
+    /// `DELETE /v1/private-groups/{name}`: leaves the group and forgets its secret.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn group_leave(&self, name: &str) -> Result<Done, ClientError> {
+        let route = format!("/v1/private-groups/{}", path_segment(name));
+        self.json(Method::DELETE, &route, None).await
     }
 
     /// `POST /v1/resolve`.

@@ -21,6 +21,7 @@
 
 mod client;
 mod convert;
+mod invitation;
 mod openapi;
 mod proof;
 mod sse;
@@ -28,6 +29,9 @@ mod ticket;
 pub mod types;
 
 pub use client::{CallStream, Client, ClientError};
+pub use invitation::{
+    Invitation, InvitationError, MAX_GROUP_NAME, MAX_INVITATION_CHARS, check_group_name,
+};
 pub use openapi::openapi;
 pub use proof::{ProofError, ProofFile, ProofFormat};
 pub use sse::{SseError, SseEvent, SseReader};

@@ -4,7 +4,8 @@ use utoipa::OpenApi;
 
 use crate::types::{
     CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, FindRequest, FindResponse,
-    Groups, Peers, PingRequest, PingResponse, ResolveRequest, ResolveResponse, ServeRequest,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
+    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
     ServeResponse, ShowResponse, Status,
 };
 
@@ -32,6 +33,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ping,
         peers,
         groups,
+        private_groups,
+        group_create,
+        group_join,
+        group_show,
+        group_invitation,
+        group_leave,
         resolve,
         shutdown
     ),
@@ -102,6 +109,45 @@ fn peers() {}
     (status = 200, body = Groups), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn groups() {}
+
+/// Private groups this agent is a member of.
+#[utoipa::path(get, path = "/v1/private-groups", responses(
+    (status = 200, body = PrivateGroups), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn private_groups() {}
+
+/// Make a private group with a new secret.
+#[utoipa::path(post, path = "/v1/private-groups", request_body = GroupCreateRequest, responses(
+    (status = 200, body = GroupInvitation), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn group_create() {}
+
+/// Become a member of a private group by an invitation.
+#[utoipa::path(post, path = "/v1/private-groups/join", request_body = GroupJoinRequest, responses(
+    (status = 200, body = PrivateGroup), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn group_join() {}
+
+/// One private group.
+#[utoipa::path(get, path = "/v1/private-groups/{name}",
+    params(("name" = String, Path, description = "What the group is called here")), responses(
+    (status = 200, body = PrivateGroup), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn group_show() {}
+
+/// The invitation to a private group. It carries the group's secret.
+#[utoipa::path(get, path = "/v1/private-groups/{name}/invitation",
+    params(("name" = String, Path, description = "What the group is called here")), responses(
+    (status = 200, body = GroupInvitation), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn group_invitation() {}
+
+/// Leave a private group and forget its secret.
+#[utoipa::path(delete, path = "/v1/private-groups/{name}",
+    params(("name" = String, Path, description = "What the group is called here")), responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn group_leave() {}
 
 /// Any text form of an agent to all of them and to its network addresses.
 #[utoipa::path(post, path = "/v1/resolve", request_body = ResolveRequest, responses(

@@ -11,6 +11,7 @@
 mod call;
 mod error;
 mod find;
+mod group;
 mod network;
 mod serve;
 mod status;
@@ -18,6 +19,7 @@ mod status;
 pub use call::*;
 pub use error::*;
 pub use find::*;
+pub use group::*;
 pub use network::*;
 pub use serve::*;
 pub use status::*;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{call, find, id, network, node, serve, shell, sim};
+use crate::commands::{call, find, group, id, network, node, serve, shell, sim};
 use crate::{bench, demo};
 
 /// Find AI agents by what they can do, call them directly, and keep proof of what they answered.
@@ -93,6 +93,9 @@ pub(crate) enum Command {
     Peers(network::PeersArgs),
     /// List the groups this node publishes to or keeps.
     Groups(network::GroupsArgs),
+    /// Private groups: capabilities that only those who share a secret can find and call.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -126,6 +129,7 @@ impl Command {
             Self::Ping(args) => args.output.json,
             Self::Peers(args) => args.output.json,
             Self::Groups(args) => args.output.json,
+            Self::Group(command) => command.wants_json(),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,
             Self::Bench(args) => args.wants_json(),

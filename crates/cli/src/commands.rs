@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod find;
+pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod network;
 pub(crate) mod node;
@@ -31,6 +32,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Ping(args) => network::ping(&args, context).await,
         Command::Peers(_) => network::peers(context).await,
         Command::Groups(_) => network::groups(context).await,
+        Command::Group(command) => group::run(command, context).await,
         Command::Demo(mut args) => {
             args.json |= context.out.json;
             Box::pin(demo::run(args)).await

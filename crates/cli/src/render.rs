@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod find;
+pub(crate) mod group;
 pub(crate) mod identity;
 pub(crate) mod network;
 pub(crate) mod node;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use comity_api::types::{
     AgentForms, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_PING_TIMEOUT_MS,
-    Done, ErrorCode, ErrorInfo, FindRequest, FindResponse, Group, GroupLabel, Groups, MAX_PINGS,
-    Peer, PeerCounts, Peers, Ping, PingRequest, PingResponse, Publication, ResolveRequest,
+    Done, ErrorCode, ErrorInfo, FindRequest, FindResponse, Group, GroupCreateRequest,
+    GroupInvitation, GroupJoinRequest, GroupLabel, Groups, MAX_PINGS, Peer, PeerCounts, Peers,
+    Ping, PingRequest, PingResponse, PrivateGroup, PrivateGroups, Publication, ResolveRequest,
     ResolveResponse, Role, ServeRequest, ServeResponse, ServedCapability, SessionState,
     ShowResponse, SpecialistState, Status,
 };
@@ -15,8 +16,9 @@ use comity_core::Position;
 use comity_overlay::ItemKind;
 use futures_util::StreamExt;
 
-use crate::calls::{call_error, is_public};
-use crate::find::{declaration, label, label_of};
+use crate::calls::call_error;
+use crate::find::{label, label_of, own_declaration};
+use crate::groups::{self, GroupError};
 use crate::node::Node;
 use crate::server::{Backend, CallEvents};
 use crate::transport::Protocol;
@@ -92,7 +94,7 @@ impl Backend for Node {
             .all()
             .iter()
             .map(|served| {
-                let public = is_public(&served.capability);
+                let public = served.is_public();
                 let publication = Publication {
                     groups: u32::try_from(keys::group_keys(&served.capability).len())
                         .unwrap_or(u32::MAX),
@@ -101,7 +103,7 @@ impl Backend for Node {
                     expires_at_ms: published.expires.map(|time| time.as_millis()),
                 };
                 ServedCapability {
-                    declaration: declaration(&served.capability),
+                    declaration: own_declaration(served),
                     source: served.source.clone(),
                     state: SpecialistState::Ready,
                     problem: None,
@@ -215,9 +217,7 @@ impl Backend for Node {
         let snapshot = self.inner.directory.inspect().await.ok_or_else(shutting_down)?;
         let mut groups: std::collections::BTreeMap<GroupKey, Group> =
             std::collections::BTreeMap::new();
-        for served in
-            self.inner.registry.all().iter().filter(|served| is_public(&served.capability))
-        {
+        for served in self.inner.registry.all().iter().filter(|served| served.is_public()) {
             for key in keys::group_keys(&served.capability) {
                 let group = groups.entry(key.key).or_insert_with(|| Group {
                     group: label(&key),
@@ -250,6 +250,50 @@ impl Backend for Node {
         Ok(Groups { groups: groups.into_values().collect() })
     }
 
+    async fn private_groups(&self) -> Result<PrivateGroups, ErrorInfo> {
+        let all = self.inner.groups.all();
+        let private_groups = all.iter().map(|group| self.group_view(group)).collect();
+        Ok(PrivateGroups { private_groups })
+    }
+
+    async fn group_create(
+        &self,
+        request: GroupCreateRequest,
+    ) -> Result<GroupInvitation, ErrorInfo> {
+        let group = self.inner.groups.create(&request.name)?;
+        Ok(self.invitation_view(&group))
+    }
+
+    async fn group_join(&self, request: GroupJoinRequest) -> Result<PrivateGroup, ErrorInfo> {
+        let group = self.inner.groups.join(&request.invitation, request.name.as_deref())?;
+        Ok(self.group_view(&group))
+    }
+
+    async fn group_show(&self, name: String) -> Result<PrivateGroup, ErrorInfo> {
+        let group = self.inner.groups.get(&name)?;
+        Ok(self.group_view(&group))
+    }
+
+    async fn group_invitation(&self, name: String) -> Result<GroupInvitation, ErrorInfo> {
+        let group = self.inner.groups.get(&name)?;
+        Ok(self.invitation_view(&group))
+    }
+
+    async fn group_leave(&self, name: String) -> Result<Done, ErrorInfo> {
+        // Nothing is served to a group while it is left.
+        let _turn = self.inner.serving.lock().await;
+        self.inner.groups.get(&name)?;
+        if let Some(served) = self.inner.registry.of_group(&name).first() {
+            return Err(GroupError::InUse(name, served.capability.name.clone()).into());
+        }
+        self.inner.groups.forget(&name)?;
+        Ok(Done {
+            message: format!(
+                "{name} is left and its secret forgotten here; the other members keep it"
+            ),
+        })
+    }
+
     async fn resolve(&self, request: ResolveRequest) -> Result<ResolveResponse, ErrorInfo> {
         let timeout = request.timeout_ms.map_or(RESOLVE_TIMEOUT, Duration::from_millis);
         let resolved = tokio::time::timeout(timeout, self.resolve_text(&request.text))
@@ -270,6 +314,31 @@ impl Backend for Node {
         self.inner.stop_requested.notify_one();
         Ok(Done { message: "the node withdraws what it published and stops".to_owned() })
     }
+}
+
+impl Node {
+    fn group_view(&self, group: &groups::PrivateGroup) -> PrivateGroup {
+        let serves = self.inner.registry.of_group(group.name());
+        let entries = group.told().published.items;
+        let kept = entries.iter().filter(|item| item.places_held > 0).count();
+        PrivateGroup {
+            name: group.name().to_owned(),
+            fingerprint: group.secret().fingerprint(),
+            entries: if serves.is_empty() { 0 } else { count(kept) },
+            serves: serves.iter().map(|served| served.capability.name.clone()).collect(),
+        }
+    }
+
+    fn invitation_view(&self, group: &groups::PrivateGroup) -> GroupInvitation {
+        GroupInvitation {
+            group: self.group_view(group),
+            invitation: group.invitation.reveal().to_string(),
+        }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 fn shutting_down() -> ErrorInfo {

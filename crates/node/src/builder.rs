@@ -16,6 +16,7 @@ use crate::calls::LocalSigner;
 use crate::clock::Clock;
 use crate::directory::{self, Actor, Directory, Parts, PositionCache, TransportCarrier};
 use crate::error::SpawnError;
+use crate::groups::Groups;
 use crate::handler::Handler;
 use crate::home::{Home, HomeLock};
 use crate::key_file::Keys;
@@ -250,6 +251,7 @@ impl Builder {
 
         let directory = Directory::new(asks);
         let registry = Arc::new(Registry::default());
+        let groups = Arc::new(Groups::open(home.as_ref().map(Home::groups)));
         let publisher = Arc::new(Publisher::new(
             Arc::clone(&identity),
             keys.next,
@@ -257,11 +259,16 @@ impl Builder {
             storage.clone(),
             directory.clone(),
             Arc::clone(&registry),
+            (Arc::clone(&groups), self.mint_bits),
             addrs.clone(),
         ));
         network.spawn(Arc::clone(&publisher).renew(renewals));
-        let handler =
-            Handler { me, registry: Arc::clone(&registry), publisher: Arc::clone(&publisher) };
+        let handler = Handler {
+            me,
+            registry: Arc::clone(&registry),
+            publisher: Arc::clone(&publisher),
+            groups: Arc::clone(&groups),
+        };
         let rpc_clock = clock.clone();
         let rpc_config = RpcConfig {
             identity: Arc::clone(&identity),
@@ -292,6 +299,7 @@ impl Builder {
             storage,
             directory,
             registry,
+            groups,
             publisher,
             transport,
             rpc,

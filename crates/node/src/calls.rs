@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::describe;
+use crate::groups::PrivateGroup;
 use crate::handler::{invoke, item};
 use crate::node::Node;
 use crate::resolve::Reference;
@@ -82,6 +83,8 @@ struct Callee {
     agent: AgentId,
     addrs: Vec<SocketAddr>,
     capability: Arc<Capability>,
+    /// As whose member it is called.
+    group: Option<Arc<PrivateGroup>>,
 }
 
 impl Node {
@@ -163,15 +166,14 @@ impl Node {
         let timeout = Duration::from_millis(timeout);
         let attempts_max =
             request.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
-        let callees =
-            tokio::time::timeout(timeout, self.callees(&request.target, timeout / SEARCH_SHARE))
-                .await
-                .map_err(|_| {
-                    ErrorInfo::new(
-                        ErrorCode::Timeout,
-                        format!("nobody to call was found within {timeout:?}"),
-                    )
-                })??;
+        let callees = tokio::time::timeout(timeout, self.callees(&request, timeout / SEARCH_SHARE))
+            .await
+            .map_err(|_| {
+                ErrorInfo::new(
+                    ErrorCode::Timeout,
+                    format!("nobody to call was found within {timeout:?}"),
+                )
+            })??;
 
         let mut failures: Vec<ErrorInfo> = Vec::new();
         let others = callees.len().min(usize::try_from(attempts_max).unwrap_or(usize::MAX));
@@ -230,11 +232,12 @@ impl Node {
     /// Whom to call, the best first.
     async fn callees(
         &self,
-        target: &QueryInput,
+        request: &CallRequest,
         timeout: Duration,
     ) -> Result<Vec<Callee>, ErrorInfo> {
-        let query = match target {
-            QueryInput::Text(text) => match self.direct(text).await? {
+        let group = request.group.as_deref().map(|name| self.inner.groups.get(name)).transpose()?;
+        let query = match &request.target {
+            QueryInput::Text(text) => match self.direct(text, group.as_ref()).await? {
                 Some(callee) => return Ok(vec![callee]),
                 None => parse_target(text)?,
             },
@@ -242,11 +245,13 @@ impl Node {
                 Query::from_json(&Value::Object(object.clone())).map_err(bad_query)?
             }
         };
-        let found = self.search(&query, 0, timeout).await.map_err(ErrorInfo::from)?;
+        let found =
+            self.search(&query, group.as_ref(), 0, timeout).await.map_err(ErrorInfo::from)?;
         let mut callees: Vec<Callee> = Vec::new();
         for hit in found.hits {
             if let Some(capability) = hit.capability {
-                callees.push(Callee { agent: hit.agent, addrs: hit.addrs, capability });
+                let group = group.clone();
+                callees.push(Callee { agent: hit.agent, addrs: hit.addrs, capability, group });
             }
         }
         // Whoever kept silent a moment ago is asked last, not never: it may be the only one left.
@@ -272,21 +277,27 @@ impl Node {
     }
 
     /// `ADDRESS/CAPABILITY`, or the name of a capability of this very agent.
-    async fn direct(&self, text: &str) -> Result<Option<Callee>, ErrorInfo> {
-        if let Some(served) = self.inner.registry.get(text) {
+    async fn direct(
+        &self,
+        text: &str,
+        group: Option<&Arc<PrivateGroup>>,
+    ) -> Result<Option<Callee>, ErrorInfo> {
+        let mine = |name: &str| {
+            let served = self.inner.registry.get(name)?;
             let capability = Arc::new(served.capability.clone());
-            return Ok(Some(Callee { agent: self.id(), addrs: Vec::new(), capability }));
+            Some(Callee { agent: self.id(), addrs: Vec::new(), capability, group: None })
+        };
+        if let Some(callee) = mine(text) {
+            return Ok(Some(callee));
         }
         let Some((agent, name)) = text.rsplit_once('/') else { return Ok(None) };
         let Some(reference) = Reference::parse(agent) else { return Ok(None) };
         let resolved = self.resolve_reference(&reference).await?;
         if resolved.agent == self.id() {
-            let served = self.inner.registry.get(name).ok_or_else(|| no_capability(text))?;
-            let capability = Arc::new(served.capability.clone());
-            return Ok(Some(Callee { agent: self.id(), addrs: Vec::new(), capability }));
+            return mine(name).ok_or_else(|| no_capability(text)).map(Some);
         }
         let record = self
-            .record_of(resolved.agent, &resolved.addrs, None)
+            .record_of(resolved.agent, &resolved.addrs, None, group)
             .await
             .map_err(|failure| failure.into_info(&self.name_of(&resolved.agent)))?;
         let capability = record
@@ -296,7 +307,9 @@ impl Node {
             .ok_or_else(|| no_capability(text))?;
         let addrs =
             if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
-        Ok(Some(Callee { agent: resolved.agent, addrs, capability: Arc::new(capability.clone()) }))
+        let capability = Arc::new(capability.clone());
+        let group = group.cloned();
+        Ok(Some(Callee { agent: resolved.agent, addrs, capability, group }))
     }
 
     fn target_text(&self, callee: &Callee) -> String {
@@ -358,6 +371,7 @@ impl Running<'_> {
             rpc::CallRequest::new(capability.name.clone(), body.into()).deadline(deadline);
         request.idempotent = capability.idempotent;
         request.interface = Some(capability.interface.digest());
+        request.group = self.callee.group.as_ref().map(|group| group.secret().clone());
         let node = &self.node.inner;
         let result = self.watched(request).await;
         match &result {

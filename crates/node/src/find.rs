@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::calls::bad_query;
 use crate::node::Node;
+use crate::registry::Served;
 use crate::search::{Found, Hit, RecordFailure, family_name};
 
 /// How long a search may take unless the request says otherwise.
@@ -54,8 +55,9 @@ impl Node {
             .unwrap_or_else(|| query.probe().max(PROBES))
             .min(comity_capability::query::PROBE_MAX);
         let timeout = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(TIMEOUT_MAX);
-        let found =
-            self.search(&query, usize::try_from(probe).unwrap_or(usize::MAX), timeout).await?;
+        let group = request.group.as_deref().map(|name| self.inner.groups.get(name)).transpose()?;
+        let probe = usize::try_from(probe).unwrap_or(usize::MAX);
+        let found = self.search(&query, group.as_ref(), probe, timeout).await?;
         Ok(self.response(&query, &found, request.explain))
     }
 
@@ -250,7 +252,7 @@ impl Node {
         wanted: Option<&str>,
     ) -> Result<ShowResponse, ErrorInfo> {
         let own = agent == self.id();
-        let record = match self.record_of(agent, &addrs, None).await {
+        let record = match self.record_of(agent, &addrs, None, None).await {
             Ok(record) => record,
             Err(
                 failure @ (RecordFailure::Call(_)
@@ -286,7 +288,8 @@ impl Node {
     }
 
     pub(crate) fn own_declarations(&self) -> Vec<Declaration> {
-        self.inner.registry.all().iter().map(|served| declaration(&served.capability)).collect()
+        let all = self.inner.registry.all();
+        all.iter().map(|served| own_declaration(served)).collect()
     }
 }
 
@@ -344,11 +347,17 @@ pub(crate) fn declaration(capability: &Capability) -> Declaration {
             Visibility::Public => ApiVisibility::Public,
             Visibility::Private => ApiVisibility::Private,
         },
+        group: None,
         idempotent: capability.idempotent,
         streaming: capability.streaming,
         data_version: (!capability.data_version.is_empty())
             .then(|| capability.data_version.clone()),
     }
+}
+
+/// The same of a capability of this agent.
+pub(crate) fn own_declaration(served: &Served) -> Declaration {
+    Declaration { group: served.group.clone(), ..declaration(&served.capability) }
 }
 
 fn condition(outcome: &matching::Outcome) -> Condition {

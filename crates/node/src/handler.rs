@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use comity_capability::record::{Capability, Visibility};
+use comity_capability::record::Capability;
 use comity_core::receipt::ShortText;
 use comity_core::{AgentId, Hash, canonical};
 use comity_specialist::{Answer, Invocation, SpecialistError};
@@ -13,9 +13,11 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Context, admit};
+use crate::groups::Groups;
 use crate::publisher::Publisher;
 use crate::registry::{Registry, Served};
-use crate::rpc::{CallFailure, CallHandler, ErrorCode, IncomingCall, Offer, Reply};
+use crate::rpc::{CallFailure, CallHandler, Caller, ErrorCode, IncomingCall, Offer, Reply};
 
 /// What this agent serves, as peers may use it.
 #[derive(Debug)]
@@ -23,20 +25,34 @@ pub(crate) struct Handler {
     pub(crate) me: AgentId,
     pub(crate) registry: Arc<Registry>,
     pub(crate) publisher: Arc<Publisher>,
+    pub(crate) groups: Arc<Groups>,
+}
+
+impl Handler {
+    /// The capability, if there is one of that name for this caller.
+    fn served(&self, name: &str, caller: &Caller) -> Option<Arc<Served>> {
+        // Before the name is looked up, so that the time tells nothing about it.
+        let member_of = self.groups.proved(caller, &self.me);
+        let served = self.registry.get(name)?;
+        let context = Context {
+            me: &self.me,
+            served_to: served.group.as_deref(),
+            member_of: member_of.as_ref().map(|group| group.name()),
+            grants: caller.grants.as_deref(),
+        };
+        admit(&caller.agent, &served.capability, &context).is_allowed().then_some(served)
+    }
 }
 
 impl CallHandler for Handler {
-    fn offer(&self, capability: &str) -> Option<Arc<Offer>> {
-        // What is private does not exist for peers: not even its interface can be told from nothing.
-        let served = self.registry.get(capability)?;
-        let public = served.capability.visibility == Visibility::Public;
-        public.then(|| Arc::clone(&served.offer))
+    fn offer(&self, capability: &str, caller: &Caller) -> Option<Arc<Offer>> {
+        // What is not for a caller does not exist for it: not even its interface can be told from nothing.
+        self.served(capability, caller).map(|served| Arc::clone(&served.offer))
     }
 
     fn call(&self, call: IncomingCall) -> BoxFuture<'static, Result<Reply, CallFailure>> {
         let name = call.offer.name.as_str();
-        let served = self.registry.get(name).filter(|served| served.admits(&call.caller, &self.me));
-        let Some(served) = served else {
+        let Some(served) = self.served(name, &call.caller) else {
             return Box::pin(std::future::ready(Err(CallFailure::not_found(&call.offer.name))));
         };
         Box::pin(async move {
@@ -47,7 +63,7 @@ impl CallHandler for Handler {
                 )
             })?;
             let answer =
-                invoke(&served, call.caller, request, Some(call.deadline), call.cancel).await;
+                invoke(&served, call.caller.agent, request, Some(call.deadline), call.cancel).await;
             match answer.map_err(|error| failure(&error))? {
                 Answer::One(value) => item(&value).map(Reply::One),
                 Answer::Stream(parts) => Ok(Reply::Stream(
@@ -61,9 +77,13 @@ impl CallHandler for Handler {
         })
     }
 
-    fn record(&self, hash: Option<&Hash>) -> Option<Bytes> {
-        let sealed = self.publisher.sealed_record()?;
-        hash.is_none_or(|hash| Hash::of(&sealed) == *hash).then(|| Bytes::from_owner(sealed))
+    fn record(&self, hash: Option<&Hash>, caller: &Caller) -> Option<Bytes> {
+        let member_of = self.groups.proved(caller, &self.me);
+        let of_group = member_of.and_then(|group| group.told().sealed);
+        // A member that names no record wants the one it alone can ask for.
+        let mut records = of_group.into_iter().chain(self.publisher.sealed_record());
+        let sealed = records.find(|sealed| hash.is_none_or(|hash| Hash::of(sealed) == *hash))?;
+        Some(Bytes::from_owner(sealed))
     }
 }
 

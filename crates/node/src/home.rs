@@ -148,6 +148,12 @@ impl Home {
         self.root.join("tables")
     }
 
+    /// Secrets of private groups, one file each.
+    #[must_use]
+    pub fn groups(&self) -> PathBuf {
+        self.root.join("groups")
+    }
+
     /// The log of a detached node.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -45,6 +45,7 @@
 //!
 //! Nothing is contacted but addresses that the caller, or peers reached through them, name.
 
+mod admission;
 mod backend;
 mod builder;
 mod calls;
@@ -53,6 +54,7 @@ pub mod daemon;
 mod directory;
 mod error;
 mod find;
+mod groups;
 mod handler;
 pub mod home;
 pub mod key_file;
@@ -74,6 +76,7 @@ pub use builder::{Builder, overlay_config};
 pub use calls::CallAnswer;
 pub use directory::{Counters, Directory, Traffic};
 pub use error::{JoinError, SpawnError, describe};
+pub use groups::GroupError;
 pub use node::{Node, NodeInfo};
 pub use publisher::{PublishError, Published};
 pub use runtime::NetworkRuntime;

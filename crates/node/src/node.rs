@@ -20,6 +20,7 @@ use crate::calls::LocalSigner;
 use crate::clock::Clock;
 use crate::directory::{self, Directory, PositionCache};
 use crate::error::{JoinError, describe};
+use crate::groups::Groups;
 use crate::home::{Home, HomeLock};
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::records::RecordCache;
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) rpc: Rpc,
     // Synchronised by themselves.
     pub(crate) registry: Arc<Registry>,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) signals: Signals,
     pub(crate) records: RecordCache,
     pub(crate) counts: Counts,
@@ -266,17 +268,16 @@ impl Node {
         capability: Capability,
         specialist: Arc<dyn Specialist>,
     ) -> Result<Published, PublishError> {
-        let served = Served::new(capability, specialist, "embedded".to_owned())
+        let served = Served::new(capability, specialist, "embedded".to_owned(), None)
             .map_err(|error| PublishError::Record(RecordError::Capability(error)))?;
         let _turn = self.inner.serving.lock().await;
         self.serve_locked(served).await
     }
 
     pub(crate) async fn serve_locked(&self, served: Served) -> Result<Published, PublishError> {
-        let name = served.capability.name.clone();
+        let (name, group) = (served.capability.name.clone(), served.group.clone());
         let previous = self.inner.registry.insert(served);
-        let withdraw = previous.is_some();
-        match self.inner.publisher.publish(withdraw).await {
+        match self.publish_change(previous.as_deref(), group.as_deref()).await {
             Ok(published) => Ok(published),
             Err(error) => {
                 self.inner.registry.restore(&name, previous);
@@ -295,11 +296,41 @@ impl Node {
     }
 
     pub(crate) async fn unserve_locked(&self, name: &str) -> Result<bool, PublishError> {
-        if self.inner.registry.remove(name).is_none() {
-            return Ok(false);
-        }
-        self.inner.publisher.publish(true).await?;
+        let Some(previous) = self.inner.registry.remove(name) else { return Ok(false) };
+        self.publish_change(Some(&previous), previous.group.as_deref()).await?;
         Ok(true)
+    }
+
+    /// Publishes where a capability is served now, after withdrawing it from where it was served before: to a private group, or to all.
+    async fn publish_change(
+        &self,
+        previous: Option<&Served>,
+        group: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        let publisher = &self.inner.publisher;
+        if let Some(previous) = previous
+            && previous.group.as_deref() != group
+        {
+            self.publish_to(previous.group.as_deref(), true).await?;
+        }
+        let withdraw = previous.is_some_and(|previous| previous.group.as_deref() == group);
+        if group.is_some() && publisher.sealed_record().is_none() {
+            // Peers find the agent's address by its peer record, which goes with the public part.
+            publisher.publish(false).await?;
+        }
+        self.publish_to(group, withdraw).await
+    }
+
+    async fn publish_to(
+        &self,
+        group: Option<&str>,
+        withdraw: bool,
+    ) -> Result<Published, PublishError> {
+        let group = group.map(|name| self.inner.groups.get(name)).transpose();
+        match group.map_err(PublishError::Group)? {
+            Some(group) => self.inner.publisher.publish_group(&group, withdraw).await,
+            None => self.inner.publisher.publish(withdraw).await,
+        }
     }
 
     /// Withdraws what this agent published, says goodbye to the neighbours and stops. Other clones of the handle are of no
@@ -334,6 +365,7 @@ impl Node {
         if let Err(error) = self.inner.publisher.publish(false).await {
             warn!(error = %describe(&error), "what this agent serves was not published");
         }
+        self.inner.publisher.publish_groups().await;
     }
 
     fn set_joining(&self, progress: JoinProgress) {
@@ -382,6 +414,7 @@ impl From<PublishError> for ErrorInfo {
             PublishError::Record(_) => ErrorCode::BadManifest,
             PublishError::Storage(_) => ErrorCode::Storage,
             PublishError::Directory(_) => ErrorCode::Busy,
+            PublishError::Group(_) => ErrorCode::NotFound,
         };
         Self::new(code, describe(&error))
     }

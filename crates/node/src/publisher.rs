@@ -1,12 +1,12 @@
 //! Keeps the network's picture of this agent true: signs its record, digests, beat and peer record, and renews them.
 
+mod veiled;
+
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use comity_capability::keys;
-use comity_capability::record::{
-    Beat, Load, PeerRecord, Record, RecordError, Status, Tombstone, Visibility,
-};
+use comity_capability::record::{Beat, Load, PeerRecord, Record, RecordError, Status, Tombstone};
 use comity_core::{Hash, Identity, Time};
 use comity_overlay::directory::pack;
 use comity_overlay::{CommandError, ItemKey, ItemKind, ItemReport, Publication};
@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::groups::{GroupError, Groups};
 use crate::registry::Registry;
 use crate::storage::{Change, Storage, StorageError, Table};
 
@@ -40,6 +41,9 @@ pub enum PublishError {
         "the declaration was not published because this node could not store its sequence number"
     )]
     Storage(#[source] StorageError),
+    /// It is for a private group that this agent is not in.
+    #[error("the declaration was not published")]
+    Group(#[source] GroupError),
     /// The directory refused.
     #[error("the declaration was not published")]
     Directory(#[source] CommandError),
@@ -68,6 +72,8 @@ pub(crate) struct Publisher {
     storage: Storage,
     directory: Directory,
     registry: Arc<Registry>,
+    groups: Arc<Groups>,
+    mint_bits: u32,
     /// One publication at a time, so that sequence numbers leave in order.
     turn: Mutex<()>,
     current: RwLock<Current>,
@@ -93,10 +99,22 @@ impl Publisher {
         storage: Storage,
         directory: Directory,
         registry: Arc<Registry>,
+        (groups, mint_bits): (Arc<Groups>, u32),
         addrs: Vec<std::net::SocketAddr>,
     ) -> Self {
         let current = RwLock::new(Current { addrs, ..Current::default() });
-        Self { identity, next, clock, storage, directory, registry, turn: Mutex::new(()), current }
+        Self {
+            identity,
+            next,
+            clock,
+            storage,
+            directory,
+            registry,
+            groups,
+            mint_bits,
+            turn: Mutex::new(()),
+            current,
+        }
     }
 
     /// The sealed record, as strangers may see it. `None` until the first publication.
@@ -153,9 +171,12 @@ impl Publisher {
         self.directory.publish(items).await.map(drop).map_err(PublishError::Directory)
     }
 
-    /// Tells custodians to drop everything this agent published.
+    /// Tells custodians to drop everything this agent published, to private groups too.
     pub(crate) async fn retire(&self) -> Result<(), PublishError> {
         let _turn = self.turn.lock().await;
+        for group in self.groups.all() {
+            self.retire_group_now(&group).await?;
+        }
         if !self.read().listed {
             return Ok(());
         }
@@ -181,11 +202,17 @@ impl Publisher {
     pub(crate) async fn renew(self: Arc<Self>, mut wanted: mpsc::Receiver<ItemKey>) {
         while let Some(key) = wanted.recv().await {
             tokio::time::sleep(RENEWAL_PAUSE).await;
-            let mut beat_only = key.kind == ItemKind::Beat;
+            let mut keys = vec![key];
             while let Ok(key) = wanted.try_recv() {
-                beat_only &= key.kind == ItemKind::Beat;
+                keys.push(key);
             }
-            debug!(kind = ?key.kind, beat_only, "renewing what this agent published");
+            self.renew_groups(&keys).await;
+            keys.retain(|key| key.kind != ItemKind::Veiled);
+            if keys.is_empty() {
+                continue;
+            }
+            let beat_only = keys.iter().all(|key| key.kind == ItemKind::Beat);
+            debug!(items = keys.len(), beat_only, "renewing what this agent published");
             let renewed =
                 if beat_only { self.beat().await } else { self.publish(false).await.map(drop) };
             if let Err(error) = renewed {
@@ -207,8 +234,8 @@ impl Publisher {
             .registry
             .all()
             .iter()
+            .filter(|served| served.is_public())
             .map(|served| served.capability.clone())
-            .filter(|capability| capability.visibility == Visibility::Public)
             .collect();
         let sealed = record.seal(&self.identity)?;
         let digests = record.digests(&sealed)?;

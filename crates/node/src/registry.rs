@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use comity_capability::record::{Capability, CapabilityError, Visibility};
-use comity_core::AgentId;
 use comity_specialist::Specialist;
 
 use crate::handler::offer_of;
@@ -15,6 +14,8 @@ use crate::rpc::Offer;
 pub(crate) struct Served {
     /// The declaration as published.
     pub(crate) capability: Capability,
+    /// The private group it is served to, by its name here.
+    pub(crate) group: Option<String>,
     /// What receipts say of it.
     pub(crate) offer: Arc<Offer>,
     /// Answers the calls.
@@ -42,17 +43,17 @@ impl Served {
         capability: Capability,
         specialist: Arc<dyn Specialist>,
         source: String,
+        group: Option<String>,
     ) -> Result<Self, CapabilityError> {
         capability.check()?;
         let offer = Arc::new(offer_of(&capability, capability.hash()));
         let (calls, failures) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { capability, offer, specialist, source, calls, failures })
+        Ok(Self { capability, group, offer, specialist, source, calls, failures })
     }
 
-    /// Whether `caller` may know of and call this capability. Without a grant only the agent itself may call what is
-    /// not public, and for everybody else a private capability does not exist.
-    pub(crate) fn admits(&self, caller: &AgentId, me: &AgentId) -> bool {
-        caller == me || self.capability.visibility == Visibility::Public
+    /// Whether everybody may find it.
+    pub(crate) fn is_public(&self) -> bool {
+        self.group.is_none() && self.capability.visibility == Visibility::Public
     }
 
     pub(crate) fn count(&self, failed: bool) {
@@ -91,6 +92,13 @@ impl Registry {
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Served>> {
         self.read().get(name).cloned()
+    }
+
+    /// What is served to a private group, by name.
+    pub(crate) fn of_group(&self, group: &str) -> Vec<Arc<Served>> {
+        let mut all = self.all();
+        all.retain(|served| served.group.as_deref() == Some(group));
+        all
     }
 
     /// Everything served, by name.

@@ -162,7 +162,7 @@ impl Node {
         let contacts = report.contacts.into_iter();
         let published = report.records.into_iter().filter_map(|item| match &item.content {
             Content::Peer(contact) => Some(contact.clone()),
-            Content::Digest(_) | Content::Beat(_) | Content::Tombstone => None,
+            Content::Digest(_) | Content::Veiled(_) | Content::Beat(_) | Content::Tombstone => None,
         });
         let mut found: BTreeMap<AgentId, Vec<SocketAddr>> = BTreeMap::new();
         for contact in published.chain(contacts) {

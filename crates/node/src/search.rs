@@ -21,6 +21,7 @@ use futures_util::StreamExt;
 use rand::Rng as _;
 use tracing::debug;
 
+use crate::groups::PrivateGroup;
 use crate::node::Node;
 use crate::rpc::CallError;
 
@@ -93,15 +94,16 @@ pub(crate) enum SearchError {
 }
 
 impl Node {
-    /// Searches for what answers `query`, probing the best `probe` of it, within `timeout`.
+    /// Searches for what answers `query`, in public or in a private group, probing the best `probe` of it, within `timeout`.
     pub(crate) async fn search(
         &self,
         query: &Query,
+        group: Option<&Arc<PrivateGroup>>,
         probe: usize,
         timeout: Duration,
     ) -> Result<Found, SearchError> {
         let started = Instant::now();
-        let work = Box::pin(self.search_steps(query, probe));
+        let work = Box::pin(self.search_steps(query, group, probe));
         let mut found = tokio::time::timeout(timeout, work)
             .await
             .map_err(|_| SearchError::TimedOut(timeout))??;
@@ -109,10 +111,18 @@ impl Node {
         Ok(found)
     }
 
-    async fn search_steps(&self, query: &Query, probe: usize) -> Result<Found, SearchError> {
+    async fn search_steps(
+        &self,
+        query: &Query,
+        group: Option<&Arc<PrivateGroup>>,
+        probe: usize,
+    ) -> Result<Found, SearchError> {
         let mut found = Found::default();
         let started = Instant::now();
-        let plan = keys::plan(&query.plan_inputs());
+        let mut plan = keys::plan(&query.plan_inputs());
+        if let Some(group) = group {
+            plan = keys::private_plan(&plan, group.secret());
+        }
         found.plan = plan.keys().into_iter().cloned().collect();
         if found.plan.is_empty() {
             return Err(SearchError::Unselective);
@@ -120,13 +130,13 @@ impl Node {
         found.phases.push(("plan", started.elapsed()));
 
         let started = Instant::now();
-        let candidates = self.ask_custodians(query, &plan, &mut found).await?;
+        let candidates = self.ask_custodians(query, group, &plan, &mut found).await?;
         found.phases.push(("custodians", started.elapsed()));
         found.candidates = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
 
         let started = Instant::now();
         let ranked = self.order(query, candidates);
-        let (hits, near) = self.consult(query, ranked, probe).await;
+        let (hits, near) = self.consult(query, group, ranked, probe).await;
         found.phases.push(("records and probes", started.elapsed()));
 
         let started = Instant::now();
@@ -144,6 +154,7 @@ impl Node {
     async fn ask_custodians(
         &self,
         query: &Query,
+        group: Option<&Arc<PrivateGroup>>,
         plan: &Plan,
         found: &mut Found,
     ) -> Result<Vec<Hit>, SearchError> {
@@ -167,6 +178,7 @@ impl Node {
             limit: DIGESTS_PER_CUSTODIAN,
             exclude: Vec::new(),
             fresh: false,
+            secret: group.map(|group| group.secret().clone()),
         };
         let report = self.inner.directory.query(wanted).await.map_err(SearchError::Directory)?;
         found.cost = report.cost;
@@ -179,7 +191,13 @@ impl Node {
     }
 
     /// Fetches the records of the best candidates, which also shows who is alive, and probes the very best.
-    async fn consult(&self, query: &Query, ranked: Ordered, probe: usize) -> (Vec<Hit>, Vec<Hit>) {
+    async fn consult(
+        &self,
+        query: &Query,
+        group: Option<&Arc<PrivateGroup>>,
+        ranked: Ordered,
+        probe: usize,
+    ) -> (Vec<Hit>, Vec<Hit>) {
         let Ordered { passing, refused } = ranked;
         let mut near: Vec<Hit> = refused;
         near.truncate(NEAR_MISSES_MAX);
@@ -199,7 +217,9 @@ impl Node {
         }
         let started = Instant::now();
         let mut fetched = futures_util::stream::iter(fetch)
-            .map(|(place, hit)| async move { (place, self.fetch(query, hit, place < probe).await) })
+            .map(|(place, hit)| async move {
+                (place, self.fetch(query, group, hit, place < probe).await)
+            })
             .buffer_unordered(FETCHES_AT_ONCE);
         let mut patience = FETCH_TIMEOUT;
         // The slowest does not set the pace: once somebody answered, the others get a little longer than that took.
@@ -218,7 +238,7 @@ impl Node {
             .map(|hit| async move {
                 // Only what the digest left out needs the record.
                 if hit.digest.truncated() && !silent(&hit) {
-                    self.fetch(query, hit, false).await
+                    self.fetch(query, group, hit, false).await
                 } else {
                     hit
                 }
@@ -229,9 +249,16 @@ impl Node {
         (hits, near)
     }
 
-    async fn fetch(&self, query: &Query, mut hit: Hit, probe: bool) -> Hit {
+    async fn fetch(
+        &self,
+        query: &Query,
+        group: Option<&Arc<PrivateGroup>>,
+        mut hit: Hit,
+        probe: bool,
+    ) -> Hit {
         let work = async {
-            let record = self.record_of(hit.agent, &hit.addrs, Some(hit.digest.record)).await?;
+            let record =
+                self.record_of(hit.agent, &hit.addrs, Some(hit.digest.record), group).await?;
             let rtt = if probe || hit.agent == self.id() {
                 Some(self.probe(hit.agent, &hit.addrs).await?)
             } else {
@@ -276,12 +303,13 @@ impl Node {
         Ok(rtt)
     }
 
-    /// The verified record of `peer`: a remembered one if it is the one with this hash.
+    /// The verified record of `peer`, or the one it keeps for a private group: a remembered one if it is the one with this hash.
     pub(crate) async fn record_of(
         &self,
         peer: AgentId,
         addrs: &[SocketAddr],
         hash: Option<Hash>,
+        group: Option<&Arc<PrivateGroup>>,
     ) -> Result<Arc<Record>, RecordFailure> {
         if let Some(record) = hash.and_then(|hash| self.inner.records.get(&hash)) {
             // Remembered declarations say nothing about who is alive.
@@ -293,13 +321,17 @@ impl Node {
             return Ok(record);
         }
         let bytes = if peer == self.id() {
-            let sealed = self.inner.publisher.sealed_record().ok_or(RecordFailure::Absent)?;
+            let sealed = match group {
+                Some(group) => group.told().sealed,
+                None => self.inner.publisher.sealed_record(),
+            };
+            let sealed = sealed.ok_or(RecordFailure::Absent)?;
             bytes::Bytes::from_owner(sealed)
         } else {
             // The hash is a hint: an agent that published again meanwhile has a newer record, just as good.
-            match self.fetch_record(peer, addrs, hash).await {
+            match self.fetch_record(peer, addrs, hash, group).await {
                 Err(CallError::Failed { .. }) if hash.is_some() => {
-                    self.fetch_record(peer, addrs, None).await?
+                    self.fetch_record(peer, addrs, None, group).await?
                 }
                 other => other?,
             }
@@ -319,8 +351,10 @@ impl Node {
         peer: AgentId,
         addrs: &[SocketAddr],
         hash: Option<Hash>,
+        group: Option<&Arc<PrivateGroup>>,
     ) -> Result<bytes::Bytes, CallError> {
-        self.inner.rpc.record(peer, addrs, hash).await
+        let secret = group.map(|group| group.secret());
+        self.inner.rpc.record(peer, addrs, hash, secret).await
     }
 
     /// Evaluates and ranks with everything known now.
@@ -400,7 +434,7 @@ fn collect(query: &Query, hits: &mut BTreeMap<(AgentId, String), Hit>, found: Fo
     let Ok(digest) = Arc::clone(parsed).downcast::<Digest>() else { return };
     let beat = found.beat.as_ref().and_then(|item| match &item.content {
         Content::Beat(parsed) => Arc::clone(parsed).downcast::<Beat>().ok(),
-        Content::Digest(_) | Content::Tombstone | Content::Peer(_) => None,
+        Content::Digest(_) | Content::Veiled(_) | Content::Tombstone | Content::Peer(_) => None,
     });
     let key = (found.item.signer, digest.name.clone());
     let hit = hits.entry(key).or_insert_with(|| Hit {

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use comity_api::types::{
-    Column, ErrorCode, ErrorInfo, Finding, FindingLevel, Overrides, Published, ServeMode,
-    ServeRequest, ServeResponse, Source, TableSummary, Visibility,
+    Column, Declaration, ErrorCode, ErrorInfo, Finding, FindingLevel, Overrides, Published,
+    ServeMode, ServeRequest, ServeResponse, Source, TableSummary, Visibility,
 };
 use comity_capability::keys;
 use comity_capability::record::Capability;
-use comity_overlay::ItemKind;
 use comity_specialist::manifest::{
     self, Command, ExecSection, HttpSection, Level, Manifest, OpenError,
 };
@@ -55,14 +54,20 @@ impl Node {
             }
             Err(error) => return Err(open_error(&error)),
         };
+        if let Some(group) = &manifest.group {
+            self.inner.groups.get(group)?;
+        }
         let capability = served.declaration.capability.clone();
         response.findings = served.declaration.findings.iter().map(finding).collect();
-        response.declaration = Some(declaration(&capability));
+        let group = manifest.group.clone();
+        response.declaration = Some(Declaration { group, ..declaration(&capability) });
         response.table = served.summary.as_ref().map(|summary| table_summary(summary, &manifest));
         if mode == ServeMode::Publish {
             let source = source_text(&manifest);
-            let ready = Served::new(capability.clone(), served.specialist, source)
-                .map_err(|error| ErrorInfo::new(ErrorCode::BadManifest, describe(&error)))?;
+            let group = manifest.group.clone();
+            let ready =
+                Served::new(capability.clone(), served.specialist, source, group.clone())
+                    .map_err(|error| ErrorInfo::new(ErrorCode::BadManifest, describe(&error)))?;
             let _turn = self.inner.serving.lock().await;
             self.check_room(&capability)?;
             // On disk first: what is published is served again after a crash.
@@ -76,7 +81,7 @@ impl Node {
             };
             info!(capability = %capability.name, "serving");
             response.findings.extend(refusals(&published));
-            response.published = Some(self.published(&capability, &published));
+            response.published = Some(self.published(&capability, group.as_deref(), &published));
         }
         Ok(response)
     }
@@ -110,7 +115,9 @@ impl Node {
             match self.open(&manifest).await {
                 Ok(served) => {
                     let source = source_text(&manifest);
-                    match Served::new(served.declaration.capability, served.specialist, source) {
+                    let group = manifest.group.clone();
+                    let capability = served.declaration.capability;
+                    match Served::new(capability, served.specialist, source, group) {
                         Ok(ready) => {
                             self.inner.registry.insert(ready);
                             info!(capability = %name, "serving again");
@@ -187,10 +194,16 @@ impl Node {
         }
     }
 
-    fn published(&self, capability: &Capability, published: &crate::Published) -> Published {
-        let public = is_public(capability);
-        let digests = published.items.iter().filter(|item| item.key.kind == ItemKind::Digest);
-        let custodians = digests.map(|item| item.holders).min().unwrap_or(0);
+    fn published(
+        &self,
+        capability: &Capability,
+        group: Option<&str>,
+        published: &crate::Published,
+    ) -> Published {
+        let listed = group.is_some() || is_public(capability);
+        let public = group.is_none() && is_public(capability);
+        let entries = published.items.iter().filter(|item| item.key.kind.is_entry());
+        let custodians = entries.map(|item| item.holders).min().unwrap_or(0);
         Published {
             target: format!("{}/{}", self.name_of(&self.id()).address, capability.name),
             record: published.record.map(|hash| hash.to_string()).unwrap_or_default(),
@@ -199,7 +212,7 @@ impl Node {
             } else {
                 Vec::new()
             },
-            custodians: if public { u32::try_from(custodians).unwrap_or(u32::MAX) } else { 0 },
+            custodians: if listed { u32::try_from(custodians).unwrap_or(u32::MAX) } else { 0 },
         }
     }
 }
@@ -272,6 +285,7 @@ fn flags(overrides: Overrides) -> (Manifest, Option<String>) {
         input_schema,
         output_schema,
         visibility,
+        group,
         call_timeout_ms,
     } = overrides;
     let visibility = visibility.map(|visibility| match visibility {
@@ -289,6 +303,7 @@ fn flags(overrides: Overrides) -> (Manifest, Option<String>) {
         input_schema,
         output_schema,
         visibility,
+        group,
         ..Manifest::default()
     };
     (manifest, call_timeout_ms.map(|ms| format!("PT{}.{:03}S", ms / 1000, ms % 1000)))
@@ -318,7 +333,7 @@ fn finding(finding: &manifest::Finding) -> Finding {
 
 /// What custodians said against the digests of a publication, each reason once.
 fn refusals(published: &crate::Published) -> Vec<Finding> {
-    let digests = published.items.iter().filter(|item| item.key.kind == ItemKind::Digest);
+    let digests = published.items.iter().filter(|item| item.key.kind.is_entry());
     let mut reasons: Vec<String> =
         digests.filter_map(|item| item.rejected).map(|reject| reject.to_string()).collect();
     reasons.sort_unstable();

@@ -77,6 +77,16 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
         .route("/v1/ping", post(handlers::ping::<B>))
         .route("/v1/peers", get(handlers::peers::<B>))
         .route("/v1/groups", get(handlers::groups::<B>))
+        .route(
+            "/v1/private-groups",
+            get(handlers::private_groups::<B>).post(handlers::group_create::<B>),
+        )
+        .route("/v1/private-groups/join", post(handlers::group_join::<B>))
+        .route(
+            "/v1/private-groups/{name}",
+            get(handlers::group_show::<B>).delete(handlers::group_leave::<B>),
+        )
+        .route("/v1/private-groups/{name}/invitation", get(handlers::group_invitation::<B>))
         .route("/v1/resolve", post(handlers::resolve::<B>))
         .route("/v1/shutdown", post(handlers::shutdown::<B>))
         .fallback(handlers::no_such_route)

@@ -67,6 +67,8 @@ pub struct Manifest {
     pub output_schema: Option<Value>,
     /// Who may learn of it; private unless said otherwise.
     pub visibility: Option<Visibility>,
+    /// The private group whose members alone find and call it, by the name it has at this node.
+    pub group: Option<String>,
     /// Whether calling twice does no more than calling once; true for a table, else false.
     pub idempotent: Option<bool>,
     /// Whether answers may be streamed; true for a table, else false.
@@ -305,6 +307,7 @@ impl Manifest {
             input_schema: flags.input_schema.or(self.input_schema),
             output_schema: flags.output_schema.or(self.output_schema),
             visibility: flags.visibility.or(self.visibility),
+            group: flags.group.or(self.group),
             idempotent: flags.idempotent.or(self.idempotent),
             streaming: flags.streaming.or(self.streaming),
             price: flags.price.or(self.price),

@@ -45,6 +45,9 @@ pub struct FindRequest {
     /// How many of the best matches to probe; the query's own `probe` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<u32>,
+    /// Search in this private group, by the name it has here, instead of in public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Overall deadline in milliseconds; what was found by then is the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -71,7 +74,14 @@ impl From<String> for FindRequest {
 impl FindRequest {
     /// A plain search for a query.
     pub fn new(query: impl Into<QueryInput>) -> Self {
-        Self { query: query.into(), explain: false, limit: None, probe: None, timeout_ms: None }
+        Self {
+            query: query.into(),
+            explain: false,
+            limit: None,
+            probe: None,
+            group: None,
+            timeout_ms: None,
+        }
     }
 }
 

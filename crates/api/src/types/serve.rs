@@ -100,6 +100,9 @@ pub struct Overrides {
     /// Who may call without a grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visibility: Option<Visibility>,
+    /// The private group whose members alone find and call it, by the name it has here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Time limit for one call, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_timeout_ms: Option<u64>,
@@ -190,6 +193,9 @@ pub struct Declaration {
     pub interface: String,
     /// Who may call.
     pub visibility: Visibility,
+    /// The private group it is served to, by the name it has here; only of own capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Whether the same request may be sent twice without harm.
     pub idempotent: bool,
     /// Whether answers may come in several items.

@@ -51,6 +51,10 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS)))]
     pub(crate) attempts: Option<u32>,
 
+    /// Look for the agent in this private group, and call it as a member.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+
     /// Keep question, answer and signed receipt in a file that `comity verify` checks offline.
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
@@ -89,6 +93,7 @@ pub(crate) async fn call(args: CallArgs, context: &Context) -> anyhow::Result<Ex
     let request = CallRequest {
         target: query_of(&args.target)?,
         input: input.clone(),
+        group: args.group.clone(),
         timeout_ms: args.timeout.map(millis),
         max_attempts: args.attempts,
     };

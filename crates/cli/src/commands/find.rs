@@ -39,6 +39,10 @@ pub(crate) struct FindArgs {
     #[arg(short = 'k', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMIT)))]
     pub(crate) top: Option<u32>,
 
+    /// Search in this private group instead of in public.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+
     /// Probe this many of the best matches before answering.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=20))]
     pub(crate) probe: Option<u32>,
@@ -72,6 +76,7 @@ pub(crate) async fn find(args: &FindArgs, context: &Context) -> anyhow::Result<E
         explain: args.explain,
         limit: args.top,
         probe: args.probe,
+        group: args.group.clone(),
         timeout_ms: args.timeout.map(millis),
     };
     let client = context.client().await?;

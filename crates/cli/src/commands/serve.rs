@@ -83,12 +83,16 @@ pub(crate) struct ServeArgs {
     pub(crate) output_schema: Option<PathBuf>,
 
     /// Anyone may find and call it.
-    #[arg(long, conflicts_with = "private")]
+    #[arg(long, conflicts_with_all = ["private", "group"])]
     pub(crate) public: bool,
 
     /// Nobody may find or call it without a grant.
     #[arg(long)]
     pub(crate) private: bool,
+
+    /// Only members of this private group may find and call it.
+    #[arg(long, value_name = "NAME", conflicts_with = "private")]
+    pub(crate) group: Option<String>,
 
     /// Time limit for one call, e.g. 10s.
     #[arg(long, value_name = "TIME", value_parser = time_span)]
@@ -181,6 +185,7 @@ fn request_of(args: &ServeArgs) -> Result<ServeRequest, ErrorInfo> {
         input_schema: args.input_schema.as_deref().map(schema).transpose()?,
         output_schema: args.output_schema.as_deref().map(schema).transpose()?,
         visibility,
+        group: args.group.clone(),
         call_timeout_ms: args.call_timeout.map(millis),
     };
     Ok(ServeRequest {

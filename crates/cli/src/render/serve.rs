@@ -104,7 +104,11 @@ pub(crate) fn declaration(declared: &Declaration, width: usize) -> String {
         let line = format!("{} {DIM}{}{DIM:#}", clean(&value.text), clean(&value.kind));
         text += &wrapped(&line, &first, &" ".repeat(keys + 4), width);
     }
-    text += &field(2, "open to", visibility(declared.visibility), width);
+    let open_to = match &declared.group {
+        Some(group) => format!("members of the private group {}", clean(group)),
+        None => visibility(declared.visibility).to_owned(),
+    };
+    text += &field(2, "open to", &open_to, width);
     let kind = match (declared.idempotent, declared.streaming) {
         (true, true) => "repeatable, streams its answers",
         (true, false) => "repeatable",

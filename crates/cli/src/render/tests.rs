@@ -268,6 +268,7 @@ fn declaration() -> Declaration {
         output_schema: json!({"type": "object"}),
         interface: "sha256:0011".into(),
         visibility: Visibility::Public,
+        group: None,
         idempotent: true,
         streaming: false,
         data_version: Some("2026-01-09".into()),

@@ -7,6 +7,7 @@ mod e2e_api;
 mod e2e_crash;
 mod e2e_failover;
 mod e2e_faults;
+mod e2e_groups;
 mod e2e_refusals;
 mod e2e_specialists;
 mod e2e_story;

@@ -72,6 +72,7 @@ fn custody_key(key: &ItemKey) -> Vec<u8> {
         ItemKind::Beat => 1,
         ItemKind::Tombstone => 2,
         ItemKind::Peer => 3,
+        ItemKind::Veiled => 4,
     });
     if let Some(subject) = key.subject {
         bytes.extend_from_slice(&subject.0.to_be_bytes());
@@ -88,6 +89,7 @@ fn decode_key(bytes: &[u8]) -> Option<ItemKey> {
         1 => ItemKind::Beat,
         2 => ItemKind::Tombstone,
         3 => ItemKind::Peer,
+        4 => ItemKind::Veiled,
         _ => return None,
     };
     let subject = match subject {
@@ -174,10 +176,15 @@ mod tests {
     #[test]
     fn keys_come_back_as_they_were() {
         let signer = comity_core::Identity::from_secret_bytes(&[3; 32]).id();
-        let kinds = [ItemKind::Digest, ItemKind::Beat, ItemKind::Tombstone, ItemKind::Peer];
-        for (kind, subject) in
-            kinds.into_iter().zip([Some(Subject(7)), None, Some(Subject(u64::MAX)), None])
-        {
+        let subjects = [Some(Subject(7)), None, Some(Subject(u64::MAX)), None, Some(Subject(1))];
+        let kinds = [
+            ItemKind::Digest,
+            ItemKind::Beat,
+            ItemKind::Tombstone,
+            ItemKind::Peer,
+            ItemKind::Veiled,
+        ];
+        for (kind, subject) in kinds.into_iter().zip(subjects) {
             let key = ItemKey { signer, kind, subject };
             assert_eq!(decode_key(&custody_key(&key)), Some(key));
         }

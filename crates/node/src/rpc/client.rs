@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use comity_capability::record::GroupSecret;
 use comity_core::canonical::{self, JsonError};
 use comity_core::{AgentId, Hash, Sha256Digest};
 use iroh::endpoint::WriteError;
@@ -49,6 +50,10 @@ pub struct CallRequest {
     pub idempotent: bool,
     /// Longest answer the caller wants, in bytes; [`super::RpcLimits::answer_bytes_max`] if not given.
     pub answer_bytes_max: Option<u64>,
+    /// The secret of the private group as whose member the caller calls.
+    pub group: Option<GroupSecret>,
+    /// Grants to present, at most [`super::GRANTS_BYTES_MAX`].
+    pub grants: Option<Bytes>,
 }
 
 impl CallRequest {
@@ -62,7 +67,14 @@ impl CallRequest {
             deadline: DEADLINE,
             idempotent: false,
             answer_bytes_max: None,
+            group: None,
+            grants: None,
         }
+    }
+
+    /// Whether it may travel in early data: executing it twice is executing it once, and it shows nothing that is bound to a session.
+    fn may_be_early(&self) -> bool {
+        self.idempotent && self.group.is_none() && self.grants.is_none()
     }
 
     /// The same, from JSON.
@@ -103,6 +115,9 @@ pub(super) struct Shared {
     pub(super) roots: Roots,
     pub(super) answer_bytes_max: u64,
 }
+
+/// A method that signs nothing, its body, and the group as whose member it is asked.
+type Asked<'a> = (Method, &'a [u8], Option<&'a GroupSecret>);
 
 /// What is wanted of a peer, for all attempts.
 #[derive(Debug)]
@@ -185,11 +200,12 @@ impl Rpc {
     /// [`CallError`].
     pub async fn ping(&self, peer: AgentId, addrs: &[SocketAddr]) -> Result<Duration, CallError> {
         let started = Instant::now();
-        self.0.control(peer, addrs, Method::Ping, &[], 0).await?;
+        self.0.control(peer, addrs, (Method::Ping, &[], None), 0).await?;
         Ok(started.elapsed())
     }
 
-    /// The signed record of `peer`: the latest, or the one with this hash. Its signature is for the caller to check.
+    /// The signed record of `peer`: the latest, or the one with this hash; with the secret of a private group, the one for its members.
+    /// Its signature is for the caller to check.
     ///
     /// # Errors
     ///
@@ -199,10 +215,11 @@ impl Rpc {
         peer: AgentId,
         addrs: &[SocketAddr],
         hash: Option<Hash>,
+        group: Option<&GroupSecret>,
     ) -> Result<Bytes, CallError> {
         let body = hash.as_ref().map_or(&[][..], |hash| hash.as_bytes());
-        let record =
-            self.0.control(peer, addrs, Method::Record, body, super::RECORD_BYTES_MAX).await?;
+        let asked = (Method::Record, body, group);
+        let record = self.0.control(peer, addrs, asked, super::RECORD_BYTES_MAX).await?;
         match hash {
             Some(hash) if Hash::of(&record) != hash => {
                 Err(CallError::Untrusted { peer, reason: Distrust::Record })
@@ -223,6 +240,14 @@ impl Shared {
             return Err(CallError::RequestTooLarge {
                 bytes: request.body.len(),
                 limit: wire::REQUEST_BYTES_MAX,
+            });
+        }
+        if let Some(grants) = &request.grants
+            && grants.len() > wire::GRANTS_BYTES_MAX
+        {
+            return Err(CallError::RequestTooLarge {
+                bytes: grants.len(),
+                limit: wire::GRANTS_BYTES_MAX,
             });
         }
         let want = Want {
@@ -251,8 +276,9 @@ impl Shared {
     ) -> Result<Result<AnswerStream, Attempt>, CallError> {
         let mut nonce = None;
         let early = || {
-            want.request.idempotent.then(|| {
-                wire::frame(&want.frame(0, Some(*nonce.insert(Hash(rand::rng().random())))))
+            want.request.may_be_early().then(|| {
+                let nonce = *nonce.insert(Hash(rand::rng().random()));
+                wire::frame(&RequestFrame { nonce: Some(nonce), ..want.frame(0, None) })
             })
         };
         let reach = self.transport.0.reach(want.peer, want.addrs, Protocol::Rpc, early).await?;
@@ -296,7 +322,12 @@ impl Shared {
         let mut loan =
             link.borrow().await.map_err(|error| Attempt::connection(want.peer, &error))?;
         let number = link.next_number();
-        let frame = wire::frame(&want.frame(number, None));
+        let membership = want
+            .request
+            .group
+            .as_ref()
+            .map(|group| group.membership(&link.session, &self.transport.id(), &want.peer));
+        let frame = wire::frame(&want.frame(number, membership));
         let written = loan.stream().send.write_chunk(frame).await;
         if !matches!(written, Ok(()) | Err(WriteError::Stopped(_))) {
             return Err(written.map_or_else(|error| want.unwritten(&error), |()| Attempt::NotBegun));
@@ -331,15 +362,14 @@ impl Shared {
         &self,
         peer: AgentId,
         addrs: &[SocketAddr],
-        method: Method,
-        body: &[u8],
+        asked: Asked<'_>,
         limit: usize,
     ) -> Result<Bytes, CallError> {
         let waited = CONTROL_DEADLINE;
         let work = async {
             let mut attempts = 1;
             loop {
-                match self.control_once(peer, addrs, method, body, limit).await? {
+                match self.control_once(peer, addrs, asked, limit).await? {
                     Ok(answer) => return Ok(answer),
                     Err(_) if attempts < ATTEMPTS_MAX => attempts += 1,
                     Err(error) => return Err(error),
@@ -356,8 +386,7 @@ impl Shared {
         &self,
         peer: AgentId,
         addrs: &[SocketAddr],
-        method: Method,
-        body: &[u8],
+        (method, body, group): Asked<'_>,
         limit: usize,
     ) -> Result<Result<Bytes, CallError>, CallError> {
         let link = match self.transport.0.reach(peer, addrs, Protocol::Rpc, || None).await? {
@@ -383,6 +412,9 @@ impl Shared {
             descriptor: None,
             interface: None,
             nonce: None,
+            membership: group
+                .map(|group| group.membership(&link.session, &self.transport.id(), &peer)),
+            grants: None,
         };
         let stream = loan.stream();
         if stream.send.write_chunk(wire::frame(&request)).await.is_err() {
@@ -413,7 +445,7 @@ impl Shared {
 }
 
 impl Want<'_> {
-    fn frame(&self, number: u64, nonce: Option<Hash>) -> RequestFrame<'_> {
+    fn frame(&self, number: u64, membership: Option<Hash>) -> RequestFrame<'_> {
         let left = self.request.deadline.saturating_sub(self.started.elapsed());
         RequestFrame {
             method: Method::Call,
@@ -424,7 +456,9 @@ impl Want<'_> {
             repeatable: self.request.idempotent,
             descriptor: self.request.descriptor,
             interface: self.request.interface,
-            nonce,
+            nonce: None,
+            membership,
+            grants: self.request.grants.as_deref(),
         }
     }
 

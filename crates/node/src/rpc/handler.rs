@@ -15,8 +15,9 @@ use super::ErrorCode;
 
 /// Answers calls. Called on the network runtime: work that computes for long belongs on another thread.
 pub trait CallHandler: Send + Sync + 'static {
-    /// What is signed about answers of the capability named `capability`; none if there is no such capability.
-    fn offer(&self, capability: &str) -> Option<Arc<Offer>>;
+    /// What is signed about answers of the capability named `capability`; none if there is no such capability for this caller, which it
+    /// must not be able to tell from there being none at all.
+    fn offer(&self, capability: &str, caller: &Caller) -> Option<Arc<Offer>>;
 
     /// Answers one call.
     ///
@@ -24,8 +25,8 @@ pub trait CallHandler: Send + Sync + 'static {
     /// is then dropped. An item stream is dropped at once.
     fn call(&self, call: IncomingCall) -> BoxFuture<'static, Result<Reply, CallFailure>>;
 
-    /// The node's signed record: the latest, or the one with this hash. None if there is no such record.
-    fn record(&self, hash: Option<&Hash>) -> Option<Bytes>;
+    /// The node's signed record for this caller: the latest, or the one with this hash. None if there is no such record for it.
+    fn record(&self, hash: Option<&Hash>, caller: &Caller) -> Option<Bytes>;
 
     /// Told of each receipt this node signed (its canonical bytes), before the caller has it.
     fn signed(&self, caller: &AgentId, receipt: &Bytes) {
@@ -38,7 +39,7 @@ pub trait CallHandler: Send + Sync + 'static {
 pub struct NoCapabilities;
 
 impl CallHandler for NoCapabilities {
-    fn offer(&self, _capability: &str) -> Option<Arc<Offer>> {
+    fn offer(&self, _capability: &str, _caller: &Caller) -> Option<Arc<Offer>> {
         None
     }
 
@@ -46,7 +47,7 @@ impl CallHandler for NoCapabilities {
         Box::pin(std::future::ready(Err(CallFailure::not_found(&call.offer.name))))
     }
 
-    fn record(&self, _hash: Option<&Hash>) -> Option<Bytes> {
+    fn record(&self, _hash: Option<&Hash>, _caller: &Caller) -> Option<Bytes> {
         None
     }
 }
@@ -68,6 +69,28 @@ pub struct Offer {
     pub data_version: Option<ShortText>,
 }
 
+/// Who calls, and what it shows beside its key.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who; proved by its key.
+    pub agent: AgentId,
+    /// The TLS exporter of the session. None in early data, which anyone may have sent again: nothing can be proved there, and nothing
+    /// that counts its uses must count.
+    pub session: Option<Hash>,
+    /// Said to prove membership of a private group.
+    pub membership: Option<Hash>,
+    /// Presented grants, at most [`super::GRANTS_BYTES_MAX`]; unchecked.
+    pub grants: Option<Bytes>,
+}
+
+impl Caller {
+    /// Whether the request came in early data, and so may be a repetition.
+    #[must_use]
+    pub const fn is_early(&self) -> bool {
+        self.session.is_none()
+    }
+}
+
 /// One call to answer.
 #[derive(Clone, Debug)]
 pub struct IncomingCall {
@@ -75,16 +98,14 @@ pub struct IncomingCall {
     pub offer: Arc<Offer>,
     /// The request: canonical CBOR, checked.
     pub body: Bytes,
-    /// Who calls; proved by its key.
-    pub caller: AgentId,
+    /// Who calls, and what it shows for it.
+    pub caller: Caller,
     /// Where the caller was seen, if directly.
     pub remote: Option<SocketAddr>,
     /// How long the caller will wait from now.
     pub deadline: Duration,
     /// Fires when the caller has gone, cancelled, or waited long enough.
     pub cancel: CancellationToken,
-    /// Whether the request came in early data, and so may be a repetition. Grants that count their uses must not count here.
-    pub early: bool,
     /// Number of the call within its session, as the receipt will state it.
     pub number: u64,
 }

@@ -19,7 +19,8 @@
 //! A call to a parked peer may leave in the first packet (0-RTT). Anyone who records such a packet can send it again. Three rules make
 //! that harmless: the caller does it only for calls it declared idempotent; the callee executes it only if the capability is declared
 //! idempotent as well, and otherwise answers [`ErrorCode::TooEarly`], whereupon the caller repeats it after the handshake; and whoever
-//! replays it can read no answer, because the answer is encrypted to the original caller's ephemeral key. The TLS exporter does not exist yet at that
+//! replays it can read no answer, because the answer is encrypted to the original caller's ephemeral key. A call that shows a membership or
+//! grants never travels so, at either end, because what it shows could be shown again. The TLS exporter does not exist yet at that
 //! point, so the request carries 32 random bytes from which both ends derive the session of this one call.
 //!
 //! # Cancelling
@@ -45,8 +46,10 @@ use comity_core::{AgentId, Hash, Identity, Time};
 pub use self::answer::{AnswerStream, CallAnswer, Finished, Timings};
 pub use self::client::{CallRequest, Rpc};
 pub use self::error::{CallError, Distrust, ErrorCode};
-pub use self::handler::{CallFailure, CallHandler, IncomingCall, NoCapabilities, Offer, Reply};
-pub use self::wire::{CHUNK_BYTES_MAX, ERROR_TEXT_MAX, REQUEST_BYTES_MAX};
+pub use self::handler::{
+    CallFailure, CallHandler, Caller, IncomingCall, NoCapabilities, Offer, Reply,
+};
+pub use self::wire::{CHUNK_BYTES_MAX, ERROR_TEXT_MAX, GRANTS_BYTES_MAX, REQUEST_BYTES_MAX};
 
 /// Longest record that a peer may return, in bytes.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;

@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::signer::Signer;
 use super::wire::{self, Method, RequestFrame, ResponseFrame};
-use super::{CallFailure, CallHandler, Clock, ErrorCode, IncomingCall, Offer, Reply, RpcLimits};
+use super::{
+    CallFailure, CallHandler, Caller, Clock, ErrorCode, IncomingCall, Offer, Reply, RpcLimits,
+};
 use crate::transport::{BiStream, CallStream, CallStreams, InUse, Link, StreamCode, locked};
 
 /// Requests up to this length are not counted against [`RpcLimits::request_bytes_total_max`].
@@ -157,6 +159,7 @@ struct Held {
 /// A request that may be executed.
 struct Accepted {
     offer: Arc<Offer>,
+    caller: Caller,
     session: Hash,
     number: u64,
     request: Hash,
@@ -239,9 +242,12 @@ impl Session {
         };
         match request.method {
             Method::Ping => Ok(self.send_whole(&[], &[]).await?),
-            Method::Record => self.send_record(&request).await,
+            Method::Record => {
+                let caller = self.caller(&request, &bytes);
+                self.send_record(&request, &caller).await
+            }
             Method::Call => {
-                let accepted = self.accept(&request)?;
+                let accepted = self.accept(&request, self.caller(&request, &bytes))?;
                 let body = bytes.slice_ref(request.body);
                 self.execute(accepted, body, held).await
             }
@@ -259,7 +265,26 @@ impl Session {
         }
     }
 
-    async fn send_record(&mut self, request: &RequestFrame<'_>) -> Result<(), End> {
+    /// Who asks, and what it shows. In early data nothing is shown.
+    fn caller(&self, request: &RequestFrame<'_>, frame: &Bytes) -> Caller {
+        let link = self.link.as_ref().filter(|_| !self.stream.recv.is_0rtt());
+        let session = link.map(|link| link.session).filter(|_| request.nonce.is_none());
+        Caller {
+            agent: self.peer,
+            session,
+            membership: request.membership.filter(|_| session.is_some()),
+            grants: request
+                .grants
+                .filter(|_| session.is_some())
+                .map(|grants| frame.slice_ref(grants)),
+        }
+    }
+
+    async fn send_record(
+        &mut self,
+        request: &RequestFrame<'_>,
+        caller: &Caller,
+    ) -> Result<(), End> {
         let hash = match <[u8; 32]>::try_from(request.body) {
             Ok(hash) => Some(Hash(hash)),
             Err(_) if request.body.is_empty() => None,
@@ -270,7 +295,7 @@ impl Session {
                 );
             }
         };
-        match self.server.handler.record(hash.as_ref()) {
+        match self.server.handler.record(hash.as_ref(), caller) {
             Some(record) if record.len() <= super::RECORD_BYTES_MAX => {
                 Ok(self.send_whole(&record, &[]).await?)
             }
@@ -280,8 +305,12 @@ impl Session {
     }
 
     /// Decides whether a call may be executed.
-    fn accept(&self, request: &RequestFrame<'_>) -> Result<Accepted, End> {
-        let Some(offer) = self.server.handler.offer(request.capability) else {
+    fn accept(&self, request: &RequestFrame<'_>, caller: Caller) -> Result<Accepted, End> {
+        // What a call shows for itself is bound to a session, and early data has none that cannot be repeated.
+        if caller.is_early() && (request.membership.is_some() || request.grants.is_some()) {
+            return too_early();
+        }
+        let Some(offer) = self.server.handler.offer(request.capability, &caller) else {
             return Err(
                 CallFailure::not_found(&wire::cut(request.capability).escape_debug()).into()
             );
@@ -294,15 +323,13 @@ impl Session {
                 format!("`{}` has changed: fetch the record again", offer.name),
             );
         }
-        let session = match (request.nonce, &self.link) {
+        let session = match (request.nonce, caller.session) {
             // Nothing but what may be executed twice is taken from early data, whatever the caller says about it.
             (Some(nonce), _) if request.repeatable && offer.idempotent => {
                 super::early_session(&self.peer, &self.server.me, &nonce)
             }
-            (None, Some(link)) if !self.stream.recv.is_0rtt() => link.session,
-            (Some(_), _) | (None, _) => {
-                return fail(ErrorCode::TooEarly, "repeat the call after the handshake");
-            }
+            (None, Some(session)) => session,
+            (Some(_), _) | (None, None) => return too_early(),
         };
         if let Err(error) = canonical::check(request.body, MAX_JSON_DEPTH, Floats::Shortest) {
             return fail(
@@ -314,6 +341,7 @@ impl Session {
             Duration::from_millis(request.deadline_ms.into()).min(self.server.limits.deadline_max);
         Ok(Accepted {
             offer,
+            caller,
             session,
             number: request.number,
             request: Hash::of(request.body),
@@ -327,11 +355,10 @@ impl Session {
         let call = IncomingCall {
             offer: Arc::clone(&accepted.offer),
             body,
-            caller: self.peer,
+            caller: accepted.caller.clone(),
             remote: self.remote,
             deadline: accepted.deadline.saturating_duration_since(Instant::now()),
             cancel: cancel.clone(),
-            early: self.stream.recv.is_0rtt(),
             number: accepted.number,
         };
         // Whatever way this call ends, its handler is told that nobody waits.
@@ -516,6 +543,10 @@ async fn gone(stream: &mut BiStream) {
         // The caller ended its direction in order, and may still wait for the answer.
         let _ = stream.send.stopped().await;
     }
+}
+
+fn too_early<T>() -> Result<T, End> {
+    fail(ErrorCode::TooEarly, "repeat the call after the handshake")
 }
 
 fn deadline_passed<T>() -> Result<T, End> {

@@ -12,8 +12,10 @@ use crate::transport::BiStream;
 
 /// Longest request body, in bytes of canonical CBOR.
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// Longest request frame: the body and everything around it.
-pub(crate) const REQUEST_FRAME_MAX: usize = REQUEST_BYTES_MAX + 512;
+/// Longest list of presented grants, in bytes.
+pub const GRANTS_BYTES_MAX: usize = 8 * 1024;
+/// Longest request frame: the body, the grants and everything around them.
+pub(crate) const REQUEST_FRAME_MAX: usize = REQUEST_BYTES_MAX + GRANTS_BYTES_MAX + 512;
 /// Most answer bytes in one frame; a longer answer is cut into several.
 pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Longest response frame.
@@ -74,6 +76,13 @@ pub(crate) struct RequestFrame<'a> {
     /// Makes the session of a request in early data, which has no TLS exporter yet: 32 random bytes.
     #[n(8)]
     pub(crate) nonce: Option<Hash>,
+    /// Proof that the caller is a member of a private group, bound to the session and both keys; absent in early data, which has no
+    /// session that cannot be repeated.
+    #[n(9)]
+    pub(crate) membership: Option<Hash>,
+    /// Grants that the caller presents, at most [`GRANTS_BYTES_MAX`]; absent in early data for the same reason.
+    #[cbor(b(10), with = "minicbor::bytes")]
+    pub(crate) grants: Option<&'a [u8]>,
 }
 
 /// The response frames.
@@ -137,7 +146,13 @@ fn push(out: &mut BytesMut, body: &[u8]) {
 
 impl<'a> RequestFrame<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        decode_minicbor(bytes)
+        let frame: Self = decode_minicbor(bytes)?;
+        match frame.grants {
+            Some(grants) if grants.len() > GRANTS_BYTES_MAX => {
+                Err(DecodeError::TooLong { length: grants.len(), max: GRANTS_BYTES_MAX })
+            }
+            Some(_) | None => Ok(frame),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the API server asks of a node.
 
 use comity_api::types::{
-    CallEvent, CallRequest, Capabilities, Done, ErrorInfo, FindRequest, FindResponse, Groups,
-    Peers, PingRequest, PingResponse, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse,
-    ShowResponse, Status,
+    CallEvent, CallRequest, Capabilities, Done, ErrorInfo, FindRequest, FindResponse,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
+    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
+    ServeResponse, ShowResponse, Status,
 };
 use futures_util::stream::BoxStream;
 
@@ -59,6 +60,36 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `GET /v1/groups`.
     fn groups(&self) -> impl Future<Output = Result<Groups, ErrorInfo>> + Send;
+
+    /// `GET /v1/private-groups`.
+    fn private_groups(&self) -> impl Future<Output = Result<PrivateGroups, ErrorInfo>> + Send;
+
+    /// `POST /v1/private-groups`.
+    fn group_create(
+        &self,
+        request: GroupCreateRequest,
+    ) -> impl Future<Output = Result<GroupInvitation, ErrorInfo>> + Send;
+
+    /// `POST /v1/private-groups/join`.
+    fn group_join(
+        &self,
+        request: GroupJoinRequest,
+    ) -> impl Future<Output = Result<PrivateGroup, ErrorInfo>> + Send;
+
+    /// `GET /v1/private-groups/{name}`.
+    fn group_show(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<PrivateGroup, ErrorInfo>> + Send;
+
+    /// `GET /v1/private-groups/{name}/invitation`.
+    fn group_invitation(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<GroupInvitation, ErrorInfo>> + Send;
+
+    /// `DELETE /v1/private-groups/{name}`.
+    fn group_leave(&self, name: String) -> impl Future<Output = Result<Done, ErrorInfo>> + Send;
 
     /// `POST /v1/resolve`.
     fn resolve(

@@ -10,10 +10,11 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use comity_api::types::{
     CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
-    DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse, Groups,
-    MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers, PingRequest,
-    PingResponse, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse,
-    Status,
+    DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, MAX_ATTEMPTS,
+    MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers, PingRequest, PingResponse,
+    PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse,
+    ShowResponse, Status,
 };
 use comity_api::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES};
 use futures_util::StreamExt;
@@ -100,6 +101,45 @@ pub(crate) async fn peers<B: Backend>(State(node): Node<B>) -> Answer<Peers> {
 
 pub(crate) async fn groups<B: Backend>(State(node): Node<B>) -> Answer<Groups> {
     answer(within(REQUEST_TIMEOUT, node.backend.groups()).await)
+}
+
+pub(crate) async fn private_groups<B: Backend>(State(node): Node<B>) -> Answer<PrivateGroups> {
+    answer(within(REQUEST_TIMEOUT, node.backend.private_groups()).await)
+}
+
+pub(crate) async fn group_create<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<GroupCreateRequest>,
+) -> Answer<GroupInvitation> {
+    answer(within(REQUEST_TIMEOUT, node.backend.group_create(request)).await)
+}
+
+pub(crate) async fn group_join<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<GroupJoinRequest>,
+) -> Answer<PrivateGroup> {
+    answer(within(REQUEST_TIMEOUT, node.backend.group_join(request)).await)
+}
+
+pub(crate) async fn group_show<B: Backend>(
+    State(node): Node<B>,
+    Path(name): Path<String>,
+) -> Answer<PrivateGroup> {
+    answer(within(REQUEST_TIMEOUT, node.backend.group_show(name)).await)
+}
+
+pub(crate) async fn group_invitation<B: Backend>(
+    State(node): Node<B>,
+    Path(name): Path<String>,
+) -> Answer<GroupInvitation> {
+    answer(within(REQUEST_TIMEOUT, node.backend.group_invitation(name)).await)
+}
+
+pub(crate) async fn group_leave<B: Backend>(
+    State(node): Node<B>,
+    Path(name): Path<String>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.group_leave(name)).await)
 }
 
 pub(crate) async fn resolve<B: Backend>(

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use comity_api::types::{
     Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, Capabilities, Chunk, Done,
-    ErrorBody, ErrorCode, ErrorInfo, FindRequest, FindResponse, Groups, Output, Peers, PingRequest,
-    PingResponse, Proof, ReceiptView, ResolveRequest, ResolveResponse, SearchSummary, ServeRequest,
-    ServeResponse, ShowResponse, Source, Status,
+    ErrorBody, ErrorCode, ErrorInfo, FindRequest, FindResponse, GroupCreateRequest,
+    GroupInvitation, GroupJoinRequest, Groups, Output, Peers, PingRequest, PingResponse,
+    PrivateGroup, PrivateGroups, Proof, ReceiptView, ResolveRequest, ResolveResponse,
+    SearchSummary, ServeRequest, ServeResponse, ShowResponse, Source, Status,
 };
 use comity_api::{Client, ClientError};
 use futures_util::StreamExt;
@@ -182,6 +183,33 @@ impl Backend for Fake {
 
     async fn groups(&self) -> Result<Groups, ErrorInfo> {
         Ok(Groups { groups: vec![] })
+    }
+
+    async fn private_groups(&self) -> Result<PrivateGroups, ErrorInfo> {
+        Ok(PrivateGroups { private_groups: vec![group("team")] })
+    }
+
+    async fn group_create(
+        &self,
+        request: GroupCreateRequest,
+    ) -> Result<GroupInvitation, ErrorInfo> {
+        Ok(GroupInvitation { group: group(&request.name), invitation: "comity-group:x".into() })
+    }
+
+    async fn group_join(&self, request: GroupJoinRequest) -> Result<PrivateGroup, ErrorInfo> {
+        Ok(group(request.name.as_deref().unwrap_or("invited")))
+    }
+
+    async fn group_show(&self, name: String) -> Result<PrivateGroup, ErrorInfo> {
+        Ok(group(&name))
+    }
+
+    async fn group_invitation(&self, name: String) -> Result<GroupInvitation, ErrorInfo> {
+        Ok(GroupInvitation { group: group(&name), invitation: "comity-group:x".into() })
+    }
+
+    async fn group_leave(&self, name: String) -> Result<Done, ErrorInfo> {
+        Ok(Done { message: format!("left {name}") })
     }
 
     async fn resolve(&self, _: ResolveRequest) -> Result<ResolveResponse, ErrorInfo> {
@@ -488,4 +516,29 @@ async fn stopping_does_not_wait_for_a_call_without_end() {
     served.stop.cancel();
     served.task.await.unwrap();
     assert!(matches!(stream.next().await, Err(ClientError::Closed(_))));
+}
+
+fn group(name: &str) -> PrivateGroup {
+    PrivateGroup {
+        name: name.to_owned(),
+        fingerprint: "0011223344556677".to_owned(),
+        serves: Vec::new(),
+        entries: 0,
+    }
+}
+
+#[tokio::test]
+async fn private_groups_are_made_joined_shown_and_left() {
+    let node = Served::new();
+    let client = node.client().await;
+    assert_eq!(client.private_groups().await.unwrap().private_groups, [group("team")]);
+    let made = client.group_create(&GroupCreateRequest { name: "a.b-c".into() }).await.unwrap();
+    assert_eq!((made.group.name.as_str(), made.invitation.as_str()), ("a.b-c", "comity-group:x"));
+    assert!(!format!("{made:?}").contains("comity-group"), "an invitation is not printed unawares");
+    let join = GroupJoinRequest { invitation: "comity-group:x".into(), name: None };
+    assert!(!format!("{join:?}").contains("comity-group"));
+    assert_eq!(client.group_join(&join).await.unwrap().name, "invited");
+    assert_eq!(client.group_show("join").await.unwrap().name, "join");
+    assert_eq!(client.group_invitation("team").await.unwrap().group, group("team"));
+    assert_eq!(client.group_leave("team").await.unwrap().message, "left team");
 }

@@ -354,11 +354,11 @@ async fn pings_and_records() {
     let record = Bytes::from_static(b"the signed record");
     let (a, b) = pair(Scripted { record: Some(record.clone()), ..Scripted::echo() }).await;
     a.rpc.ping(b.id, &b.addrs).await.unwrap();
-    assert_eq!(a.rpc.record(b.id, &[], None).await.unwrap(), record);
-    assert_eq!(a.rpc.record(b.id, &[], Some(Hash::of(&record))).await.unwrap(), record);
-    let error = a.rpc.record(b.id, &[], Some(Hash([1; 32]))).await.unwrap_err();
+    assert_eq!(a.rpc.record(b.id, &[], None, None).await.unwrap(), record);
+    assert_eq!(a.rpc.record(b.id, &[], Some(Hash::of(&record)), None).await.unwrap(), record);
+    let error = a.rpc.record(b.id, &[], Some(Hash([1; 32])), None).await.unwrap_err();
     assert_eq!(error, CallError::Untrusted { peer: b.id, reason: Distrust::Record });
-    let error = b.rpc.record(a.id, &[], None).await.unwrap_err();
+    let error = b.rpc.record(a.id, &[], None, None).await.unwrap_err();
     assert!(matches!(error, CallError::Failed { code: ErrorCode::NotFound, .. }));
 }
 
@@ -373,7 +373,7 @@ fn counted() -> (Scripted, Arc<AtomicUsize>, mpsc::Receiver<bool>) {
             let (count, told) = (Arc::clone(&count), told.clone());
             Box::pin(async move {
                 count.fetch_add(1, Ordering::SeqCst);
-                told.send(call.early).await.unwrap();
+                told.send(call.caller.is_early()).await.unwrap();
                 Ok(Reply::One(call.body))
             })
         });

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity::rpc::{
-    CallFailure, CallHandler, CallRequest, Clock, IncomingCall, Offer, Reply, Rpc, RpcConfig,
-    RpcLimits,
+    CallFailure, CallHandler, CallRequest, Caller, Clock, IncomingCall, Offer, Reply, Rpc,
+    RpcConfig, RpcLimits,
 };
 use comity::transport::{IncomingExchange, Limits, Transport, TransportConfig};
 use comity_core::{AgentId, Hash, Identity, Sha256Digest, canonical};
@@ -64,7 +64,7 @@ pub(crate) fn offer(name: &str, idempotent: bool) -> Offer {
 }
 
 impl CallHandler for Scripted {
-    fn offer(&self, capability: &str) -> Option<Arc<Offer>> {
+    fn offer(&self, capability: &str, _: &Caller) -> Option<Arc<Offer>> {
         self.offers.get(capability).map(|(offer, _)| Arc::clone(offer))
     }
 
@@ -72,7 +72,7 @@ impl CallHandler for Scripted {
         self.offers[call.offer.name.as_str()].1(call)
     }
 
-    fn record(&self, _hash: Option<&Hash>) -> Option<Bytes> {
+    fn record(&self, _hash: Option<&Hash>, _: &Caller) -> Option<Bytes> {
         self.record.clone()
     }
 }

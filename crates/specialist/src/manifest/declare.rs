@@ -357,7 +357,15 @@ impl Draft<'_> {
             Visibility::Public => Listed::Public,
             Visibility::Private => Listed::Private,
         };
-        if manifest.visibility.is_none() {
+        if manifest.group.is_some() && manifest.visibility == Some(Visibility::Public) {
+            self.add(
+                Level::Error,
+                "group",
+                "it is public and for a private group, which cannot both be",
+                "leave out visibility to serve it to the group, or group to serve it to everyone",
+            );
+        }
+        if manifest.visibility.is_none() && manifest.group.is_none() {
             let fix = "set visibility = \"public\" to have it found, or \"private\" to keep it so";
             self.add(
                 Level::Hint,
