@@ -10,8 +10,9 @@ use super::keys::TrustedKeys;
 
 /// Most signatures of an envelope.
 pub const MAX_SIGNATURES: usize = 8;
-/// Most keys that are tried on an envelope, all signatures together: a P-256 signature takes a quarter of a millisecond.
-const MAX_TRIES: usize = 3;
+/// Most keys that are tried on an envelope, all signatures together: each takes up to a quarter of a millisecond, and as much again to hash the
+/// longest body. A signature that names its key needs one.
+const MAX_TRIES: usize = 2;
 /// The type of in-toto statements.
 pub const IN_TOTO_TYPE: &str = "application/vnd.in-toto+json";
 
@@ -39,7 +40,7 @@ pub enum DsseError {
     },
     /// No signature of a trusted key holds.
     #[error(
-        "no signature by a trusted key holds ({trusted} keys are trusted for this): add the signer's public key, or do not believe it"
+        "no signature by a trusted key holds ({trusted} keys are trusted for this, and {MAX_TRIES} tried where none is named): add the signer's public key, or do not believe it"
     )]
     Untrusted {
         /// How many keys are trusted.

@@ -251,7 +251,10 @@ fn block(link: &Link, number: usize, keys: &Keys) -> String {
         let _ = writeln!(code, "check if evidence(\"{kind}\");");
     }
     let among = link.delegates.as_ref().map_or_else(String::new, |delegates| {
-        let keys: Vec<String> = delegates.iter().map(|n| format!("hex:{}", keys.hex(*n))).collect();
+        // A set of one would be read as a parameter: nobody's key makes it two.
+        let none = "hex:00".to_owned();
+        let keys: Vec<String> =
+            delegates.iter().map(|n| format!("hex:{}", keys.hex(*n))).chain([none]).collect();
         format!(", {{{}}}.contains($to)", keys.join(", "))
     });
     let _ = writeln!(

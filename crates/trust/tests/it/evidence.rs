@@ -231,3 +231,19 @@ fn attackers_are_written_by_name() {
     assert_eq!("none".parse(), Ok(Attackers::NONE));
     assert!("everybody".parse::<Attackers>().is_err());
 }
+
+/// A signer's hint picks its key out of many.
+#[test]
+fn signatures_that_name_their_key_are_tried_on_it() {
+    let vectors = vectors();
+    let sample = &vectors["model_signing"];
+    let mut many = TrustedKeys::new();
+    for _ in 0..10 {
+        many.add_pem("others", vectors["cases"][1]["public_key"].as_str().unwrap()).unwrap();
+    }
+    many.add_pem("signer", sample["public_key"].as_str().unwrap()).unwrap();
+    let verifiers = Verifiers::new().with(ModelSigning::new(many));
+    let bundle = sample["bundle"].as_str().unwrap();
+    let appraisal = appraise(&verifiers, &sealed("model-signing", bundle.as_bytes())).unwrap();
+    assert_eq!(appraisal.facts[0].by, "signer");
+}
