@@ -161,6 +161,7 @@ fn format_of(path: &[String]) -> Format {
     {
         Format::Seconds
     } else if any(&|step| step.contains("bytes") || step == "sent_per_second")
+        || any(&|step| step == "upkeep_per_second")
         || path.first().is_some_and(|step| step == "state")
     {
         Format::Bytes

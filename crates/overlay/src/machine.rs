@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_core::{OverlayId, Time};
+use comity_core::{AgentId, OverlayId, Time};
 
 use crate::config::{COMMANDS_MAX, Config, K, REGION_SLACK};
 use crate::contact::Contact;
@@ -342,6 +342,11 @@ impl Overlay {
         self.noted_size(now);
     }
 
+    /// Agents that this node shuts out for having left out what they acknowledged.
+    pub fn quarantined(&self) -> impl Iterator<Item = &AgentId> + '_ {
+        self.quarantine.agents()
+    }
+
     /// Stores an item as if its publisher had offered it, without asking whether this node is a custodian of the place: for
     /// simulations that start from a built network. `label` is that of the shard's group. Nothing is reported for persistence.
     ///
@@ -352,9 +357,9 @@ impl Overlay {
         now: Time,
         item: VerifiedItem,
         place: Place,
-        label: &str,
+        label: &Arc<str>,
     ) -> Result<(), Reject> {
-        self.custody.offer(now, item, place, label, None, &mut Vec::new())
+        self.custody.offer_shared(now, item, place, label, &mut Vec::new())
     }
 
     /// Everything stored, in key order.

@@ -28,10 +28,13 @@ use crate::item::{Content, ITEM_BYTES_MAX, ItemKey, ItemKind, Reject, VerifiedIt
 use crate::shard::{Place, ShardId};
 use set::{Shard, state_of};
 pub use set::{element_name, element_state};
-use slab::{Slab, insert_sorted, remove_sorted};
+use slab::{Slab, grow, insert_sorted, remove_sorted};
 
 /// Bookkeeping and parsed content counted for each item besides its bytes.
 const ITEM_OVERHEAD_BYTES: usize = 256;
+
+/// Makes the label of a shard's group, for a shard that has none yet.
+type Label<'a> = &'a dyn Fn() -> Arc<str>;
 
 /// One stored item.
 #[derive(Clone, Debug)]
@@ -242,6 +245,33 @@ impl Custody {
         prefix: Option<IpPrefix>,
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
+        self.offer_labelled(now, item, place, &|| Arc::from(label), prefix, changes)
+    }
+
+    /// [`Custody::offer`] with a label that is shared: the custodians of a simulated network keep one copy.
+    ///
+    /// # Errors
+    /// As [`Custody::offer`].
+    pub(crate) fn offer_shared(
+        &mut self,
+        now: Time,
+        item: VerifiedItem,
+        place: Place,
+        label: &Arc<str>,
+        changes: &mut Vec<CustodyChange>,
+    ) -> Result<(), Reject> {
+        self.offer_labelled(now, item, place, &|| Arc::clone(label), None, changes)
+    }
+
+    fn offer_labelled(
+        &mut self,
+        now: Time,
+        item: VerifiedItem,
+        place: Place,
+        label: Label<'_>,
+        prefix: Option<IpPrefix>,
+        changes: &mut Vec<CustodyChange>,
+    ) -> Result<(), Reject> {
         check_times(now, &item)?;
         check_place(&item, place)?;
         match item.content {
@@ -427,13 +457,15 @@ impl Custody {
             (item.signer, item.content.kind())
         };
         let first = self.order.partition_point(|id| key(id) < (*signer, kind));
-        let count = self.order[first..].partition_point(|id| key(id) == (*signer, kind));
-        first..first + count
+        // A signer has few items: the next ones are looked at, not searched.
+        let ours = |id: &&u32| key(id) == (*signer, kind);
+        first..first + self.order[first..].iter().take_while(ours).count()
     }
 
     fn of_signer(&self, signer: &AgentId) -> usize {
         let first = self.order.partition_point(|id| self.slots.get(*id).item.signer < *signer);
-        self.order[first..].partition_point(|id| self.slots.get(*id).item.signer == *signer)
+        let ours = |id: &&u32| self.slots.get(**id).item.signer == *signer;
+        self.order[first..].iter().take_while(ours).count()
     }
 
     fn is_last_digest(&self, at: usize, key: &ItemKey) -> bool {
@@ -621,7 +653,7 @@ impl Custody {
         &mut self,
         key: &ItemKey,
         shard: Option<ShardId>,
-        label: &str,
+        label: Label<'_>,
         changes: &mut Vec<CustodyChange>,
     ) {
         let (Some(shard), Ok(at)) = (shard, self.find(key)) else { return };
@@ -635,7 +667,7 @@ impl Custody {
         &mut self,
         item: VerifiedItem,
         shard: Option<ShardId>,
-        label: &str,
+        label: Label<'_>,
         prefix: Option<IpPrefix>,
         changes: &mut Vec<CustodyChange>,
     ) {
@@ -664,11 +696,12 @@ impl Custody {
     }
 
     /// Puts a slot under a shard. Returns whether it was not there yet.
-    fn link(&mut self, id: u32, shard: ShardId, label: &str) -> bool {
+    fn link(&mut self, id: u32, shard: ShardId, label: Label<'_>) -> bool {
         let at = match self.find_shard(&shard) {
             Ok(at) => at,
             Err(place) => {
                 let at = self.shards.insert(Shard::new(shard));
+                grow(&mut self.shard_order);
                 self.shard_order.insert(place, at);
                 at
             }
@@ -683,7 +716,7 @@ impl Custody {
         let shard = self.shards.get_mut(at);
         insert_sorted(&mut shard.members, id, |other| slots.get(*other).item.key().cmp(&key));
         if shard.digests == 0 && key.kind.is_entry() {
-            shard.label = Arc::from(label);
+            shard.label = label();
         }
         shard.count_in(&slot.item, slot.beat.as_ref());
         true

@@ -439,9 +439,15 @@ impl Table {
         };
         let last = &mut self.buckets[depth];
         let mut next = Bucket::new(last.refreshed);
-        (next.entries, last.entries) = std::mem::take(&mut last.entries)
-            .into_iter()
-            .partition(|entry| nearer(&entry.contact.overlay_id));
+        let entries = std::mem::take(&mut last.entries);
+        // Room for those there are: collecting them would leave as much again.
+        let count = entries.iter().filter(|entry| nearer(&entry.contact.overlay_id)).count();
+        next.entries.reserve_exact(count);
+        last.entries.reserve_exact(entries.len() - count);
+        for entry in entries {
+            let bucket = if nearer(&entry.contact.overlay_id) { &mut next } else { &mut *last };
+            bucket.entries.push(entry);
+        }
         (next.spares, last.spares) = std::mem::take(&mut last.spares)
             .into_iter()
             .partition(|spare| nearer(&spare.overlay_id));

@@ -79,6 +79,8 @@ pub struct CustodyBuilder {
     region: Region,
     /// Custodians of the positions that more than one digest was stored under.
     custodians: BTreeMap<OverlayId, Arc<[NodeIx]>>,
+    /// Labels seen so far, one copy each.
+    labels: BTreeSet<Arc<str>>,
     /// Digests of each shard.
     counts: BTreeMap<ShardId, u32>,
     /// What the members of each shard below the top of its group have in common.
@@ -98,6 +100,7 @@ impl CustodyBuilder {
             shard_digests: u32::try_from(config.shard_digests).unwrap_or(u32::MAX).max(1),
             region: Region::expected(holders, size),
             custodians: BTreeMap::new(),
+            labels: BTreeSet::new(),
             counts: BTreeMap::new(),
             zones: BTreeMap::new(),
             built: Built::default(),
@@ -119,12 +122,13 @@ impl CustodyBuilder {
         let mut places: BTreeMap<OverlayId, Arc<[NodeIx]>> = BTreeMap::new();
         let mut depths = BTreeMap::new();
         // Where the digests went, to send the beat after them: once to each custodian.
-        let mut beside: BTreeMap<NodeIx, (Place, String)> = BTreeMap::new();
+        let mut beside: BTreeMap<NodeIx, (Place, Arc<str>)> = BTreeMap::new();
         for (item, labels) in &verified {
             match item.key().kind {
                 ItemKind::Digest => {
                     for label in labels {
                         let shard = self.shard_for(GroupKey::of(label), item);
+                        let label = self.label(label);
                         if shard.depth > 0 {
                             depths.insert(shard.group, shard.depth);
                         }
@@ -132,7 +136,7 @@ impl CustodyBuilder {
                             let position = shard.position(index);
                             let custodians = self.of_shard(world, &shard, position);
                             let place = Place::Shard { shard, index };
-                            self.store(world, &custodians, item, place, label);
+                            self.store(world, &custodians, item, place, &label);
                             for custodian in custodians.iter() {
                                 beside.entry(*custodian).or_insert_with(|| (place, label.clone()));
                             }
@@ -155,7 +159,7 @@ impl CustodyBuilder {
                         places.insert(position, custodians);
                     }
                     let all: Vec<_> = all.into_iter().collect();
-                    self.store(world, &all, item, Place::Peer, "");
+                    self.store(world, &all, item, Place::Peer, &Arc::from(""));
                 }
             }
         }
@@ -205,6 +209,15 @@ impl CustodyBuilder {
         }
         world.note_preloaded_custody();
         self.built
+    }
+
+    fn label(&mut self, label: &str) -> Arc<str> {
+        if let Some(known) = self.labels.get(label) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(label);
+        self.labels.insert(Arc::clone(&new));
+        new
     }
 
     /// The shard that a digest new in `group` goes to: the first that is not full on the way down.
@@ -257,7 +270,7 @@ impl CustodyBuilder {
         custodians: &[NodeIx],
         item: &VerifiedItem,
         place: Place,
-        label: &str,
+        label: &Arc<str>,
     ) {
         for ix in custodians {
             let Some(overlay) = &mut world.node_mut(*ix).overlay else { continue };

@@ -163,6 +163,8 @@ pub struct PhaseReport {
     pub nearest: Hits,
     /// Bytes each node sent in a second, transport overhead counted.
     pub sent_per_second: Spread,
+    /// The mean of it without what the questions of the phase moved: what being there costs. Looks at watched agents are not taken off.
+    pub upkeep_per_second: f64,
     /// What it was, the most bytes first.
     pub traffic: Vec<TrafficKind>,
     /// What requests were for, by [`comity_overlay::ERRANDS`], each a node and second: of the nodes up at the end, since they started.

@@ -40,6 +40,11 @@ impl Quarantine {
         self.until.retain(|_, until| *until > now);
     }
 
+    /// Whom it holds, those whose time is over included.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &AgentId> + '_ {
+        self.until.keys()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.until.len()
     }

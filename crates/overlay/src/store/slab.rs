@@ -29,6 +29,7 @@ impl<T> Slab<T> {
             self.slots[id as usize] = Some(value);
             return id;
         }
+        grow(&mut self.slots);
         self.slots.push(Some(value));
         u32::try_from(self.slots.len() - 1).expect("custody is bounded in bytes")
     }
@@ -43,9 +44,17 @@ impl<T> Slab<T> {
     }
 }
 
+/// Makes room for one more, by a quarter instead of twice as much: a simulation holds the custody of all custodians at once.
+pub(super) fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(4));
+    }
+}
+
 /// Puts `id` into a sorted list at the place `compare` leads to; whoever is there already stays the only one.
 pub(super) fn insert_sorted(list: &mut Vec<u32>, id: u32, compare: impl FnMut(&u32) -> Ordering) {
     if let Err(at) = list.binary_search_by(compare) {
+        grow(list);
         list.insert(at, id);
     }
 }

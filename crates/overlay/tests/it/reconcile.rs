@@ -37,7 +37,8 @@ fn pair() -> Net {
 fn preload(net: &mut Net, node: usize, item: &Item) {
     let place = Place::Shard { shard: shard(), index: 0 };
     // What the rules refuse is not held.
-    let _refused = net.nodes[node].overlay.preload_custody(net.now, item.verified(), place, LABEL);
+    let _refused =
+        net.nodes[node].overlay.preload_custody(net.now, item.verified(), place, &LABEL.into());
 }
 
 /// Everything a node holds of the shard, as it would be compared.
@@ -147,7 +148,7 @@ fn requests_to_liar(answer: impl Fn(&Request) -> Response) -> (usize, Overlay) {
     let place = Place::Shard { shard: shard(), index: 0 };
     for signer in 0..300 {
         let digest = Item::digest(agent(signer), 1, 1, START, START + 600 * MINUTE);
-        overlay.preload_custody(START, digest.verified(), place, LABEL).unwrap();
+        overlay.preload_custody(START, digest.verified(), place, &LABEL.into()).unwrap();
     }
     let (mut now, mut asked) = (START, 0);
     while now < START + 60 * MINUTE {

@@ -269,7 +269,7 @@ impl Runner {
             custody: self.gauges.custody,
             estimates: self.gauges.estimates.spread(1e3),
             lifecycle: self.lifecycle(),
-            defence: Defence::default(),
+            defence: self.defence(),
             attack: self.attack,
             state: self.gauges.state(),
             peak_state_bytes: self.gauges.peak_state_bytes,
@@ -278,6 +278,22 @@ impl Runner {
             violations_total: self.world.violations.total(),
             host: None,
         }
+    }
+
+    /// What the nodes that run did since they started.
+    fn defence(&self) -> Defence {
+        let mut all = Defence::default();
+        for node in self.world.nodes().iter().filter(|node| node.is_honest()) {
+            let Some(overlay) = &node.overlay else { continue };
+            let stats = overlay.stats();
+            all.audits += stats.audits;
+            all.omissions += stats.omissions;
+            all.quarantined += stats.quarantined;
+            let held = overlay.quarantined().filter_map(|agent| self.world.find(agent));
+            let honest = held.filter(|ix| self.world.nodes()[*ix].is_honest());
+            all.quarantined_honest += honest.count() as u64;
+        }
+        all
     }
 
     fn lifecycle(&self) -> Lifecycle {

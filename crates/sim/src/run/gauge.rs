@@ -96,6 +96,7 @@ impl Runner {
     pub(super) fn phase_ends(&mut self, phase: usize) {
         let (mut sent, mut messages, mut served) =
             (Values::default(), Values::default(), Values::default());
+        let (mut all, mut micros) = (0_u64, 0_u64);
         for ix in 0..self.world.nodes().len() {
             let before = self.gauges.begin.get(ix).copied().unwrap_or_default();
             let now = self.meter(ix);
@@ -109,6 +110,8 @@ impl Runner {
                 let rate = u128::from(now.saturating_sub(before)) * 1_000_000_000 / u128::from(up);
                 u64::try_from(rate).unwrap_or(u64::MAX)
             };
+            all += now.bytes.saturating_sub(before.bytes);
+            micros += up;
             sent.add(per_second(now.bytes, before.bytes));
             messages.add(per_second(now.messages, before.messages));
             served.add(per_second(now.served, before.served));
@@ -117,11 +120,14 @@ impl Runner {
         let traffic = self.world.traffic().since(&self.gauges.sent.0, float(node_micros) / 1e6);
         let errands = self.errands();
         let (live_nodes, end_seconds) = (self.live_nodes(), self.seconds());
+        let upkeep = all.saturating_sub(self.phases[phase].moved());
+        let upkeep_per_second = ratio(upkeep, micros.max(1)) * 1e6;
         let done = &mut self.phases[phase].done;
         *done = PhaseReport {
             end_seconds,
             live_nodes,
             sent_per_second: sent.spread(1e3),
+            upkeep_per_second,
             traffic,
             errands,
             messages_per_second: messages.spread(1e3),

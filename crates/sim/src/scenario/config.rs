@@ -103,13 +103,16 @@ parameters!(
     find_path_k,
     store_paths,
     store_path_k,
+    holders,
     refresh_k,
     soft_timeout_min,
     hard_timeout,
     hard_timeout_failing,
     lookup_deadline,
     refresh_after,
+    refresh_after_min,
     ping_after,
+    ping_after_min,
     maintenance_every,
     republish_max,
     republish_min,
@@ -120,6 +123,9 @@ parameters!(
     query_keys_parallel,
     query_deadline,
     custody_bytes_max,
+    shard_digests,
+    report_every,
+    reconcile_every,
 );
 
 struct ConfigVisitor;

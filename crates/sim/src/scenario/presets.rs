@@ -36,6 +36,8 @@ pub const PRESETS: [&str; 19] = [
     "mixed",
 ];
 
+/// Most ids that the preset `eclipse` mints next to each place of a key.
+const ECLIPSE_IDS_MAX: u16 = 256;
 /// One percent.
 const PERCENT: Ppm = PPM_ONE / 100;
 
@@ -51,6 +53,11 @@ impl Scenario {
     /// [`ScenarioError`].
     pub fn preset(name: &str, nodes: usize, seed: u64) -> Result<Self, ScenarioError> {
         let (base, given) = name.split_once(':').unwrap_or((name, ""));
+        if base == "eclipse"
+            && let Ok(ids @ 101..=ECLIPSE_IDS_MAX) = given.parse::<u16>()
+        {
+            return Ok(Self::adversarial(nodes, seed, ids, Misbehaviour::Eclipse));
+        }
         let number = match given.parse::<u8>() {
             _ if given.is_empty() => None,
             Ok(number @ 0..=100) => Some(number),
@@ -65,7 +72,7 @@ impl Scenario {
             "restart_all" => Ok(Self::restart_all(nodes, seed)),
             "swarm" => Ok(Self::swarm(nodes, seed)),
             _ => match Misbehaviour::by_name(base) {
-                Some(kind) => Ok(Self::adversarial(nodes, seed, number.unwrap_or(20), kind)),
+                Some(kind) => Ok(Self::adversarial(nodes, seed, number.unwrap_or(20).into(), kind)),
                 None => Err(ScenarioError::Unknown { name: name.to_owned() }),
             },
         }
@@ -213,7 +220,7 @@ impl Scenario {
 
     /// `percent` of the nodes break the rules from the beginning.
     #[must_use]
-    pub fn adversarial(nodes: usize, seed: u64, percent: u8, misbehaviour: Misbehaviour) -> Self {
+    pub fn adversarial(nodes: usize, seed: u64, percent: u16, misbehaviour: Misbehaviour) -> Self {
         let mut scenario = Self::base(format!("{}:{percent}", misbehaviour.name()), nodes, seed);
         let mut group = Adversaries::new(misbehaviour, Ppm::from(percent) * PERCENT);
         match misbehaviour {

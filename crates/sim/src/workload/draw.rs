@@ -74,7 +74,7 @@ impl Drawer {
 
     /// The specs of one publisher, the `publisher`-th. `earlier` are specs that they may be twins of.
     pub fn specs(&self, random: &mut Random, publisher: usize, earlier: &[Spec]) -> Vec<Spec> {
-        let mut list: Vec<Spec> = Vec::new();
+        let mut list: Vec<Spec> = Vec::with_capacity(self.workload.capabilities_each);
         for ordinal in 0..self.workload.capabilities_each {
             // A letter and numbers: no word of it is a search term.
             let name = format!("s-{publisher}-{ordinal}");

@@ -6,7 +6,7 @@ use crate::pass;
 
 /// Few questions, and nothing demanded but the rules.
 fn small(kind: Misbehaviour, percent: u8) -> Scenario {
-    let mut scenario = Scenario::adversarial(60, 8, percent, kind);
+    let mut scenario = Scenario::adversarial(60, 8, percent.into(), kind);
     scenario.workload.publishers = 8;
     scenario.workload.topics = 10;
     scenario.askers = 8;
