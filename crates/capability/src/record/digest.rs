@@ -299,10 +299,10 @@ impl Digest {
 
     /// How much it claims: its classes, and the words of its sets.
     pub fn breadth(&self) -> usize {
-        let words = self.attributes.iter().map(|(_, value)| match value {
-            Value::Set(words) => words.len(),
-            _ => 0,
-        });
+        let words = self
+            .attributes
+            .iter()
+            .map(|(_, value)| if let Value::Set(words) = value { words.len() } else { 0 });
         words.sum::<usize>() + self.classes.len()
     }
 
