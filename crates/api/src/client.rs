@@ -246,7 +246,7 @@ impl Client {
         self.post("/v1/private-groups", request).await
     }
 
-    /// `POST /v1/private-groups/join`.
+    /// `POST /v1/invitations/accept`.
     ///
     /// # Errors
     /// [`ClientError`]; code `bad_request` when the invitation is none.
@@ -254,7 +254,7 @@ impl Client {
         &self,
         request: &GroupJoinRequest,
     ) -> Result<PrivateGroup, ClientError> {
-        self.post("/v1/private-groups/join", request).await
+        self.post("/v1/invitations/accept", request).await
     }
 
     /// `GET /v1/private-groups/{name}`.

@@ -123,7 +123,7 @@ fn private_groups() {}
 fn group_create() {}
 
 /// Become a member of a private group by an invitation.
-#[utoipa::path(post, path = "/v1/private-groups/join", request_body = GroupJoinRequest, responses(
+#[utoipa::path(post, path = "/v1/invitations/accept", request_body = GroupJoinRequest, responses(
     (status = 200, body = PrivateGroup), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn group_join() {}

@@ -81,7 +81,7 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
             "/v1/private-groups",
             get(handlers::private_groups::<B>).post(handlers::group_create::<B>),
         )
-        .route("/v1/private-groups/join", post(handlers::group_join::<B>))
+        .route("/v1/invitations/accept", post(handlers::group_join::<B>))
         .route(
             "/v1/private-groups/{name}",
             get(handlers::group_show::<B>).delete(handlers::group_leave::<B>),

@@ -11,7 +11,7 @@ pub struct GroupCreateRequest {
     pub name: String,
 }
 
-/// Body of `POST /v1/private-groups/join`: become a member by an invitation.
+/// Body of `POST /v1/invitations/accept`: become a member by an invitation.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupJoinRequest {

@@ -70,7 +70,7 @@ pub trait Backend: Send + Sync + 'static {
         request: GroupCreateRequest,
     ) -> impl Future<Output = Result<GroupInvitation, ErrorInfo>> + Send;
 
-    /// `POST /v1/private-groups/join`.
+    /// `POST /v1/invitations/accept`.
     fn group_join(
         &self,
         request: GroupJoinRequest,
