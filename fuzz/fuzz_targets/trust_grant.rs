@@ -73,7 +73,7 @@ fuzz_target!(|input: Input| {
     assert!(links.iter().zip(chain.links()).all(|(link, sealed)| link.hash == Hash::of(sealed)));
     assert_eq!(links.last().expect("a link").grant.holder, peer);
     assert_eq!(links[0].signer, me);
-    let target = Target { name: pick(&NAMES, input.name), descriptor: Hash::of(b"d"), interface: Sha256Digest::of(b"i") };
+    let target = Target { name: *pick(&NAMES, input.name), descriptor: Hash::of(b"d"), interface: Sha256Digest::of(b"i") };
     let revocations = Revocations::new(me);
     let now = NOW + Duration::from_secs(input.at.into());
     let context = Context { level: *pick(&Level::ALL, input.level), ..Context::at(now, &revocations) };
