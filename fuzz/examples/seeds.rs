@@ -40,6 +40,7 @@ fn main() -> Outcome {
         ("cap_zone", 900, 6),
         ("overlay_machine", 2400, 12),
         ("api_proof", 200, 4),
+        ("trust_log", 160, 12),
     ] {
         for n in 0..count {
             write(target, &format!("noise-{n}"), &noise(target, n, len))?;

@@ -58,7 +58,7 @@ pub use entry::{Entry, Event, MAX_ENTRY_LEN, short_text};
 pub use equivocation::{Caught, Equivocation, EquivocationError, MAX_EQUIVOCATION_LEN};
 pub use note::{MAX_NOTE_LEN, MAX_NOTE_SIGNATURES, Note, NoteError, NoteSignature};
 pub use proof::{EntryProof, EntryProofError, MAX_ENTRY_PROOF_LEN, VerifiedEntry};
-pub use tree::{ConsistencyProof, InclusionProof, TreeError};
+pub use tree::{ConsistencyProof, InclusionProof, MAX_PROOF_LEN, TreeError};
 
 /// Refuses what is longer than its kind ever is, before anything of it is read.
 fn limit(bytes: &[u8], max: usize) -> Result<(), DecodeError> {

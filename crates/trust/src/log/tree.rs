@@ -40,6 +40,12 @@ pub fn place(level: u8, n: u64) -> u64 {
     tlog_tiles::stored_hash_index(level, n)
 }
 
+/// Which subtree is at a place: (level, number within the level).
+#[must_use]
+pub fn at_place(place: u64) -> (u8, u64) {
+    tlog_tiles::split_stored_hash_index(place)
+}
+
 /// How many places a tree of `size` entries fills.
 #[must_use]
 pub fn places(size: u64) -> u64 {
