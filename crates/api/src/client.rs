@@ -19,10 +19,11 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::types::{
-    CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
-    Exit, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
-    Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse,
-    ServeRequest, ServeResponse, ShowResponse, Status,
+    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallResponse,
+    Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo, Exit, FindRequest, FindResponse,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
+    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
+    ServeResponse, ShowResponse, Status,
 };
 use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 
@@ -149,6 +150,33 @@ impl Client {
     /// [`ClientError`]; code `not_found` when nothing of that name is served.
     pub async fn unserve(&self, name: &str) -> Result<Done, ClientError> {
         self.json(Method::DELETE, &format!("/v1/capabilities/{}", path_segment(name)), None).await
+    }
+
+    /// `GET /v1/audit`: entries of the audit log.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit(&self, request: &AuditRequest) -> Result<AuditPage, ClientError> {
+        let from = request.from.map(|from| format!("from={from}"));
+        let limit = request.limit.map(|limit| format!("limit={limit}"));
+        let query: Vec<String> = [from, limit].into_iter().flatten().collect();
+        self.get(&format!("/v1/audit?{}", query.join("&"))).await
+    }
+
+    /// `GET /v1/audit/{index}/proof`: an entry with everything that shows it is in the log.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `not_found` when there is no such entry or it was pruned.
+    pub async fn audit_proof(&self, index: u64) -> Result<AuditProof, ClientError> {
+        self.get(&format!("/v1/audit/{index}/proof")).await
+    }
+
+    /// `POST /v1/audit/prune`: deletes the contents of old entries.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit_prune(&self, request: &AuditPruneRequest) -> Result<Done, ClientError> {
+        self.post("/v1/audit/prune", request).await
     }
 
     /// `POST /v1/find`.

@@ -3,10 +3,10 @@
 use utoipa::OpenApi;
 
 use crate::types::{
-    CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, FindRequest, FindResponse,
-    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
-    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
-    ServeResponse, ShowResponse, Status,
+    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallResponse,
+    Capabilities, Done, ErrorBody, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation,
+    GroupJoinRequest, Groups, Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups,
+    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
 };
 
 /// The document for this version of the API, as committed in `openapi.json`.
@@ -40,6 +40,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         group_invitation,
         group_leave,
         resolve,
+        audit,
+        audit_proof,
+        audit_prune,
         shutdown
     ),
     components(schemas(CallEvent, ErrorBody))
@@ -154,6 +157,25 @@ fn group_leave() {}
     (status = 200, body = ResolveResponse), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn resolve() {}
+
+/// Entries of the audit log.
+#[utoipa::path(get, path = "/v1/audit", params(AuditRequest), responses(
+    (status = 200, body = AuditPage), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn audit() {}
+
+/// An entry of the audit log with everything that shows it is there, to be verified offline by anybody.
+#[utoipa::path(get, path = "/v1/audit/{index}/proof",
+    params(("index" = u64, Path, description = "Position of the entry, from 0")), responses(
+    (status = 200, body = AuditProof), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn audit_proof() {}
+
+/// Delete the contents of old entries; their hashes, and all proofs, stay.
+#[utoipa::path(post, path = "/v1/audit/prune", request_body = AuditPruneRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn audit_prune() {}
 
 /// Stop the node. It answers first.
 #[utoipa::path(post, path = "/v1/shutdown", responses(

@@ -8,6 +8,7 @@
 //!   silently change meaning); unknown fields in answers are ignored (an older client keeps working).
 //! * Text that comes from other agents (titles, descriptions, labels) is data: render it, never interpret it.
 
+mod audit;
 mod call;
 mod error;
 mod find;
@@ -16,6 +17,7 @@ mod network;
 mod serve;
 mod status;
 
+pub use audit::*;
 pub use call::*;
 pub use error::*;
 pub use find::*;
