@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
+use comity::audit::Audit;
 use comity::{
     rpc::{
         CallAnswer, CallFailure, CallHandler, CallRequest, ErrorCode, IncomingCall, NoCapabilities,
@@ -93,13 +94,14 @@ impl Peer {
             ..Limits::default()
         };
         let listen = vec![SocketAddr::new(bind, 0)];
-        let config = TransportConfig { identity: identity.clone(), listen, limits };
+        let config = TransportConfig { identity: identity.clone(), listen, limits, audit: Audit::default() };
         let (transport, Incoming { exchanges, calls }) = Transport::bind(config).await?;
         let config = RpcConfig {
             identity,
             handler,
             limits: RpcLimits::default(),
             clock: Default::default(),
+            audit: Audit::default(),
         };
         let rpc = Rpc::start(transport, calls, config).context("start answering calls")?;
         Ok(Self { rpc, _exchanges: Box::new(exchanges) })

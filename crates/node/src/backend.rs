@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use comity_api::types::{
-    AgentForms, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_PING_TIMEOUT_MS,
-    Done, ErrorCode, ErrorInfo, FindRequest, FindResponse, Group, GroupCreateRequest,
-    GroupInvitation, GroupJoinRequest, GroupLabel, Groups, MAX_PINGS, Peer, PeerCounts, Peers,
-    Ping, PingRequest, PingResponse, PrivateGroup, PrivateGroups, Publication, ResolveRequest,
-    ResolveResponse, Role, ServeRequest, ServeResponse, ServedCapability, SessionState,
-    ShowResponse, SpecialistState, Status,
+    AgentForms, AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallCounts, CallRequest,
+    Capabilities, CustodyCounts, DEFAULT_AUDIT_ENTRIES, DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode,
+    ErrorInfo, FindRequest, FindResponse, Group, GroupCreateRequest, GroupInvitation,
+    GroupJoinRequest, GroupLabel, Groups, MAX_PINGS, Peer, PeerCounts, Peers, Ping, PingRequest,
+    PingResponse, PrivateGroup, PrivateGroups, Publication, ResolveRequest, ResolveResponse, Role,
+    ServeRequest, ServeResponse, ServedCapability, SessionState, ShowResponse, SpecialistState,
+    Status,
 };
 use comity_capability::keys::{self, GroupKey};
 use comity_core::Position;
@@ -310,6 +311,20 @@ impl Backend for Node {
         })
     }
 
+    async fn audit(&self, request: AuditRequest) -> Result<AuditPage, ErrorInfo> {
+        self.audit_page(request).await
+    }
+
+    async fn audit_proof(&self, index: u64) -> Result<AuditProof, ErrorInfo> {
+        Ok(self.inner.audit.proof_file(index).await?)
+    }
+
+    async fn audit_prune(&self, request: AuditPruneRequest) -> Result<Done, ErrorInfo> {
+        let kept = self.inner.audit.prune(request.before).await?;
+        let message = format!("entries before {kept} are gone; their hashes and all proofs stay");
+        Ok(Done { message })
+    }
+
     async fn shutdown(&self) -> Result<Done, ErrorInfo> {
         self.inner.stop_requested.notify_one();
         Ok(Done { message: "the node withdraws what it published and stops".to_owned() })
@@ -339,6 +354,24 @@ impl Node {
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl Node {
+    async fn audit_page(&self, request: AuditRequest) -> Result<AuditPage, ErrorInfo> {
+        let audit = &self.inner.audit;
+        let limit = usize::try_from(request.limit.unwrap_or(DEFAULT_AUDIT_ENTRIES)).unwrap_or(1);
+        let from = match request.from {
+            Some(from) => from,
+            None => audit.list(0, 0).await?.size.saturating_sub(limit as u64),
+        };
+        let page = audit.list(from, limit).await?;
+        Ok(AuditPage {
+            log: self.id(),
+            size: page.size,
+            checkpoint: audit.latest().as_ref().map(crate::audit::checkpoint_view),
+            entries: page.entries.iter().map(crate::audit::entry_view).collect(),
+        })
+    }
 }
 
 fn shutting_down() -> ErrorInfo {

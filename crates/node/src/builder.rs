@@ -12,6 +12,7 @@ use rand::Rng as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{Audit, Witness};
 use crate::calls::LocalSigner;
 use crate::clock::Clock;
 use crate::directory::{self, Actor, Directory, Parts, PositionCache, TransportCarrier};
@@ -206,10 +207,23 @@ impl Builder {
 
         let mut threads = Threads::start(self.runtime).map_err(SpawnError::Thread)?;
         let network = threads.network().clone();
+        let cancel = CancellationToken::new();
+        let audit = match &home {
+            Some(home) => Audit::start(
+                &home.audit(),
+                Arc::clone(&identity),
+                &clock,
+                &mut threads,
+                cancel.clone(),
+            )
+            .map_err(SpawnError::Audit)?,
+            None => Audit::default(),
+        };
         let config = TransportConfig {
             identity: Arc::clone(&identity),
             listen: self.listen,
             limits: self.limits,
+            audit: audit.clone(),
         };
         let (transport, incoming) = network
             .spawn(async move { Transport::bind(config).await })
@@ -229,7 +243,6 @@ impl Builder {
         let mut services = comity_overlay::directory::Directory::with_places(positions.clone());
         overlay.import_custody(clock.now(), &mut services, rows);
 
-        let cancel = CancellationToken::new();
         let (asks, inbox) = mpsc::channel(directory::INBOX_LEN);
         let (requests, delivered) = mpsc::channel(directory::INCOMING_LEN);
         let (renew, renewals) = mpsc::channel(RENEWALS_LEN);
@@ -261,6 +274,7 @@ impl Builder {
             Arc::clone(&registry),
             (Arc::clone(&groups), self.mint_bits),
             addrs.clone(),
+            audit.clone(),
         ));
         network.spawn(Arc::clone(&publisher).renew(renewals));
         let handler = Handler {
@@ -275,10 +289,13 @@ impl Builder {
             handler: Arc::new(handler),
             limits: self.rpc_limits,
             clock: rpc::Clock::new(move || rpc_clock.now()),
+            audit: audit.clone(),
         };
         let rpc = Rpc::start(transport.clone(), incoming.calls, rpc_config)
             .map_err(SpawnError::Thread)?;
 
+        let witness =
+            Witness::new(Arc::clone(&identity), clock.clone(), storage.clone(), audit.clone());
         let started = clock.now();
         let info = NodeInfo {
             agent: me,
@@ -292,7 +309,7 @@ impl Builder {
         Ok(Node::new(Inner {
             info,
             home,
-            _lock: lock,
+            lock: std::sync::Mutex::new(lock),
             local_signer: LocalSigner::new(identity),
             clock,
             positions,
@@ -303,6 +320,8 @@ impl Builder {
             publisher,
             transport,
             rpc,
+            audit,
+            witness,
             signals: Signals::default(),
             records: RecordCache::default(),
             counts: crate::node::Counts::default(),

@@ -15,9 +15,10 @@ use comity_capability::query::Query;
 use comity_capability::record::{Capability, Visibility};
 use comity_core::canonical::Version;
 use comity_core::receipt::{Receipt, SignedReceipt, sign_batch};
-use comity_core::{AgentId, Hash, Identity, Time, canonical};
+use comity_core::{AgentId, Canonical as _, Hash, Identity, Time, canonical};
 use comity_specialist::Answer;
 use comity_specialist::schema::Validator;
+use comity_trust::log::{Event, short_text};
 use futures_util::{Stream, StreamExt};
 use rand::Rng as _;
 use serde_json::Value;
@@ -391,6 +392,11 @@ impl Running<'_> {
                 | rpc::CallError::Untrusted { .. },
             ) => node.signals.failed(&self.callee.agent),
         }
+        if let Err(error) = &result {
+            let (callee, capability) = (self.callee.agent.into(), short_text(&capability.name));
+            let reason = short_text(error.name());
+            node.audit.record(Event::CallFailed { callee, capability, reason }).await;
+        }
         result.map_err(|error| {
             // Whether a broken call was executed is unknown; another peer may do it only if twice is once.
             let try_others = match &error {
@@ -446,7 +452,19 @@ impl Running<'_> {
             items += 1;
         }
         let finished = answer.finish().await?;
+        self.log_answer(&finished.receipt).await;
         Ok(Done { receipt: finished.receipt, streamed: items != 1, items, bytes })
+    }
+
+    /// The log keeps the signed receipt: it proves to others what the callee said.
+    async fn log_answer(&self, receipt: &SignedReceipt) {
+        let answered = Event::CallMade {
+            receipt: Hash::of(&receipt.receipt.encode()),
+            callee: receipt.receipt.callee.into(),
+            capability: receipt.receipt.name.clone(),
+            signed: receipt.encode(),
+        };
+        self.node.inner.audit.record(answered).await;
     }
 
     async fn hand_on(&mut self, index: u64, value: Value) {
@@ -529,6 +547,7 @@ impl Running<'_> {
         let receipt = signed.into_iter().next().ok_or_else(|| {
             failed(ErrorInfo::new(ErrorCode::Internal, "a batch of one receipt came back empty"))
         })?;
+        self.log_answer(&receipt).await;
         Ok(Done { receipt, streamed: items != 1, items, bytes })
     }
 }

@@ -33,6 +33,9 @@ pub enum SpawnError {
     /// The database cannot be used.
     #[error(transparent)]
     Storage(StorageError),
+    /// The audit log cannot be kept, or is not the one that this agent signed.
+    #[error(transparent)]
+    Audit(crate::audit::AuditError),
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(BindError),

@@ -142,6 +142,12 @@ impl Home {
         self.root.join("node.redb")
     }
 
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.root.join("audit")
+    }
+
     /// Imported tables, one SQLite file each.
     #[must_use]
     pub fn tables(&self) -> PathBuf {

@@ -46,6 +46,7 @@
 //! Nothing is contacted but addresses that the caller, or peers reached through them, name.
 
 mod admission;
+pub mod audit;
 mod backend;
 mod builder;
 mod calls;

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::audit::{Audit, Witness};
 use crate::builder::Builder;
 use crate::calls::LocalSigner;
 use crate::clock::Clock;
@@ -63,7 +64,6 @@ pub(crate) struct Inner {
     // Constant.
     pub(crate) info: NodeInfo,
     pub(crate) home: Option<Home>,
-    pub(crate) _lock: Option<HomeLock>,
     pub(crate) local_signer: LocalSigner,
     pub(crate) clock: Clock,
     // Handles.
@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) transport: Transport,
     pub(crate) rpc: Rpc,
+    pub(crate) audit: Audit,
+    pub(crate) witness: Witness,
     // Synchronised by themselves.
     pub(crate) registry: Arc<Registry>,
     pub(crate) groups: Arc<Groups>,
@@ -82,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) joining: RwLock<JoinProgress>,
     /// Held while what is served changes, so that disk, registry and directory change together.
     pub(crate) serving: Mutex<()>,
+    /// Nobody else may use the home directory while this is held: until the node has stopped, whoever keeps a handle to it.
+    pub(crate) lock: std::sync::Mutex<Option<HomeLock>>,
     pub(crate) threads: Threads,
     /// The local API was asked to stop the node.
     pub(crate) stop_requested: tokio::sync::Notify,
@@ -170,6 +174,18 @@ impl Node {
     #[must_use]
     pub fn link_traffic(&self, protocol: Protocol) -> LinkTraffic {
         self.inner.transport.traffic(protocol)
+    }
+
+    /// The audit log of this node.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
+    /// What this node remembers of the logs of its peers.
+    #[must_use]
+    pub fn witness(&self) -> &Witness {
+        &self.inner.witness
     }
 
     /// Enters the network through any of `addresses`.
@@ -334,7 +350,7 @@ impl Node {
     }
 
     /// Withdraws what this agent published, says goodbye to the neighbours and stops. Other clones of the handle are of no
-    /// use afterwards.
+    /// use afterwards, and another node may use the home directory.
     pub async fn shutdown(&self) {
         let farewell = async {
             if let Err(error) = self.inner.publisher.retire().await {
@@ -353,7 +369,10 @@ impl Node {
         if tokio::time::timeout(FAREWELL_MAX, ended).await.is_err() {
             warn!("not every program that was served has ended in time");
         }
+        self.inner.audit.stop().await;
         self.inner.cancel.cancel();
+        self.inner.storage.close().await;
+        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Completes when the node is shut down.

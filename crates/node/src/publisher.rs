@@ -10,10 +10,12 @@ use comity_capability::record::{Beat, Load, PeerRecord, Record, RecordError, Sta
 use comity_core::{Hash, Identity, Time};
 use comity_overlay::directory::pack;
 use comity_overlay::{CommandError, ItemKey, ItemKind, ItemReport, Publication};
+use comity_trust::log::Event;
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc};
 use tracing::{debug, warn};
 
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::groups::{GroupError, Groups};
@@ -74,6 +76,7 @@ pub(crate) struct Publisher {
     registry: Arc<Registry>,
     groups: Arc<Groups>,
     mint_bits: u32,
+    audit: Audit,
     /// One publication at a time, so that sequence numbers leave in order.
     turn: Mutex<()>,
     current: RwLock<Current>,
@@ -101,6 +104,7 @@ impl Publisher {
         registry: Arc<Registry>,
         (groups, mint_bits): (Arc<Groups>, u32),
         addrs: Vec<std::net::SocketAddr>,
+        audit: Audit,
     ) -> Self {
         let current = RwLock::new(Current { addrs, ..Current::default() });
         Self {
@@ -112,6 +116,7 @@ impl Publisher {
             registry,
             groups,
             mint_bits,
+            audit,
             turn: Mutex::new(()),
             current,
         }
@@ -136,6 +141,8 @@ impl Publisher {
         let seq = self.next_seq().await?;
         let now = self.clock.now();
         let (sealed, items, listed) = self.sign(seq, now).map_err(PublishError::Record)?;
+        let record = Hash::of(&sealed);
+        self.audit.record(Event::RecordPublished { record, sequence: seq }).await;
         // Peers may ask for the record as soon as a digest names it.
         self.write().sealed = Some(Arc::clone(&sealed));
         let report = self.directory.publish(items).await.map_err(PublishError::Directory)?;
@@ -145,7 +152,7 @@ impl Publisher {
             }
         }
         let published = Published {
-            record: Some(Hash::of(&sealed)),
+            record: Some(record),
             issued: Some(now),
             expires: Some(now + RECORD_LIFE),
             items: report.items,

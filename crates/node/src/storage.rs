@@ -6,7 +6,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -39,11 +42,22 @@ pub(crate) enum Table {
     State,
     /// Handle -> the AgentId it meant at first use.
     Pins,
+    /// AgentId -> the last checkpoint of its audit log that was found in order.
+    Witnessed,
+    /// AgentId -> the proof that its audit log has two histories.
+    Equivocations,
 }
 
 impl Table {
-    const ALL: [Self; 5] =
-        [Self::Peers, Self::Custody, Self::Capabilities, Self::State, Self::Pins];
+    const ALL: [Self; 7] = [
+        Self::Peers,
+        Self::Custody,
+        Self::Capabilities,
+        Self::State,
+        Self::Pins,
+        Self::Witnessed,
+        Self::Equivocations,
+    ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
@@ -52,6 +66,8 @@ impl Table {
             Self::Capabilities => "capabilities",
             Self::State => "state",
             Self::Pins => "pins",
+            Self::Witnessed => "witnessed",
+            Self::Equivocations => "equivocations",
         })
     }
 }
@@ -112,15 +128,23 @@ pub enum StorageError {
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    orders: mpsc::Sender<Order>,
 }
 
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    /// Taken out and opened again after an I/O error, when redb refuses further use of its handle.
+    /// Taken out and opened again after an I/O error, when redb refuses further use of its handle; taken out for good when the node stops.
     database: RwLock<Option<Database>>,
+    closed: AtomicBool,
     open: fn(&Path) -> Result<Database, redb::DatabaseError>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Write(Job),
+    /// Commit what waits, let go of the file, and end.
+    Close(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -176,9 +200,13 @@ impl Storage {
         open: fn(&Path) -> Result<Database, redb::DatabaseError>,
     ) -> Result<Self, StorageError> {
         prepare(path, &database)?;
-        let shared =
-            Arc::new(Shared { path: path.to_owned(), database: RwLock::new(Some(database)), open });
-        let (jobs, inbox) = mpsc::channel(QUEUE_LEN_MAX);
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
+            closed: AtomicBool::new(false),
+            open,
+        });
+        let (orders, inbox) = mpsc::channel(QUEUE_LEN_MAX);
         let writer = Arc::clone(&shared);
         thread::Builder::new()
             .name("comity-storage".to_owned())
@@ -187,7 +215,7 @@ impl Storage {
                 path: path.to_owned(),
                 reason: error.to_string(),
             })?;
-        Ok(Self { shared, jobs })
+        Ok(Self { shared, orders })
     }
 
     /// Commits `changes` together; `Ok` means they are on disk.
@@ -196,8 +224,18 @@ impl Storage {
             return Ok(());
         }
         let (done, answer) = oneshot::channel();
-        self.jobs.send(Job { changes, done }).await.map_err(|_| StorageError::Closed)?;
+        let order = Order::Write(Job { changes, done });
+        self.orders.send(order).await.map_err(|_| StorageError::Closed)?;
         answer.await.unwrap_or(Err(StorageError::Closed))
+    }
+
+    /// Commits what waits and lets go of the file, whoever else holds a handle: another node may open it afterwards.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.orders.send(Order::Close(done)).await.is_ok() {
+            // Nothing answers only if the writer is gone, and with it the file.
+            let _closed = closed.await;
+        }
     }
 
     /// Everything in `table`, in key order, at most `len_max` entries.
@@ -235,6 +273,9 @@ impl Shared {
         read: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, StorageError> {
         let database = self.database.read().map_err(|_| StorageError::Closed)?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StorageError::Closed);
+        }
         let database = database
             .as_ref()
             .ok_or_else(|| self.failed(&"it is being reopened after a disk error"))?;
@@ -321,38 +362,60 @@ fn prepare(path: &Path, database: &Database) -> Result<(), StorageError> {
     }
 }
 
-fn run_writer(shared: &Shared, mut inbox: mpsc::Receiver<Job>) {
-    while let Some(first) = inbox.blocking_recv() {
-        let mut batch = vec![first];
-        while batch.len() < BATCH_LEN_MAX
-            && let Ok(job) = inbox.try_recv()
-        {
-            batch.push(job);
+fn run_writer(shared: &Shared, mut inbox: mpsc::Receiver<Order>) {
+    let mut last = None;
+    while last.is_none()
+        && let Some(first) = inbox.blocking_recv()
+    {
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        while let Some(order) = next {
+            match order {
+                Order::Write(job) => batch.push(job),
+                Order::Close(done) => {
+                    last = Some(done);
+                    break;
+                }
+            }
+            next = if batch.len() < BATCH_LEN_MAX { inbox.try_recv().ok() } else { None };
         }
-        let mut result = shared.apply(&batch);
-        if matches!(result, Err(redb::Error::PreviousIo)) {
-            shared.reopen();
-            result = shared.apply(&batch);
-        }
-        if result.is_err() {
-            shared.reopen();
-        }
-        for job in batch {
-            let answer = match &result {
-                Ok(()) => Ok(()),
-                Err(error) => Err(shared.classify(error)),
-            };
-            // A caller that stopped waiting has no use for the answer.
-            let _gone = job.done.send(answer);
+        if !batch.is_empty() {
+            write(shared, batch);
         }
     }
+    shared.closed.store(true, Ordering::Release);
+    // Readers finish first; a poisoned lock is that of a reader that is gone.
+    let mut slot = shared.database.write().unwrap_or_else(PoisonError::into_inner);
+    drop(slot.take());
+    drop(slot);
     info!(path = %shared.path.display(), "storage closed");
+    if let Some(done) = last {
+        // Whoever asked may have stopped waiting.
+        let _gone = done.send(());
+    }
+}
+
+fn write(shared: &Shared, batch: Vec<Job>) {
+    let mut result = shared.apply(&batch);
+    if matches!(result, Err(redb::Error::PreviousIo)) {
+        shared.reopen();
+        result = shared.apply(&batch);
+    }
+    if result.is_err() {
+        shared.reopen();
+    }
+    for job in batch {
+        let answer = match &result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(shared.classify(error)),
+        };
+        // A caller that stopped waiting has no use for the answer.
+        let _gone = job.done.send(answer);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use redb::{StorageBackend, backends::InMemoryBackend};
 
     use super::*;
@@ -392,6 +455,23 @@ mod tests {
             write.await.unwrap().unwrap();
         }
         assert_eq!(storage.read_all(Table::State, 1000).unwrap().len(), 500);
+    }
+
+    #[tokio::test]
+    async fn closing_commits_what_waits_and_lets_another_open_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.redb");
+        let storage = Storage::open(&path).unwrap();
+        let (kept, other) = (storage.clone(), storage.clone());
+        let writes = (0..100).map(|n: u32| storage.commit(vec![put(&n.to_string(), "x")]));
+        let (written, ()) = tokio::join!(futures_util::future::join_all(writes), other.close());
+        assert!(written.into_iter().all(|written| written.is_ok()));
+        assert!(matches!(kept.read(Table::State, b"1"), Err(StorageError::Closed)));
+        assert!(matches!(kept.commit(vec![put("a", "1")]).await, Err(StorageError::Closed)));
+        // Once more is no harm.
+        kept.close().await;
+        let again = Storage::open(&path).unwrap();
+        assert_eq!(again.read_all(Table::State, 1000).unwrap().len(), 100);
     }
 
     #[test]

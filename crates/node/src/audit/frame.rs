@@ -10,8 +10,6 @@
 
 /// Longest payload, in bytes.
 pub(crate) const MAX_PAYLOAD_LEN: usize = 1 << 20;
-/// Bytes around a payload.
-pub(crate) const FRAME_OVERHEAD: usize = 4 + 1 + CHECK_LEN;
 
 const CHECK_LEN: usize = 8;
 
@@ -70,10 +68,7 @@ impl Chain {
     }
 
     /// The next frame of `bytes` and what follows it; none where no whole frame continues the chain.
-    pub(crate) fn read<'a>(
-        &mut self,
-        bytes: &'a [u8],
-    ) -> Option<(FrameKind, &'a [u8], &'a [u8])> {
+    pub(crate) fn read<'a>(&mut self, bytes: &'a [u8]) -> Option<(FrameKind, &'a [u8], &'a [u8])> {
         let (length, rest) = bytes.split_first_chunk::<4>()?;
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
         let (kind, rest) = rest.split_first()?;

@@ -140,13 +140,13 @@ impl Rpc {
         streams: CallStreams,
         config: RpcConfig,
     ) -> std::io::Result<Self> {
-        let RpcConfig { identity, handler, limits, clock } = config;
+        let RpcConfig { identity, handler, limits, clock, audit } = config;
         let signer = Signer::spawn(Arc::clone(&identity), clock.clone())?;
         let answer_bytes_max = limits.answer_bytes_max;
         let runtime = transport.0.runtime.clone();
         let server =
-            Arc::new(Server::new(identity.id(), handler, limits, clock, signer, runtime.clone()));
-        runtime.spawn(server.run(streams));
+            Server::new(identity.id(), handler, limits, clock, signer, audit, runtime.clone());
+        runtime.spawn(Arc::new(server).run(streams));
         Ok(Self(Arc::new(Shared { transport, roots: Roots::default(), answer_bytes_max })))
     }
 

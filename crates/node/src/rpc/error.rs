@@ -68,6 +68,42 @@ impl ErrorCode {
     }
 }
 
+impl ErrorCode {
+    /// The kind in one word, as the audit log has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Denied => "denied",
+            Self::InvalidInput => "invalid-input",
+            Self::SpecialistFailed => "specialist-failed",
+            Self::Timeout => "timeout",
+            Self::Busy => "busy",
+            Self::TooLarge => "too-large",
+            Self::Internal => "internal",
+            Self::TooEarly => "too-early",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+impl CallError {
+    /// The kind in one word, as the audit log has it; of a failure that the callee reported, the callee's.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "no-link",
+            Self::Failed { code, .. } => code.name(),
+            Self::TimedOut { .. } => "timeout",
+            Self::Interrupted { .. } => "interrupted",
+            Self::RequestTooLarge { .. } => "request-too-large",
+            Self::AnswerTooLarge { .. } => "answer-too-large",
+            Self::Protocol { .. } => "protocol",
+            Self::Untrusted { .. } => "untrusted",
+        }
+    }
+}
+
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = match self {

@@ -43,6 +43,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use comity_core::{AgentId, Hash, Identity, Time};
 
+use crate::audit::Audit;
+
 pub use self::answer::{AnswerStream, CallAnswer, Finished, Timings};
 pub use self::client::{CallRequest, Rpc};
 pub use self::error::{CallError, Distrust, ErrorCode};
@@ -65,6 +67,8 @@ pub struct RpcConfig {
     pub limits: RpcLimits,
     /// Where the times in receipts come from.
     pub clock: Clock,
+    /// Where calls of peers are logged, answered and refused.
+    pub audit: Audit,
 }
 
 impl fmt::Debug for RpcConfig {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use comity_core::canonical::{self, Floats, MAX_JSON_DEPTH};
-use comity_core::receipt::Receipt;
-use comity_core::{AgentId, Hash};
+use comity_core::receipt::{Receipt, ShortText};
+use comity_core::{AgentId, Canonical as _, Hash};
+use comity_trust::log::{Event, short_text};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,6 +23,7 @@ use super::wire::{self, Method, RequestFrame, ResponseFrame};
 use super::{
     CallFailure, CallHandler, Caller, Clock, ErrorCode, IncomingCall, Offer, Reply, RpcLimits,
 };
+use crate::audit::Audit;
 use crate::transport::{BiStream, CallStream, CallStreams, InUse, Link, StreamCode, locked};
 
 /// Requests up to this length are not counted against [`RpcLimits::request_bytes_total_max`].
@@ -40,6 +42,7 @@ pub(super) struct Server {
     pub(super) limits: RpcLimits,
     pub(super) clock: Clock,
     pub(super) signer: Signer,
+    pub(super) audit: Audit,
     pub(super) runtime: tokio::runtime::Handle,
     running: Arc<AtomicUsize>,
     budget: Arc<Semaphore>,
@@ -53,6 +56,7 @@ impl Server {
         limits: RpcLimits,
         clock: Clock,
         signer: Signer,
+        audit: Audit,
         runtime: tokio::runtime::Handle,
     ) -> Self {
         let units =
@@ -63,6 +67,7 @@ impl Server {
             limits,
             clock,
             signer,
+            audit,
             runtime,
             running: Arc::default(),
             budget: Arc::new(Semaphore::new(units)),
@@ -247,11 +252,28 @@ impl Session {
                 self.send_record(&request, &caller).await
             }
             Method::Call => {
-                let accepted = self.accept(&request, self.caller(&request, &bytes))?;
-                let body = bytes.slice_ref(request.body);
-                self.execute(accepted, body, held).await
+                let name = short_text(request.capability);
+                let done = match self.accept(&request, self.caller(&request, &bytes)) {
+                    Ok(accepted) => {
+                        self.execute(accepted, bytes.slice_ref(request.body), held).await
+                    }
+                    Err(end) => Err(end),
+                };
+                self.log_end(name, &done);
+                done
             }
         }
+    }
+
+    /// Answers are logged where they are signed; here, that there was none.
+    fn log_end(&self, capability: ShortText, done: &Result<(), End>) {
+        let reason = match done {
+            // The caller repeats it after the handshake.
+            Ok(()) | Err(End::Failed(CallFailure { code: ErrorCode::TooEarly, .. })) => return,
+            Err(End::Failed(failure)) => failure.code.name(),
+            Err(End::Gone) => "caller-gone",
+        };
+        self.server.audit.denied(&self.peer, capability, reason);
     }
 
     fn reserve(&self, length: usize) -> Result<Option<OwnedSemaphorePermit>, End> {
@@ -529,9 +551,18 @@ impl Session {
             data_version: offer.data_version.clone(),
             name: offer.name.clone(),
         };
+        let served = Event::CallServed {
+            receipt: Hash::of(&receipt.encode()),
+            caller: self.peer.into(),
+            capability: offer.name.clone(),
+            session: accepted.session,
+            number: accepted.number,
+        };
         let Some(signed) = self.server.signer.sign(receipt).await else {
             return fail(ErrorCode::Internal, "signing failed: the node needs a restart");
         };
+        // Its entry has a place before the caller has the receipt.
+        self.server.audit.record(served).await;
         self.server.handler.signed(&self.peer, &signed);
         Ok(signed)
     }

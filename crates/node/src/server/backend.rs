@@ -1,10 +1,10 @@
 //! What the API server asks of a node.
 
 use comity_api::types::{
-    CallEvent, CallRequest, Capabilities, Done, ErrorInfo, FindRequest, FindResponse,
-    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
-    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
-    ServeResponse, ShowResponse, Status,
+    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, Capabilities,
+    Done, ErrorInfo, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation,
+    GroupJoinRequest, Groups, Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups,
+    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
 };
 use futures_util::stream::BoxStream;
 
@@ -96,6 +96,22 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: ResolveRequest,
     ) -> impl Future<Output = Result<ResolveResponse, ErrorInfo>> + Send;
+
+    /// `GET /v1/audit`.
+    fn audit(
+        &self,
+        request: AuditRequest,
+    ) -> impl Future<Output = Result<AuditPage, ErrorInfo>> + Send;
+
+    /// `GET /v1/audit/{index}/proof`.
+    fn audit_proof(&self, index: u64)
+    -> impl Future<Output = Result<AuditProof, ErrorInfo>> + Send;
+
+    /// `POST /v1/audit/prune`.
+    fn audit_prune(
+        &self,
+        request: AuditPruneRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send;
 
     /// `POST /v1/shutdown`: starts the shutdown and returns; it must not wait for the API server, which waits for this
     /// answer.

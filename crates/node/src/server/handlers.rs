@@ -4,17 +4,18 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use comity_api::types::{
-    CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
-    DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
-    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, MAX_ATTEMPTS,
-    MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers, PingRequest, PingResponse,
-    PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse,
-    ShowResponse, Status,
+    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallResponse,
+    Capabilities, DEFAULT_CALL_TIMEOUT_MS, DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo,
+    FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
+    MAX_ATTEMPTS, MAX_AUDIT_ENTRIES, MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers,
+    PingRequest, PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse,
+    ServeRequest, ServeResponse, ShowResponse, Status,
 };
 use comity_api::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES};
 use futures_util::StreamExt;
@@ -148,6 +149,41 @@ pub(crate) async fn resolve<B: Backend>(
 ) -> Answer<ResolveResponse> {
     let limit = deadline(request.timeout_ms, None)?;
     answer(within(limit, node.backend.resolve(request)).await)
+}
+
+pub(crate) async fn audit<B: Backend>(
+    State(node): Node<B>,
+    query: Result<Query<AuditRequest>, QueryRejection>,
+) -> Answer<AuditPage> {
+    let Query(request) = query.map_err(|error| {
+        Failure(
+            ErrorInfo::new(ErrorCode::BadRequest, error.body_text()).hint("give from and limit"),
+        )
+    })?;
+    if let Some(limit) = request.limit {
+        in_range("limit", u64::from(limit), 1, u64::from(MAX_AUDIT_ENTRIES))?;
+    }
+    answer(within(REQUEST_TIMEOUT, node.backend.audit(request)).await)
+}
+
+pub(crate) async fn audit_proof<B: Backend>(
+    State(node): Node<B>,
+    Path(index): Path<String>,
+) -> Answer<AuditProof> {
+    let index = index.parse().map_err(|_| {
+        Failure(ErrorInfo::new(
+            ErrorCode::BadRequest,
+            format!("`{index}` is no position of an entry: give a number from 0 on"),
+        ))
+    })?;
+    answer(within(REQUEST_TIMEOUT, node.backend.audit_proof(index)).await)
+}
+
+pub(crate) async fn audit_prune<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<AuditPruneRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.audit_prune(request)).await)
 }
 
 pub(crate) async fn shutdown<B: Backend>(State(node): Node<B>) -> Answer<Done> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use comity_core::Identity;
 
+use crate::audit::Audit;
+
 /// The protocols spoken over links; each has its own connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -40,6 +42,8 @@ pub struct TransportConfig {
     pub listen: Vec<SocketAddr>,
     /// The bounds to keep.
     pub limits: Limits,
+    /// Where sessions of the call protocol are logged.
+    pub audit: Audit,
 }
 
 /// Every bound of the transport. The defaults suit a node with some thousand acquaintances.

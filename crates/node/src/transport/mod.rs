@@ -143,7 +143,7 @@ impl Transport {
             calls,
             dial_slots: Semaphore::new(limits.concurrent_dials_max),
             counts: watch::Sender::new(LinkCounts::default()),
-            table: Mutex::new(table::Table::default()),
+            table: Mutex::new(table::Table::new(config.audit)),
             limits,
         });
         shared.runtime.spawn(accept::run(Arc::clone(&shared)));

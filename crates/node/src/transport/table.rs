@@ -7,11 +7,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use comity_core::AgentId;
+use comity_trust::log::Event;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::dial::DialState;
 use super::{CloseCode, ConnectError, Limits, Link, Protocol, Shared};
+use crate::audit::Audit;
 
 /// Two dials are simultaneous when the second link arrives within this time after the first: the longest a dial takes.
 const SIMULTANEOUS_WITHIN: Duration = Duration::from_secs(10);
@@ -63,6 +65,7 @@ impl LinkTraffic {
 /// What the transport knows about its peers. All maps are bounded by [`Limits`].
 #[derive(Debug, Default)]
 pub(crate) struct Table {
+    audit: Audit,
     /// By peer and protocol; the first is preferred, the others are retired.
     links: HashMap<(AgentId, Protocol), Vec<Arc<Link>>>,
     live: usize,
@@ -73,6 +76,12 @@ pub(crate) struct Table {
     totals: LinkCounts,
     /// What links carried that are gone.
     carried: BTreeMap<Protocol, LinkTraffic>,
+}
+
+fn log_closed(audit: &Audit, link: &Link) {
+    if link.protocol == Protocol::Rpc {
+        audit.note(Event::SessionClosed { session: link.session, peer: link.peer.into() });
+    }
 }
 
 #[derive(Debug)]
@@ -90,6 +99,10 @@ struct Hint {
 }
 
 impl Table {
+    pub(super) fn new(audit: Audit) -> Self {
+        Self { audit, ..Self::default() }
+    }
+
     /// The link to use for new work, if one is live.
     pub(crate) fn preferred(&self, peer: AgentId, protocol: Protocol) -> Option<Arc<Link>> {
         self.links.get(&(peer, protocol))?.iter().find(|link| link.is_open()).cloned()
@@ -106,6 +119,7 @@ impl Table {
             return Err(ConnectError::TooManyLinks { limit: limits.links_max });
         }
         self.live += 1;
+        self.log_opened(&link);
         self.totals.established_total += 1;
         self.failures.remove(&(link.peer, link.protocol));
         if link.initiator == link.peer {
@@ -120,6 +134,7 @@ impl Table {
         while siblings.len() > limits.links_per_peer_max.max(1) {
             if let Some(excess) = siblings.pop() {
                 excess.close(CloseCode::Replaced);
+                log_closed(&self.audit, &excess);
                 self.carried.entry(excess.protocol).or_default().add(&excess);
                 self.live -= 1;
             }
@@ -167,6 +182,7 @@ impl Table {
         let before = siblings.len();
         siblings.retain(|other| !Arc::ptr_eq(other, link));
         if siblings.len() < before {
+            log_closed(&self.audit, link);
             self.carried.entry(link.protocol).or_default().add(link);
         }
         self.live -= before - siblings.len();
@@ -174,6 +190,15 @@ impl Table {
             self.links.remove(&key);
         } else {
             siblings[0].retired.store(false, Ordering::Release);
+        }
+    }
+
+    /// Sessions of the call protocol are logged; those of the directory are made by the hundred and carry nothing that anybody answers for.
+    fn log_opened(&self, link: &Link) {
+        if link.protocol == Protocol::Rpc {
+            let incoming = link.initiator == link.peer;
+            let (session, peer) = (link.session, link.peer.into());
+            self.audit.note(Event::SessionOpened { session, peer, incoming });
         }
     }
 

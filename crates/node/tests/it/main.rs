@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world fails by panicking")]
 
+mod audit;
 mod node_embed;
 mod rpc;
 mod rpc_hostile;

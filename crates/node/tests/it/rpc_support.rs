@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use comity::audit::Audit;
 use comity::rpc::{
     CallFailure, CallHandler, CallRequest, Caller, Clock, IncomingCall, Offer, Reply, Rpc,
     RpcConfig, RpcLimits,
@@ -105,13 +106,19 @@ pub(crate) async fn start_with(
     rpc_limits: RpcLimits,
     handler: Scripted,
 ) -> Peer {
-    let config = TransportConfig { identity: Arc::clone(&identity), listen: vec![listen], limits };
+    let config = TransportConfig {
+        identity: Arc::clone(&identity),
+        listen: vec![listen],
+        limits,
+        audit: Audit::default(),
+    };
     let (transport, incoming) = Transport::bind(config).await.unwrap();
     let config = RpcConfig {
         identity,
         handler: Arc::new(handler),
         limits: rpc_limits,
         clock: Clock::default(),
+        audit: Audit::default(),
     };
     let rpc = Rpc::start(transport.clone(), incoming.calls, config).unwrap();
     Peer {

@@ -10,6 +10,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use bytes::Bytes;
+use comity::audit::Audit;
 use comity::rpc::RpcLimits;
 use comity::transport::{
     BindError, ConnectError, EXCHANGE_BYTES_MAX, ExchangeError, ExchangeOptions, IncomingExchange,
@@ -156,18 +157,24 @@ async fn the_named_errors_of_bind_and_reach() {
         identity: identity(),
         listen: a.addrs.clone(),
         limits: Limits::default(),
+        audit: Audit::default(),
     };
     match Transport::bind(config).await {
         Err(BindError::AddressInUse(addr)) => assert_eq!(addr, a.addrs[0]),
         other => panic!("{other:?}"),
     }
-    let config =
-        TransportConfig { identity: identity(), listen: vec![], limits: Limits::default() };
+    let config = TransportConfig {
+        identity: identity(),
+        listen: vec![],
+        limits: Limits::default(),
+        audit: Audit::default(),
+    };
     assert!(matches!(Transport::bind(config).await, Err(BindError::NoListenAddress)));
     let config = TransportConfig {
         identity: identity(),
         listen: vec!["192.0.2.1:0".parse().unwrap()],
         limits: Limits::default(),
+        audit: Audit::default(),
     };
     assert!(matches!(Transport::bind(config).await, Err(BindError::Address { .. })));
     assert_eq!(
@@ -192,6 +199,7 @@ async fn several_listen_addresses_of_one_family_are_bound() {
         identity: identity(),
         listen: vec![loopback(), "127.0.0.2:0".parse().unwrap()],
         limits: Limits::default(),
+        audit: Audit::default(),
     };
     let (transport, _incoming) = Transport::bind(config).await.unwrap();
     let addrs = transport.local_addrs();

@@ -1,0 +1,179 @@
+//! Nodes as each other's witnesses, and what their logs say.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use comity::audit::{Audit, Reader, WitnessError, Writer, verify_directory};
+use comity::{Identity, Node};
+use comity_core::{Canonical, Sha256Digest, Time};
+use comity_trust::log::witness::Refusal;
+use comity_trust::log::{
+    Caught, Checkpoint, Entry, Equivocation, Event, SignedCheckpoint, short_text,
+};
+
+fn identity(seed: u8) -> Identity {
+    Identity::from_secret_bytes(&[seed; 32])
+}
+
+async fn node(home: &Path, seed: u8) -> Node {
+    Node::builder().home(home).identity(identity(seed)).spawn().await.expect("a node starts")
+}
+
+fn event(number: u64) -> Event {
+    Event::Lost { count: number, reason: short_text("test") }
+}
+
+async fn grow(audit: &Audit, entries: u64) -> SignedCheckpoint {
+    for number in 0..entries {
+        audit.record(event(number)).await;
+    }
+    audit.flush().await.expect("the disk works")
+}
+
+fn note(signed: &SignedCheckpoint) -> Vec<u8> {
+    signed.note().to_string().into_bytes()
+}
+
+/// The kinds of entries of a log, in order.
+async fn kinds(audit: &Audit) -> Vec<&'static str> {
+    let page = audit.list(0, 256).await.expect("the disk works");
+    let entry = |bytes: &Vec<u8>| Entry::decode(bytes).expect("ours").event.name();
+    page.entries.iter().map(|listed| entry(listed.entry.as_ref().expect("not pruned"))).collect()
+}
+
+#[tokio::test]
+async fn a_peer_cosigns_what_grew_and_the_proof_of_an_entry_carries_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, witness) =
+        (node(&dir.path().join("a"), 1).await, node(&dir.path().join("b"), 2).await);
+    let first = grow(log.audit(), 300).await;
+    let line = witness.witness().observe(&log.id(), &note(&first), None).await.unwrap();
+    log.audit().cosigned(witness.id(), line).await.unwrap();
+    let proof = log.audit().prove(100).await.unwrap().verify().unwrap();
+    assert_eq!(proof.cosigners.len(), 1);
+    assert_eq!(proof.cosigners[0].witness, witness.id());
+
+    let second = grow(log.audit(), 300).await;
+    let (old, new) = (first.checkpoint().size, second.checkpoint().size);
+    let missing = witness.witness().observe(&log.id(), &note(&second), None).await.unwrap_err();
+    assert!(matches!(missing, WitnessError::Refused(Refusal::ProofMissing { .. })), "{missing}");
+    let grown = log.audit().consistency(old, new).await.unwrap();
+    let grown = Canonical::encode(&grown);
+    let line = witness.witness().observe(&log.id(), &note(&second), Some(&grown)).await.unwrap();
+    log.audit().cosigned(witness.id(), line.clone()).await.unwrap();
+    let held = witness.witness().held(&log.id()).unwrap().unwrap();
+    assert_eq!(held.checkpoint(), second.checkpoint());
+    let proof = log.audit().prove(500).await.unwrap().verify().unwrap();
+    assert_eq!((proof.checkpoint.size, proof.cosigners.len()), (new, 1));
+    // A cosignature of somebody else's making is none.
+    let forged = log.audit().cosigned(identity(3).id(), line).await;
+    assert!(forged.is_err());
+
+    // What a witness remembers, it remembers after a restart; the handle of the node that stopped keeps nobody out.
+    witness.shutdown().await;
+    let again = node(&dir.path().join("b"), 2).await;
+    let held = again.witness().held(&log.id()).unwrap().unwrap();
+    assert_eq!(held.checkpoint(), second.checkpoint());
+}
+
+/// T23 against a node: its peer signs two histories and shows the second to whoever saw the first.
+#[tokio::test]
+async fn t23_a_peer_with_two_histories_is_caught_and_the_proof_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let witness = node(dir.path(), 2).await;
+    let liar = identity(1);
+    let checkpoint = |size, root| {
+        let checkpoint = Checkpoint { log: liar.id(), size, root: Sha256Digest([root; 32]) };
+        SignedCheckpoint::sign(checkpoint, &liar).unwrap()
+    };
+    let (one, other) = (checkpoint(40, 1), checkpoint(40, 2));
+    witness.witness().observe(&liar.id(), &note(&one), None).await.unwrap();
+    let caught = witness.witness().observe(&liar.id(), &note(&other), None).await.unwrap_err();
+    assert!(
+        matches!(caught, WitnessError::Refused(Refusal::Equivocated(_))),
+        "the second history is refused: {caught}"
+    );
+    let proof = witness.witness().proof(&liar.id()).unwrap().unwrap();
+    assert_eq!(proof.verify(), Ok(Caught::TwoRoots { log: liar.id(), size: 40 }));
+    // From now on nothing helps, not even the first history again.
+    let again = witness.witness().observe(&liar.id(), &note(&one), None).await.unwrap_err();
+    assert!(matches!(again, WitnessError::Caught { .. }), "{again}");
+    assert!(kinds(witness.audit()).await.contains(&"equivocation"));
+
+    // The proof convinces one who never met the liar.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let stranger = node(elsewhere.path(), 3).await;
+    let sent = Canonical::encode(&proof);
+    let (received, _) = Equivocation::open(&sent).unwrap();
+    assert!(stranger.witness().told(&received).await.unwrap());
+    assert!(!stranger.witness().told(&received).await.unwrap(), "it is known already");
+    let refused = stranger.witness().observe(&liar.id(), &note(&one), None).await.unwrap_err();
+    assert!(matches!(refused, WitnessError::Caught { .. }), "{refused}");
+    assert_eq!(stranger.witness().proofs().unwrap(), [received]);
+}
+
+#[tokio::test]
+async fn checkpoints_of_others_and_broken_ones_are_not_cosigned() {
+    let dir = tempfile::tempdir().unwrap();
+    let witness = node(dir.path(), 2).await;
+    let (peer, other) = (identity(1), identity(3));
+    let checkpoint = Checkpoint { log: other.id(), size: 4, root: Sha256Digest([1; 32]) };
+    let signed = SignedCheckpoint::sign(checkpoint, &other).unwrap();
+    // A peer answers for its own log: it cannot have a witness hold others to what it makes up or withholds.
+    let refused = witness.witness().observe(&peer.id(), &note(&signed), None).await;
+    assert!(matches!(refused, Err(WitnessError::Checkpoint(_))));
+    let mut broken = note(&signed);
+    broken[60] ^= 1;
+    let refused = witness.witness().observe(&other.id(), &broken, None).await;
+    assert!(matches!(refused, Err(WitnessError::Checkpoint(_))));
+    assert!(witness.witness().held(&other.id()).unwrap().is_none());
+    // A proof that is none, or as long as a stranger likes.
+    witness.witness().observe(&other.id(), &note(&signed), None).await.unwrap();
+    let grown = Checkpoint { size: 9, ..checkpoint };
+    let grown = SignedCheckpoint::sign(grown, &other).unwrap();
+    for proof in [vec![0; 10], vec![0; 1 << 20]] {
+        let refused = witness.witness().observe(&other.id(), &note(&grown), Some(&proof)).await;
+        assert!(refused.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_node_without_a_home_keeps_no_log_and_says_so() {
+    let node = Node::builder().spawn().await.unwrap();
+    assert!(!node.audit().is_kept());
+    assert_eq!(node.audit().latest(), None);
+    node.audit().record(event(1)).await;
+    let refused = node.audit().list(0, 1).await.unwrap_err();
+    assert!(refused.to_string().contains("no home directory"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_log_of_a_node_begins_with_its_start_and_ends_with_its_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path(), 1).await;
+    assert_eq!(kinds(node.audit()).await.first(), Some(&"started"));
+    let receipt = node.audit().receipt(0).await.unwrap();
+    let proof = node.audit().prove(0).await.unwrap();
+    let leaf = comity_trust::log::tree::leaf_hash(&proof.entry);
+    assert!(receipt.verify(&leaf, &node.id()).is_ok());
+    node.shutdown().await;
+    let held = verify_directory(&dir.path().join("audit"), node.id()).unwrap();
+    assert_eq!((held.unsigned, held.torn_bytes), (0, 0));
+    let mut log = Reader::open(&dir.path().join("audit"), node.id()).unwrap();
+    let last = log.list(held.entries - 1, 1).unwrap().entries.remove(0).entry.unwrap();
+    assert_eq!(Entry::decode(&last).unwrap().event, Event::Stopped {});
+    // It goes on where it stopped, in the same process and while a handle of before is around.
+    let again = self::node(dir.path(), 1).await;
+    let next = again.audit().list(held.entries, 1).await.unwrap().entries.remove(0).entry.unwrap();
+    assert!(matches!(Entry::decode(&next).unwrap().event, Event::Started { .. }));
+}
+
+#[tokio::test]
+async fn the_log_of_another_agent_keeps_a_node_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Writer::open(&dir.path().join("audit"), Arc::new(identity(1))).unwrap();
+    log.append(&[Entry::new(Time::from_secs(1), event(1))]).unwrap();
+    log.checkpoint().unwrap();
+    let refused = Node::builder().home(dir.path()).identity(identity(2)).spawn().await.unwrap_err();
+    assert!(refused.to_string().contains("it is the log of"), "{refused}");
+}
