@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{call, find, group, id, network, node, serve, shell, sim};
+use crate::commands::{audit, call, find, group, id, network, node, serve, shell, sim};
 use crate::{bench, demo};
 
 /// Find AI agents by what they can do, call them directly, and keep proof of what they answered.
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     Call(call::CallArgs),
     /// Check a kept answer offline.
     Verify(call::VerifyArgs),
+    /// Read, check and prove what happened here.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Measure the round trip to an agent.
     Ping(network::PingArgs),
     /// List known peers.
@@ -126,6 +129,7 @@ impl Command {
             Self::Show(args) => args.output.json,
             Self::Call(args) => args.output == Some(call::OutputFormat::Json),
             Self::Verify(args) => args.output.json,
+            Self::Audit(command) => command.wants_json(),
             Self::Ping(args) => args.output.json,
             Self::Peers(args) => args.output.json,
             Self::Groups(args) => args.output.json,

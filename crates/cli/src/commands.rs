@@ -1,5 +1,6 @@
 //! One module per group of commands; each ends in an exit code or an error.
 
+pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod find;
 pub(crate) mod group;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Show(args) => find::show(&args, context).await,
         Command::Call(args) => call::call(args, context).await,
         Command::Verify(args) => call::verify(&args, context),
+        Command::Audit(command) => audit::run(command, context).await,
         Command::Ping(args) => network::ping(&args, context).await,
         Command::Peers(_) => network::peers(context).await,
         Command::Groups(_) => network::groups(context).await,

@@ -178,7 +178,9 @@ fn daemon_error(error: &DaemonError) -> ErrorInfo {
 }
 
 fn spawn_error_code(error: &SpawnError) -> ErrorCode {
-    if matches!(error, SpawnError::Home(HomeError::InUse { .. })) {
+    if let SpawnError::Audit(error) = error {
+        error.code()
+    } else if matches!(error, SpawnError::Home(HomeError::InUse { .. })) {
         ErrorCode::HomeInUse
     } else if matches!(error, SpawnError::Home(_) | SpawnError::Storage(_)) {
         ErrorCode::Storage

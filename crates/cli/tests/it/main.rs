@@ -4,6 +4,7 @@
 
 mod cli;
 mod e2e_api;
+mod e2e_audit;
 mod e2e_crash;
 mod e2e_failover;
 mod e2e_faults;
