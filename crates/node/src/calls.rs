@@ -650,9 +650,10 @@ pub(crate) fn call_error(error: &rpc::CallError) -> ErrorInfo {
             rpc::ErrorCode::Timeout => ErrorCode::Timeout,
             rpc::ErrorCode::Busy => ErrorCode::Busy,
             rpc::ErrorCode::TooLarge => ErrorCode::TooLarge,
-            rpc::ErrorCode::Internal | rpc::ErrorCode::TooEarly | rpc::ErrorCode::Other(_) => {
-                ErrorCode::CallFailed
-            }
+            rpc::ErrorCode::Internal
+            | rpc::ErrorCode::TooEarly
+            | rpc::ErrorCode::HelloFirst
+            | rpc::ErrorCode::Other(_) => ErrorCode::CallFailed,
         },
         rpc::CallError::TimedOut { .. } => ErrorCode::Timeout,
         rpc::CallError::Interrupted { .. } => ErrorCode::CallFailed,

@@ -343,7 +343,8 @@ mod tests {
         let session = Hash([7; 32]);
         let proof = group.secret().membership(&session, &caller, &me);
         let shown = |session: Option<Hash>, proof: Option<Hash>| {
-            let caller = Caller { agent: caller, session, membership: proof, grants: None };
+            let (hello, grants) = (None, None);
+            let caller = Caller { agent: caller, session, hello, membership: proof, grants };
             groups.proved(&caller, &me).is_some()
         };
         assert!(shown(Some(session), Some(proof)));

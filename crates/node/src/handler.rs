@@ -17,7 +17,9 @@ use crate::admission::{Context, admit};
 use crate::groups::Groups;
 use crate::publisher::Publisher;
 use crate::registry::{Registry, Served};
-use crate::rpc::{CallFailure, CallHandler, Caller, ErrorCode, IncomingCall, Offer, Reply};
+use crate::rpc::{
+    CallFailure, CallHandler, Caller, ErrorCode, Features, Hello, IncomingCall, Offer, Reply,
+};
 
 /// What this agent serves, as peers may use it.
 #[derive(Debug)]
@@ -75,6 +77,11 @@ impl CallHandler for Handler {
                 )),
             }
         })
+    }
+
+    fn hello(&self, _peer: &AgentId) -> Hello {
+        let record = self.publisher.sealed_record().map(|sealed| Hash::of(&sealed));
+        Hello { record, features: Features::GROUPS, ..Hello::default() }
     }
 
     fn record(&self, hash: Option<&Hash>, caller: &Caller) -> Option<Bytes> {

@@ -17,7 +17,10 @@ use super::server::Server;
 use super::signer::Signer;
 use super::verify::{Expected, Roots};
 use super::wire::{self, Method, RequestFrame};
-use super::{AnswerStream, CallAnswer, CallError, Distrust, RpcConfig};
+use super::{
+    AnswerStream, CallAnswer, CallError, CallHandler, Distrust, ErrorCode, HELLO_BYTES_MAX, Hello,
+    RpcConfig,
+};
 use crate::transport::{
     BiStream, CallStreams, CloseCode, EarlyLink, Link, Protocol, Reach, Transport, peer_code,
 };
@@ -72,6 +75,11 @@ impl CallRequest {
         }
     }
 
+    /// Whether the ends must have told each other of themselves first.
+    fn needs_hello(&self) -> bool {
+        !self.may_be_early()
+    }
+
     /// Whether it may travel in early data: executing it twice is executing it once, and it shows nothing that is bound to a session.
     fn may_be_early(&self) -> bool {
         self.idempotent && self.group.is_none() && self.grants.is_none()
@@ -109,11 +117,18 @@ impl CallRequest {
 pub struct Rpc(Arc<Shared>);
 
 /// Shared by all clones and answers.
-#[derive(Debug)]
 pub(super) struct Shared {
     transport: Transport,
+    /// What this node says of itself, and who is told what others say.
+    handler: Arc<dyn CallHandler>,
     pub(super) roots: Roots,
     pub(super) answer_bytes_max: u64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rpc").field("transport", &self.transport).finish_non_exhaustive()
+    }
 }
 
 /// A method that signs nothing, its body, and the group as whose member it is asked.
@@ -144,10 +159,12 @@ impl Rpc {
         let signer = Signer::spawn(Arc::clone(&identity), clock.clone())?;
         let answer_bytes_max = limits.answer_bytes_max;
         let runtime = transport.0.runtime.clone();
+        let answers = Arc::clone(&handler);
         let server =
-            Server::new(identity.id(), handler, limits, clock, signer, audit, runtime.clone());
+            Server::new(identity.id(), answers, limits, clock, signer, audit, runtime.clone());
         runtime.spawn(Arc::new(server).run(streams));
-        Ok(Self(Arc::new(Shared { transport, roots: Roots::default(), answer_bytes_max })))
+        let roots = Roots::default();
+        Ok(Self(Arc::new(Shared { transport, handler, roots, answer_bytes_max })))
     }
 
     /// The transport underneath.
@@ -202,6 +219,26 @@ impl Rpc {
         let started = Instant::now();
         self.0.control(peer, addrs, (Method::Ping, &[], None), 0).await?;
         Ok(started.elapsed())
+    }
+
+    /// What `peer` says of itself in its session with this node, which says the same of itself if it has not yet.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn greet(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+    ) -> Result<Arc<Hello>, CallError> {
+        let waited = CONTROL_DEADLINE;
+        let work = async {
+            let link = self.0.link(peer, addrs).await?;
+            self.0.greet(peer, &link).await.map_err(|attempt| attempt.into_error(peer))
+        };
+        tokio::time::timeout(waited, work)
+            .await
+            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
     }
 
     /// The signed record of `peer`: the latest, or the one with this hash; with the secret of a private group, the one for its members.
@@ -319,6 +356,9 @@ impl Shared {
         link: &Arc<Link>,
         connect: Duration,
     ) -> Result<AnswerStream, Attempt> {
+        if want.request.needs_hello() {
+            self.greet(want.peer, link).await?;
+        }
         let mut loan =
             link.borrow().await.map_err(|error| Attempt::connection(want.peer, &error))?;
         let number = link.next_number();
@@ -335,6 +375,13 @@ impl Shared {
         let expected = want.expected(self.transport.id(), link.session, number);
         let begun = AnswerStream::begin(self, Carrier::Pooled(loan), expected, want, connect).await;
         match (written, begun) {
+            // The callee minds repetition though the caller does not.
+            (_, Err(Attempt::Final(CallError::Failed { code: ErrorCode::HelloFirst, .. })))
+                if link.greeting.theirs().is_none() =>
+            {
+                self.greet(want.peer, link).await?;
+                Err(Attempt::NotBegun)
+            }
             (Ok(()), begun) => begun,
             // The callee did not read it all. It may have said why; if not, it had given up this stream since the last call.
             (Err(_), Err(Attempt::Final(said @ CallError::Failed { .. }))) => {
@@ -355,6 +402,40 @@ impl Shared {
         let expected = want.expected(me, super::early_session(&me, &want.peer, &nonce), 0);
         AnswerStream::begin(self, Carrier::Early(EarlyStream(stream)), expected, want, connect)
             .await
+    }
+
+    /// Tells the peer of this node and hears what it says of itself, once on a link.
+    async fn greet(&self, peer: AgentId, link: &Arc<Link>) -> Result<Arc<Hello>, Attempt> {
+        let _turn = link.greeting.turn.lock().await;
+        // Whoever said hello first, the other has answered.
+        if let Some(known) = link.greeting.theirs() {
+            return Ok(known);
+        }
+        let mine = self.handler.hello(&peer).encode();
+        let asked = (Method::Hello, &mine[..], None);
+        let said = match self.control_on(peer, link, asked, HELLO_BYTES_MAX).await {
+            Ok(Ok(said)) => said,
+            // Nothing was executed.
+            Ok(Err(_)) => return Err(Attempt::NotBegun),
+            Err(error) => return Err(Attempt::Final(error)),
+        };
+        let hello = Hello::decode(&said).map_err(|error| {
+            Attempt::Final(CallError::Protocol {
+                peer,
+                what: format!("a malformed hello: {error}"),
+            })
+        })?;
+        let hello = Arc::new(hello);
+        self.handler.greeted(&peer, &link.session, &hello);
+        link.greeting.hear(Arc::clone(&hello));
+        Ok(hello)
+    }
+
+    async fn link(&self, peer: AgentId, addrs: &[SocketAddr]) -> Result<Arc<Link>, CallError> {
+        match self.transport.0.reach(peer, addrs, Protocol::Rpc, || None).await? {
+            Reach::Link(link) => Ok(link),
+            Reach::Early(early) => Ok(early.settled().await?),
+        }
     }
 
     /// A method that signs nothing.
@@ -386,13 +467,20 @@ impl Shared {
         &self,
         peer: AgentId,
         addrs: &[SocketAddr],
+        asked: Asked<'_>,
+        limit: usize,
+    ) -> Result<Result<Bytes, CallError>, CallError> {
+        let link = self.link(peer, addrs).await?;
+        self.control_on(peer, &link, asked, limit).await
+    }
+
+    async fn control_on(
+        &self,
+        peer: AgentId,
+        link: &Arc<Link>,
         (method, body, group): Asked<'_>,
         limit: usize,
     ) -> Result<Result<Bytes, CallError>, CallError> {
-        let link = match self.transport.0.reach(peer, addrs, Protocol::Rpc, || None).await? {
-            Reach::Link(link) => link,
-            Reach::Early(early) => early.settled().await?,
-        };
         let interrupted = |error: &iroh::endpoint::ConnectionError| CallError::Interrupted {
             peer,
             code: peer_code(error),

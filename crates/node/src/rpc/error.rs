@@ -28,6 +28,8 @@ pub enum ErrorCode {
     Internal,
     /// The call may not travel in early data.
     TooEarly,
+    /// The ends of the link have not told each other of themselves yet.
+    HelloFirst,
     /// A kind this version does not know.
     Other(u32),
 }
@@ -46,6 +48,7 @@ impl ErrorCode {
             Self::TooLarge => 7,
             Self::Internal => 8,
             Self::TooEarly => 9,
+            Self::HelloFirst => 10,
             Self::Other(number) => number,
         }
     }
@@ -63,6 +66,7 @@ impl ErrorCode {
             7 => Self::TooLarge,
             8 => Self::Internal,
             9 => Self::TooEarly,
+            10 => Self::HelloFirst,
             other => Self::Other(other),
         }
     }
@@ -82,6 +86,7 @@ impl ErrorCode {
             Self::TooLarge => "too-large",
             Self::Internal => "internal",
             Self::TooEarly => "too-early",
+            Self::HelloFirst => "hello-first",
             Self::Other(_) => "other",
         }
     }
@@ -116,6 +121,7 @@ impl std::fmt::Display for ErrorCode {
             Self::TooLarge => "too large",
             Self::Internal => "internal failure",
             Self::TooEarly => "not acceptable as early data",
+            Self::HelloFirst => "no hello was said on this link",
             Self::Other(number) => return write!(f, "failure {number}"),
         };
         f.write_str(text)

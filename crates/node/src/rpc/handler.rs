@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
-use super::ErrorCode;
+use super::{ErrorCode, Hello};
 
 /// Answers calls. Called on the network runtime: work that computes for long belongs on another thread.
 pub trait CallHandler: Send + Sync + 'static {
@@ -27,6 +27,17 @@ pub trait CallHandler: Send + Sync + 'static {
 
     /// The node's signed record for this caller: the latest, or the one with this hash. None if there is no such record for it.
     fn record(&self, hash: Option<&Hash>, caller: &Caller) -> Option<Bytes>;
+
+    /// What this node says of itself to `peer`, within the bounds of [`Hello`].
+    fn hello(&self, peer: &AgentId) -> Hello {
+        let _ = peer;
+        Hello::default()
+    }
+
+    /// Told what `peer` said of itself in the session with this exporter value.
+    fn greeted(&self, peer: &AgentId, session: &Hash, hello: &Hello) {
+        let _ = (peer, session, hello);
+    }
 
     /// Told of each receipt this node signed (its canonical bytes), before the caller has it.
     fn signed(&self, caller: &AgentId, receipt: &Bytes) {
@@ -77,6 +88,8 @@ pub struct Caller {
     /// The TLS exporter of the session. None in early data, which anyone may have sent again: nothing can be proved there, and nothing
     /// that counts its uses must count.
     pub session: Option<Hash>,
+    /// What it said of itself on this link. Always there for calls whose repetition would matter, and for those that show anything.
+    pub hello: Option<Arc<Hello>>,
     /// Said to prove membership of a private group.
     pub membership: Option<Hash>,
     /// Presented grants, at most [`super::GRANTS_BYTES_MAX`]; unchecked.

@@ -14,6 +14,12 @@
 //! * Response hash: BLAKE3 of the items of the answer, one after the other (a CBOR sequence, RFC 8742).
 //! * Session: 32 bytes of the TLS exporter `EXPORTER-comity/1` with empty context.
 //!
+//! # Hello
+//!
+//! Before the first call on a link whose repetition would matter, or that shows a membership or grants, the two ends tell each other of
+//! themselves ([`Hello`]): the caller in a request of its own, the callee in the answer. The callee enforces it
+//! ([`ErrorCode::HelloFirst`]). It costs one round trip for each link that carries such calls.
+//!
 //! # Early data
 //!
 //! A call to a parked peer may leave in the first packet (0-RTT). Anyone who records such a packet can send it again. Three rules make
@@ -32,6 +38,7 @@ mod answer;
 mod client;
 mod error;
 mod handler;
+mod hello;
 mod server;
 mod signer;
 mod verify;
@@ -51,6 +58,8 @@ pub use self::error::{CallError, Distrust, ErrorCode};
 pub use self::handler::{
     CallFailure, CallHandler, Caller, IncomingCall, NoCapabilities, Offer, Reply,
 };
+pub(crate) use self::hello::Greeting;
+pub use self::hello::{CHECKPOINT_BYTES_MAX, Features, HELLO_BYTES_MAX, Hello, RevocationState};
 pub use self::wire::{CHUNK_BYTES_MAX, ERROR_TEXT_MAX, GRANTS_BYTES_MAX, REQUEST_BYTES_MAX};
 
 /// Longest record that a peer may return, in bytes.

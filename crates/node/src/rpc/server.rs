@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::signer::Signer;
 use super::wire::{self, Method, RequestFrame, ResponseFrame};
 use super::{
-    CallFailure, CallHandler, Caller, Clock, ErrorCode, IncomingCall, Offer, Reply, RpcLimits,
+    CallFailure, CallHandler, Caller, Clock, ErrorCode, Hello, IncomingCall, Offer, Reply,
+    RpcLimits,
 };
 use crate::audit::Audit;
 use crate::transport::{BiStream, CallStream, CallStreams, InUse, Link, StreamCode, locked};
@@ -247,6 +248,7 @@ impl Session {
         };
         match request.method {
             Method::Ping => Ok(self.send_whole(&[], &[]).await?),
+            Method::Hello => self.greet(&request).await,
             Method::Record => {
                 let caller = self.caller(&request, &bytes);
                 self.send_record(&request, &caller).await
@@ -268,8 +270,12 @@ impl Session {
     /// Answers are logged where they are signed; here, that there was none.
     fn log_end(&self, capability: ShortText, done: &Result<(), End>) {
         let reason = match done {
-            // The caller repeats it after the handshake.
-            Ok(()) | Err(End::Failed(CallFailure { code: ErrorCode::TooEarly, .. })) => return,
+            // The caller repeats it after the handshake, or after a hello.
+            Ok(())
+            | Err(End::Failed(CallFailure {
+                code: ErrorCode::TooEarly | ErrorCode::HelloFirst,
+                ..
+            })) => return,
             Err(End::Failed(failure)) => failure.code.name(),
             Err(End::Gone) => "caller-gone",
         };
@@ -294,12 +300,29 @@ impl Session {
         Caller {
             agent: self.peer,
             session,
+            hello: link.and_then(|link| link.greeting.theirs()),
             membership: request.membership.filter(|_| session.is_some()),
             grants: request
                 .grants
                 .filter(|_| session.is_some())
                 .map(|grants| frame.slice_ref(grants)),
         }
+    }
+
+    /// Takes in what the caller says of itself, and answers with the same of this node.
+    async fn greet(&mut self, request: &RequestFrame<'_>) -> Result<(), End> {
+        let link = self.link.as_ref().filter(|_| !self.stream.recv.is_0rtt());
+        let Some(link) = link.map(Arc::clone) else { return too_early() };
+        let hello = match Hello::decode(request.body) {
+            Ok(hello) => Arc::new(hello),
+            Err(error) => {
+                return fail(ErrorCode::InvalidInput, format!("malformed hello: {error}"));
+            }
+        };
+        self.server.handler.greeted(&self.peer, &link.session, &hello);
+        link.greeting.hear(hello);
+        let mine = self.server.handler.hello(&self.peer).encode();
+        Ok(self.send_whole(&mine, &[]).await?)
     }
 
     async fn send_record(
@@ -353,6 +376,13 @@ impl Session {
             (None, Some(session)) => session,
             (Some(_), _) | (None, None) => return too_early(),
         };
+        let shows = request.membership.is_some() || request.grants.is_some();
+        if caller.hello.is_none() && (shows || !(request.repeatable && offer.idempotent)) {
+            return fail(
+                ErrorCode::HelloFirst,
+                "say hello on this link first, then repeat the call",
+            );
+        }
         if let Err(error) = canonical::check(request.body, MAX_JSON_DEPTH, Floats::Shortest) {
             return fail(
                 ErrorCode::InvalidInput,

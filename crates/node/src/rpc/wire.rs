@@ -44,6 +44,9 @@ pub(crate) enum Method {
     /// Answer with the agent's signed record: the latest, or the one whose hash is the body.
     #[n(2)]
     Record,
+    /// Take in what the caller says of itself (the body), and answer with the same of the callee: see [`super::Hello`].
+    #[n(3)]
+    Hello,
 }
 
 /// The request frame.

@@ -11,6 +11,7 @@ use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, VarInt
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{CloseCode, Protocol, StreamCode, locked};
+use crate::rpc::Greeting;
 
 /// Label of the TLS exporter (RFC 8446, section 7.5) that names a session; its context is empty.
 const SESSION_LABEL: &[u8] = b"EXPORTER-comity/1";
@@ -27,6 +28,8 @@ pub(crate) struct Link {
     /// The session id, the same at both ends and of no other connection: 32 bytes of the TLS exporter.
     pub(crate) session: Hash,
     pub(crate) initiator: AgentId,
+    /// What its ends told each other of themselves.
+    pub(crate) greeting: Greeting,
     pub(super) established: Instant,
     // Whoever uses the link.
     active: AtomicUsize,
@@ -141,6 +144,7 @@ impl Link {
             remote,
             session: Hash(session),
             initiator,
+            greeting: Greeting::default(),
             established: Instant::now(),
             active: AtomicUsize::new(0),
             used_ms: AtomicU64::new(0),

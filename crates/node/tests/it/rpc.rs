@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity::rpc::{
-    CallError, CallFailure, CallRequest, Distrust, ErrorCode, IncomingCall, Reply, RpcLimits,
+    CallError, CallFailure, CallRequest, Distrust, ErrorCode, Hello, IncomingCall, Reply, RpcLimits,
 };
 use comity::transport::{ConnectError, Limits};
+use comity_capability::record::GroupSecret;
 use comity_core::{Canonical, Hash};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
@@ -416,6 +417,76 @@ async fn idempotent_calls_to_a_parked_peer_travel_in_early_data_and_no_others() 
         until_live(&a, 0).await;
         until_live(&b, 0).await;
     }
+}
+
+#[tokio::test]
+async fn both_ends_say_hello_before_the_first_call_that_must_not_be_repeated() {
+    let hello = |note: &str| Hello { checkpoint: Some(note.to_owned()), ..Hello::default() };
+    let (told_a, mut heard_a) = mpsc::channel(8);
+    let (told_b, mut heard_b) = mpsc::channel(8);
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let handler = Scripted::default().with("once", false, move |call: IncomingCall| {
+        let said = call.caller.hello.and_then(|hello| hello.checkpoint.clone());
+        note.lock().unwrap().push((said, call.caller.session.is_some()));
+        Box::pin(async move { Ok(Reply::One(call.body)) })
+    });
+    let handler =
+        handler.with("twice", true, |call| Box::pin(async move { Ok(Reply::One(call.body)) }));
+    let a =
+        start(Scripted { hello: hello("a"), greeted: Some(told_a), ..Scripted::default() }).await;
+    let b = start(Scripted { hello: hello("b"), greeted: Some(told_b), ..handler }).await;
+    a.rpc.call(b.id, &b.addrs, ask("twice", &json!(1)).idempotent()).await.unwrap();
+    assert!(heard_a.try_recv().is_err() && heard_b.try_recv().is_err(), "it is not needed yet");
+
+    let calls = (0..4).map(|n| a.rpc.call(b.id, &[], ask("once", &json!(n))));
+    for answer in join_all(calls).await {
+        answer.unwrap().receipt.verify().unwrap();
+    }
+    let (at_a, at_b) = (heard_a.recv().await.unwrap(), heard_b.recv().await.unwrap());
+    assert_eq!((at_a.0, &at_a.2), (b.id, &hello("b")));
+    assert_eq!((at_b.0, &at_b.2), (a.id, &hello("a")));
+    assert_eq!(at_a.1, at_b.1, "both speak of one session");
+    assert_eq!(*seen.lock().unwrap(), vec![(Some("a".to_owned()), true); 4]);
+    // The other direction of the same link needs no other.
+    assert_eq!(*b.rpc.greet(a.id, &[]).await.unwrap(), hello("a"));
+    assert!(heard_a.try_recv().is_err() && heard_b.try_recv().is_err(), "said once");
+
+    // A caller that allows repetition where the callee does not is asked for its hello, and served.
+    let c = start(Scripted::default()).await;
+    c.rpc.call(b.id, &b.addrs, ask("once", &json!(1)).idempotent()).await.unwrap();
+    assert_eq!(heard_b.recv().await.unwrap().0, c.id);
+}
+
+#[tokio::test]
+async fn what_shows_a_membership_or_grants_never_travels_in_early_data() {
+    let (handler, _count, mut told) = counted();
+    let a = start_with(
+        identity(),
+        loopback(),
+        parks_at_once(),
+        RpcLimits::default(),
+        Scripted::default(),
+    )
+    .await;
+    let b = start(handler).await;
+    let twice = || ask("twice", &json!(1)).idempotent();
+    let group = Some(GroupSecret::from_bytes([1; 32]));
+    let grants = Some(Bytes::from_static(b"any"));
+    let calls = [twice(), CallRequest { group, ..twice() }, CallRequest { grants, ..twice() }];
+    for (n, request) in calls.into_iter().enumerate() {
+        let addrs = if n == 0 { &b.addrs[..] } else { &[] };
+        let answer = a.rpc.call(b.id, addrs, request).await.unwrap();
+        assert!(!answer.timings.early, "call {n}");
+        assert!(!told.recv().await.unwrap(), "call {n}");
+        until_live(&a, 0).await;
+        until_live(&b, 0).await;
+    }
+    let answer = a.rpc.call(b.id, &[], twice()).await.unwrap();
+    assert!(answer.timings.early, "without them it does");
+    let grants = Some(Bytes::from(vec![0; comity::rpc::GRANTS_BYTES_MAX + 1]));
+    let error = a.rpc.call(b.id, &[], CallRequest { grants, ..twice() }).await.unwrap_err();
+    assert!(matches!(error, CallError::RequestTooLarge { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use comity::rpc::{CallError, Distrust, ErrorCode, RpcLimits};
+use comity::rpc::{
+    CallError, Distrust, ErrorCode, GRANTS_BYTES_MAX, HELLO_BYTES_MAX, Hello, RpcLimits,
+};
 use comity::transport::{Limits, Protocol};
 use comity_core::canonical::Version;
 use comity_core::receipt::{Receipt, sign_batch};
@@ -79,9 +81,39 @@ async fn malformed_requests_are_answered_by_name_and_end_their_stream_alone() {
             ErrorCode::InvalidInput,
         ),
         (
-            framed(&Request { nonce: Some(Hash([1; 32])), ..Request::call("echo", &text(10)) }),
+            framed(&Request {
+                nonce: Some(Hash([1; 32])),
+                repeatable: false,
+                ..Request::call("echo", &text(10))
+            }),
             ErrorCode::TooEarly,
         ),
+        // A proof bound to a session, in a call that says it has none.
+        (
+            framed(&Request {
+                nonce: Some(Hash([1; 32])),
+                membership: Some(Hash([2; 32])),
+                ..Request::call("echo", &text(10))
+            }),
+            ErrorCode::TooEarly,
+        ),
+        (
+            framed(&Request {
+                grants: Some(vec![0; GRANTS_BYTES_MAX + 1]),
+                ..Request::call("echo", &text(10))
+            }),
+            ErrorCode::InvalidInput,
+        ),
+        (
+            framed(&Request { repeatable: false, ..Request::call("echo", &text(10)) }),
+            ErrorCode::HelloFirst,
+        ),
+        (
+            framed(&Request { grants: Some(vec![1]), ..Request::call("echo", &text(10)) }),
+            ErrorCode::HelloFirst,
+        ),
+        (framed(&Request::hello(vec![0xff])), ErrorCode::InvalidInput),
+        (framed(&Request::hello(vec![0; HELLO_BYTES_MAX + 1])), ErrorCode::InvalidInput),
         // The rest never comes.
         (good[..good.len() - 1].to_vec(), ErrorCode::Timeout),
         (
@@ -110,8 +142,48 @@ async fn malformed_requests_are_answered_by_name_and_end_their_stream_alone() {
 }
 
 #[tokio::test]
+async fn whoever_says_hello_in_order_is_served() {
+    let b = start(Scripted { hello: said("of b"), ..Scripted::echo() }).await;
+    let caller = Bare::dial(&b, alpn()).await;
+    let hello = Request::hello(said("of a caller").encode());
+    let (mut send, mut recv) = caller.send(&framed(&hello)).await;
+    let Response::Whole { body, receipt } = read_response(&mut recv).await else { panic!() };
+    assert_eq!((Hello::decode(&body).unwrap(), receipt), (said("of b"), vec![]));
+    let call = Request { repeatable: false, number: 1, ..Request::call("echo", &text(1)) };
+    send.write_all(&framed(&call)).await.unwrap();
+    assert!(matches!(read_response(&mut recv).await, Response::Whole { .. }));
+}
+
+fn said(checkpoint: &str) -> Hello {
+    Hello { checkpoint: Some(checkpoint.to_owned()), ..Hello::default() }
+}
+
+#[tokio::test]
+async fn a_hello_that_is_none_ends_the_call_before_it_began() {
+    for (answer, reason) in [(vec![0xff], "hello"), (vec![0; HELLO_BYTES_MAX + 1], "")] {
+        let key = identity();
+        let endpoint = bare(&key, alpn()).await;
+        let (id, addrs) = (key.id(), endpoint.bound_sockets());
+        let server = tokio::spawn(async move {
+            let conn = endpoint.accept().await.unwrap().await.unwrap();
+            let (mut send, mut recv) = conn.accept_bi().await.unwrap();
+            let asked: Request = minicbor::decode(&read_frame(&mut recv).await).unwrap();
+            let answer = Response::Whole { body: answer, receipt: vec![] };
+            let _ = send.write_all(&framed(&answer)).await;
+            conn.closed().await;
+            asked.method
+        });
+        let a = start(Scripted::default()).await;
+        let error = a.rpc.call(id, &addrs, ask("ask", &json!("?"))).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        a.transport.close().await;
+        assert_eq!(server.await.unwrap(), 3, "a hello was all that was asked");
+    }
+}
+
+#[tokio::test]
 async fn the_callee_keeps_the_deadline_whatever_the_caller_does() {
-    let b = start(Scripted::default().with("hang", false, |call| {
+    let b = start(Scripted::default().with("hang", true, |call| {
         Box::pin(async move {
             call.cancel.cancelled().await;
             std::future::pending().await
@@ -147,9 +219,11 @@ async fn early_data_without_permission_is_refused() {
     for (request, permitted) in [
         // Nothing that could be replayed with effect: no nonce, no consent of the caller, no consent of the capability.
         (Request::call("echo", &text(1)), false),
-        (Request { nonce, ..Request::call("echo", &text(1)) }, false),
-        (Request { nonce, repeatable: true, ..Request::call("once", &text(1)) }, false),
-        (Request { nonce, repeatable: true, ..Request::call("echo", &text(1)) }, true),
+        (Request { nonce, repeatable: false, ..Request::call("echo", &text(1)) }, false),
+        (Request { nonce, membership: nonce, ..Request::call("echo", &text(1)) }, false),
+        (Request { nonce, grants: Some(vec![1]), ..Request::call("echo", &text(1)) }, false),
+        (Request { nonce, ..Request::call("once", &text(1)) }, false),
+        (Request { nonce, ..Request::call("echo", &text(1)) }, true),
     ] {
         let (mut send, mut recv) = conn.open_bi().await.unwrap();
         send.write_all(&framed(&request)).await.unwrap();
@@ -220,7 +294,7 @@ async fn called(lie: impl FnOnce(&mut Lie) + Send + 'static) -> (AgentId, Result
     let request = comity::rpc::CallRequest {
         descriptor: Some(Hash([1; 32])),
         interface: Some(Sha256Digest([2; 32])),
-        ..ask("ask", &json!("?"))
+        ..ask("ask", &json!("?")).idempotent()
     };
     let result = a
         .rpc
@@ -318,7 +392,7 @@ async fn answered_with(bytes: Vec<u8>) -> CallError {
         conn.closed().await;
     });
     let a = start(Scripted::default()).await;
-    let error = a.rpc.call(id, &addrs, ask("ask", &json!("?"))).await.unwrap_err();
+    let error = a.rpc.call(id, &addrs, ask("ask", &json!("?")).idempotent()).await.unwrap_err();
     a.transport.close().await;
     server.await.unwrap();
     error

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use comity::audit::Audit;
 use comity::rpc::{
-    CallFailure, CallHandler, CallRequest, Caller, Clock, IncomingCall, Offer, Reply, Rpc,
+    CallFailure, CallHandler, CallRequest, Caller, Clock, Hello, IncomingCall, Offer, Reply, Rpc,
     RpcConfig, RpcLimits,
 };
 use comity::transport::{IncomingExchange, Limits, Transport, TransportConfig};
@@ -32,6 +32,9 @@ pub(crate) type Behaviour = Box<dyn Fn(IncomingCall) -> Answer + Send + Sync>;
 pub(crate) struct Scripted {
     pub(crate) offers: BTreeMap<String, (Arc<Offer>, Behaviour)>,
     pub(crate) record: Option<Bytes>,
+    pub(crate) hello: Hello,
+    /// Told who said hello, and what.
+    pub(crate) greeted: Option<mpsc::Sender<(AgentId, Hash, Hello)>>,
 }
 
 impl Scripted {
@@ -71,6 +74,16 @@ impl CallHandler for Scripted {
 
     fn call(&self, call: IncomingCall) -> Answer {
         self.offers[call.offer.name.as_str()].1(call)
+    }
+
+    fn hello(&self, _: &AgentId) -> Hello {
+        self.hello.clone()
+    }
+
+    fn greeted(&self, peer: &AgentId, session: &Hash, hello: &Hello) {
+        if let Some(greeted) = &self.greeted {
+            greeted.try_send((*peer, *session, hello.clone())).unwrap();
+        }
     }
 
     fn record(&self, _hash: Option<&Hash>, _: &Caller) -> Option<Bytes> {
@@ -174,9 +187,17 @@ pub(crate) struct Request {
     pub(crate) interface: Option<Sha256Digest>,
     #[n(8)]
     pub(crate) nonce: Option<Hash>,
+    #[n(9)]
+    pub(crate) membership: Option<Hash>,
+    #[cbor(n(10), with = "minicbor::bytes")]
+    pub(crate) grants: Option<Vec<u8>>,
 }
 
 impl Request {
+    pub(crate) fn hello(body: Vec<u8>) -> Self {
+        Self { method: 3, body, ..Self::call("", &Bytes::new()) }
+    }
+
     pub(crate) fn call(capability: &str, body: &Bytes) -> Self {
         let (descriptor, interface, nonce) = (None, None, None);
         Self {
@@ -185,10 +206,12 @@ impl Request {
             deadline_ms: 10_000,
             capability: capability.to_owned(),
             body: body.to_vec(),
-            repeatable: false,
+            repeatable: true,
             descriptor,
             interface,
             nonce,
+            membership: None,
+            grants: None,
         }
     }
 }
