@@ -291,7 +291,7 @@ impl AnswerStream {
         if result.is_err() {
             self.state = State::Failed;
         }
-        result
+        result.map_err(|error| error.at_deadline(self.started, self.waited))
     }
 
     /// Takes the items not yet taken and verifies the receipt over all of them.

@@ -185,11 +185,11 @@ impl Rpc {
         addrs: &[SocketAddr],
         request: CallRequest,
     ) -> Result<CallAnswer, CallError> {
-        let waited = request.deadline;
+        let (started, waited) = (Instant::now(), request.deadline);
         let work = async { Box::pin(self.0.open(peer, addrs, &request)).await?.collect().await };
-        tokio::time::timeout(waited, work)
-            .await
-            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
+        let timed_out = CallError::TimedOut { peer, waited };
+        let result = tokio::time::timeout(waited, work).await.unwrap_or(Err(timed_out));
+        result.map_err(|error| error.at_deadline(started, waited))
     }
 
     /// Calls `peer` and returns as soon as its answer begins, for answers whose items are wanted as they come.
@@ -203,11 +203,11 @@ impl Rpc {
         addrs: &[SocketAddr],
         request: CallRequest,
     ) -> Result<AnswerStream, CallError> {
-        let waited = request.deadline;
+        let (started, waited) = (Instant::now(), request.deadline);
         let work = self.0.open(peer, addrs, &request);
-        tokio::time::timeout(waited, work)
-            .await
-            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
+        let timed_out = CallError::TimedOut { peer, waited };
+        let result = tokio::time::timeout(waited, work).await.unwrap_or(Err(timed_out));
+        result.map_err(|error| error.at_deadline(started, waited))
     }
 
     /// How long `peer` takes to answer nothing, a link included if there is none.
@@ -538,7 +538,8 @@ impl Want<'_> {
         RequestFrame {
             method: Method::Call,
             number,
-            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            // Rounded up, so that the callee never ends before the caller.
+            deadline_ms: u32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX),
             capability: &self.request.capability,
             body: &self.request.body,
             repeatable: self.request.idempotent,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use comity_core::receipt::ReceiptError;
 use comity_core::{AgentId, Hash, Sha256Digest};
+use tokio::time::Instant;
 
 use crate::transport::{CloseCode, ConnectError};
 
@@ -201,6 +202,22 @@ pub enum CallError {
     },
 }
 
+/// The part of a deadline by which the clocks of two hosts may differ over it.
+const DRIFT_DIVISOR: u32 = 64;
+
+impl CallError {
+    /// Both ends of a call keep its deadline, and which of them is heard first means nothing: a callee that says at the caller's deadline that
+    /// time is over says the same as silence. One that says so earlier has a shorter limit of its own, and stays as it is.
+    pub(super) fn at_deadline(self, started: Instant, waited: Duration) -> Self {
+        if let Self::Failed { peer, code: ErrorCode::Timeout, .. } = self
+            && started.elapsed() + waited / DRIFT_DIVISOR >= waited
+        {
+            return Self::TimedOut { peer, waited };
+        }
+        self
+    }
+}
+
 /// What does not hold about an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -259,4 +276,24 @@ pub enum Distrust {
     /// A record was returned that does not have the hash asked for.
     #[error("the record does not have the hash asked for")]
     Record,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callee_that_says_at_the_deadline_that_it_passed_is_like_one_that_says_nothing() {
+        let peer = comity_core::Identity::from_secret_bytes(&[1; 32]).id();
+        let said = |code| CallError::Failed { peer, code, message: "over".to_owned() };
+        let waited = Duration::from_secs(10);
+        let at = |passed| Instant::now().checked_sub(passed).expect("the host is up longer");
+        let heard = |code, passed| said(code).at_deadline(at(passed), waited);
+        let timed_out = CallError::TimedOut { peer, waited };
+        assert_eq!(heard(ErrorCode::Timeout, waited), timed_out);
+        assert_eq!(heard(ErrorCode::Timeout, waited - Duration::from_millis(100)), timed_out);
+        let early = heard(ErrorCode::Timeout, waited / 2);
+        assert_eq!(early, said(ErrorCode::Timeout), "the callee has a shorter limit of its own");
+        assert_eq!(heard(ErrorCode::Busy, waited), said(ErrorCode::Busy));
+    }
 }
