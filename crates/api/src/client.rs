@@ -19,11 +19,11 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::types::{
-    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallResponse,
-    Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo, Exit, FindRequest, FindResponse,
-    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
-    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
-    ServeResponse, ShowResponse, Status,
+    AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
+    CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
+    Exit, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
+    Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse,
+    ServeRequest, ServeResponse, ShowResponse, Status,
 };
 use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 
@@ -169,6 +169,20 @@ impl Client {
     /// [`ClientError`]; code `not_found` when there is no such entry or it was pruned.
     pub async fn audit_proof(&self, index: u64) -> Result<AuditProof, ClientError> {
         self.get(&format!("/v1/audit/{index}/proof")).await
+    }
+
+    /// `GET /v1/audit/peers`: the logs of peers as the node saw them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit_peers(
+        &self,
+        request: &AuditPeersRequest,
+    ) -> Result<AuditPeers, ClientError> {
+        match request.log {
+            Some(log) => self.get(&format!("/v1/audit/peers?log={log}")).await,
+            None => self.get("/v1/audit/peers").await,
+        }
     }
 
     /// `POST /v1/audit/prune`: deletes the contents of old entries.

@@ -3,10 +3,11 @@
 use utoipa::OpenApi;
 
 use crate::types::{
-    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallResponse,
-    Capabilities, Done, ErrorBody, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation,
-    GroupJoinRequest, Groups, Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups,
-    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+    AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
+    CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, FindRequest, FindResponse,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
+    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
+    ServeResponse, ShowResponse, Status,
 };
 
 /// The document for this version of the API, as committed in `openapi.json`.
@@ -41,6 +42,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         group_leave,
         resolve,
         audit,
+        audit_peers,
         audit_proof,
         audit_prune,
         shutdown
@@ -163,6 +165,12 @@ fn resolve() {}
     (status = 200, body = AuditPage), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn audit() {}
+
+/// The audit logs of peers as this node saw them, and proofs of those that have two histories.
+#[utoipa::path(get, path = "/v1/audit/peers", params(AuditPeersRequest), responses(
+    (status = 200, body = AuditPeers), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn audit_peers() {}
 
 /// An entry of the audit log with everything that shows it is there, to be verified offline by anybody.
 #[utoipa::path(get, path = "/v1/audit/{index}/proof",
