@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use comity_api::types::{
-    AgentForms, AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallCounts, CallRequest,
-    Capabilities, CustodyCounts, DEFAULT_AUDIT_ENTRIES, DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode,
-    ErrorInfo, FindRequest, FindResponse, Group, GroupCreateRequest, GroupInvitation,
-    GroupJoinRequest, GroupLabel, Groups, MAX_PINGS, Peer, PeerCounts, Peers, Ping, PingRequest,
-    PingResponse, PrivateGroup, PrivateGroups, Publication, ResolveRequest, ResolveResponse, Role,
-    ServeRequest, ServeResponse, ServedCapability, SessionState, ShowResponse, SpecialistState,
-    Status,
+    AgentForms, AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest,
+    AuditRequest, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_AUDIT_ENTRIES,
+    DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse, Group,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, GroupLabel, Groups, MAX_PINGS, Peer,
+    PeerCounts, Peers, Ping, PingRequest, PingResponse, PrivateGroup, PrivateGroups, Publication,
+    ResolveRequest, ResolveResponse, Role, ServeRequest, ServeResponse, ServedCapability,
+    SessionState, ShowResponse, SpecialistState, Status,
 };
 use comity_capability::keys::{self, GroupKey};
 use comity_core::Position;
@@ -313,6 +313,10 @@ impl Backend for Node {
 
     async fn audit(&self, request: AuditRequest) -> Result<AuditPage, ErrorInfo> {
         self.audit_page(request).await
+    }
+
+    async fn audit_peers(&self, request: AuditPeersRequest) -> Result<AuditPeers, ErrorInfo> {
+        Ok(self.inner.witness.peers(request.log)?)
     }
 
     async fn audit_proof(&self, index: u64) -> Result<AuditProof, ErrorInfo> {

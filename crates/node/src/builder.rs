@@ -30,6 +30,7 @@ use crate::runtime::{NetworkRuntime, Threads};
 use crate::signals::Signals;
 use crate::storage::Storage;
 use crate::transport::{Limits, Transport, TransportConfig};
+use crate::witnessing::{self, Witnessing};
 use crate::{NodeInfo, key_file};
 
 /// How often the overlay looks after itself. Items that too few custodians hold are offered again then, so this is also
@@ -277,11 +278,13 @@ impl Builder {
             audit.clone(),
         ));
         network.spawn(Arc::clone(&publisher).renew(renewals));
+        let (witnessing, shown) = Witnessing::new(audit.clone());
         let handler = Handler {
             me,
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             groups: Arc::clone(&groups),
+            witnessing,
         };
         let rpc_clock = clock.clone();
         let rpc_config = RpcConfig {
@@ -296,6 +299,7 @@ impl Builder {
 
         let witness =
             Witness::new(Arc::clone(&identity), clock.clone(), storage.clone(), audit.clone());
+        network.spawn(witnessing::attend(rpc.clone(), witness.clone(), shown, cancel.clone()));
         let started = clock.now();
         let info = NodeInfo {
             agent: me,

@@ -452,6 +452,10 @@ impl Running<'_> {
             items += 1;
         }
         let finished = answer.finish().await?;
+        if !finished.timings.early {
+            // Calls that may be repeated need no hello, and their ends are each other's witnesses all the same.
+            self.node.inner.rpc.greet_meanwhile(peer);
+        }
         self.log_answer(&finished.receipt).await;
         Ok(Done { receipt: finished.receipt, streamed: items != 1, items, bytes })
     }

@@ -18,8 +18,10 @@ use crate::groups::Groups;
 use crate::publisher::Publisher;
 use crate::registry::{Registry, Served};
 use crate::rpc::{
-    CallFailure, CallHandler, Caller, ErrorCode, Features, Hello, IncomingCall, Offer, Reply,
+    CallFailure, CallHandler, Caller, Cosigned, ErrorCode, Features, Growth, Hello, IncomingCall,
+    Offer, Reply,
 };
+use crate::witnessing::Witnessing;
 
 /// What this agent serves, as peers may use it.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub(crate) struct Handler {
     pub(crate) registry: Arc<Registry>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) witnessing: Witnessing,
 }
 
 impl Handler {
@@ -81,7 +84,24 @@ impl CallHandler for Handler {
 
     fn hello(&self, _peer: &AgentId) -> Hello {
         let record = self.publisher.sealed_record().map(|sealed| Hash::of(&sealed));
-        Hello { record, features: Features::GROUPS, ..Hello::default() }
+        let checkpoint = self.witnessing.checkpoint();
+        Hello { record, checkpoint, features: Features::GROUPS, ..Hello::default() }
+    }
+
+    fn greeted(&self, peer: &AgentId, _session: &Hash, hello: &Hello) {
+        self.witnessing.greeted(peer, hello);
+    }
+
+    fn growth(&self, asked: Growth) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        self.witnessing.growth(asked)
+    }
+
+    fn cosigned(
+        &self,
+        peer: AgentId,
+        cosigned: Cosigned,
+    ) -> BoxFuture<'static, Result<(), CallFailure>> {
+        self.witnessing.cosigned(peer, cosigned)
     }
 
     fn record(&self, hash: Option<&Hash>, caller: &Caller) -> Option<Bytes> {

@@ -72,6 +72,7 @@ pub mod server;
 mod signals;
 mod storage;
 pub mod transport;
+mod witnessing;
 
 pub use builder::{Builder, overlay_config};
 pub use calls::CallAnswer;

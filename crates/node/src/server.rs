@@ -89,6 +89,7 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
         .route("/v1/private-groups/{name}/invitation", get(handlers::group_invitation::<B>))
         .route("/v1/resolve", post(handlers::resolve::<B>))
         .route("/v1/audit", get(handlers::audit::<B>))
+        .route("/v1/audit/peers", get(handlers::audit_peers::<B>))
         .route("/v1/audit/{index}/proof", get(handlers::audit_proof::<B>))
         .route("/v1/audit/prune", post(handlers::audit_prune::<B>))
         .route("/v1/shutdown", post(handlers::shutdown::<B>))

@@ -1,6 +1,6 @@
 //! The thread that owns the log: takes what happened, writes it in batches, signs checkpoints, answers questions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,8 +10,7 @@ use comity_core::{AgentId, Canonical as _, Identity, Time};
 use comity_trust::RawKey;
 use comity_trust::log::tile::TILE_WIDTH;
 use comity_trust::log::{
-    ConsistencyProof, CoseReceipt, Entry, EntryProof, Event, NoteSignature, SignedCheckpoint,
-    short_text,
+    ConsistencyProof, CoseReceipt, Entry, EntryProof, Event, SignedCheckpoint, short_text,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::disk::Disk;
 use super::store::{AuditError, JOURNAL_ENTRIES_MAX, Log, Recovery, Result};
-use super::{CHECKPOINT_EVERY, CHECKPOINT_PENDING_MAX, Listed, Page};
+use super::{CHECKPOINT_EVERY, CHECKPOINT_PENDING_MAX, Listed, Observed, Page};
 
 /// Messages taken from the queue at a time: entries that share one write.
 const BATCH_LEN: usize = 1_024;
@@ -27,6 +26,8 @@ const BATCH_LEN: usize = 1_024;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Kinds of refused calls that get an entry each second of their own; others share one.
 const DENIED_KINDS_MAX: usize = 64;
+/// Checkpoints that a witness's signature may still be about: a minute of them when the log is busy.
+const PUBLISHED_KEPT: usize = 64;
 /// Entries in the journal past which nothing more is taken: tiles cannot be written, and the journal must stay readable.
 const STUCK_ENTRIES_MAX: usize = 4 * JOURNAL_ENTRIES_MAX;
 
@@ -62,7 +63,7 @@ pub(super) enum Ask {
     },
     Cosign {
         witness: AgentId,
-        signature: NoteSignature,
+        observed: Observed,
         answer: oneshot::Sender<Result<()>>,
     },
     Prune {
@@ -103,8 +104,9 @@ pub(super) struct Keeper {
     /// Entries that could not be written while the disk failed.
     unwritten: u64,
     latest: watch::Sender<Option<SignedCheckpoint>>,
-    /// The newest checkpoint with cosignatures.
-    witnessed: Option<SignedCheckpoint>,
+    witnessed: watch::Sender<Option<SignedCheckpoint>>,
+    /// The last checkpoints, oldest first: what peers were shown, and may come back signed.
+    published: VecDeque<SignedCheckpoint>,
     /// Who asked to stop, to be told when the files are closed.
     stopping: Option<oneshot::Sender<Result<()>>>,
 }
@@ -122,11 +124,14 @@ impl Keeper {
         reopen: Reopen,
         losses: Arc<Losses>,
         latest: watch::Sender<Option<SignedCheckpoint>>,
+        witnessed: watch::Sender<Option<SignedCheckpoint>>,
     ) -> Result<(Self, Recovery)> {
         let disk = reopen()
             .map_err(|source| AuditError::Io { what: "open its directory".to_owned(), source })?;
         let (log, recovery) = Log::open(disk, identity.id())?;
-        latest.send_replace(log.last_checkpoint().cloned());
+        let last = log.last_checkpoint().cloned();
+        latest.send_replace(last.clone());
+        witnessed.send_replace(log.witnessed().cloned());
         let keeper = Self {
             identity,
             now,
@@ -139,7 +144,8 @@ impl Keeper {
             losses,
             unwritten: 0,
             latest,
-            witnessed: None,
+            witnessed,
+            published: last.into_iter().collect(),
             stopping: None,
         };
         Ok((keeper, recovery))
@@ -307,7 +313,9 @@ impl Keeper {
     fn sign_if_due(&mut self) {
         let Ok(log) = &self.log else { return };
         let idle = self.pending_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_EVERY);
-        if idle || log.pending() >= CHECKPOINT_PENDING_MAX {
+        // The first peer that a new agent meets has something to be shown.
+        let first = log.last_checkpoint().is_none() && log.size() > 0;
+        if idle || first || log.pending() >= CHECKPOINT_PENDING_MAX {
             let signed = self.flush();
             if let Err(error) = signed {
                 self.fail(&error);
@@ -331,6 +339,12 @@ impl Keeper {
         let log = self.log.as_mut().map_err(|failed| failed.error())?;
         let signed = log.checkpoint(&self.identity)?;
         self.pending_since = None;
+        if self.published.back() != Some(&signed) {
+            self.published.push_back(signed.clone());
+        }
+        if self.published.len() > PUBLISHED_KEPT {
+            self.published.pop_front();
+        }
         self.latest.send_replace(Some(signed.clone()));
         Ok(signed)
     }
@@ -374,8 +388,8 @@ impl Keeper {
             Ask::Growth { old, new, answer } => {
                 drop(answer.send(self.open_log().and_then(|log| log.prove_growth(old, new))));
             }
-            Ask::Cosign { witness, signature, answer } => {
-                drop(answer.send(self.cosigned(&witness, signature)));
+            Ask::Cosign { witness, observed, answer } => {
+                drop(answer.send(self.cosigned(&witness, observed)));
             }
             Ask::Prune { before, answer } => drop(answer.send(self.prune(before))),
             Ask::Flush { answer } => drop(answer.send(self.flush())),
@@ -399,14 +413,10 @@ impl Keeper {
 
     /// The checkpoint to prove under: one that witnesses signed, if it covers the entry.
     fn checkpoint_for(&mut self, index: u64) -> Result<SignedCheckpoint> {
-        let covers = |signed: &&SignedCheckpoint| index < signed.checkpoint().size;
-        if let Some(witnessed) = self.witnessed.as_ref().filter(covers) {
-            return Ok(witnessed.clone());
-        }
         let log = self.open_log()?;
         let size = log.size();
-        match log.last_checkpoint().filter(covers) {
-            Some(last) => Ok(last.clone()),
+        match log.checkpoint_over(index) {
+            Some(signed) => Ok(signed.clone()),
             None if index < size => self.flush(),
             None => Err(AuditError::NoSuchEntry { index, size }),
         }
@@ -426,26 +436,25 @@ impl Keeper {
         Ok(CoseReceipt::sign(&self.identity, &inclusion, &signed.checkpoint().root))
     }
 
-    fn cosigned(&mut self, witness: &AgentId, signature: NoteSignature) -> Result<()> {
-        let refused = |error: comity_trust::log::CheckpointError| AuditError::Unavailable {
-            reason: error.to_string(),
-        };
-        let latest = self.open_log()?.last_checkpoint().cloned();
-        // A signature of the checkpoint that others signed already, or of the latest.
-        for candidate in [self.witnessed.clone(), latest].into_iter().flatten().rev() {
-            let mut candidate = candidate;
-            match candidate.add(witness, signature.clone()) {
-                Ok(_) => {
-                    self.witnessed = Some(candidate);
-                    return Ok(());
-                }
-                Err(comity_trust::log::CheckpointError::Cosignature { .. }) => {}
-                Err(error) => return Err(refused(error)),
+    fn cosigned(&mut self, witness: &AgentId, observed: Observed) -> Result<()> {
+        let Observed { size, signature } = observed;
+        let witnessed = self.open_log()?.witnessed().cloned();
+        // With what others signed under it already, if they did.
+        let mut shown = witnessed.iter().chain(&self.published);
+        let shown = shown.find(|shown| shown.checkpoint().size == size).cloned();
+        let mut shown = shown.ok_or(AuditError::NotShown { size })?;
+        shown
+            .add(witness, signature)
+            .map_err(|error| AuditError::Cosignature { reason: error.to_string() })?;
+        // Of two that have witnesses the newer one is kept: it covers more.
+        match witnessed {
+            Some(known) if known.checkpoint().size > size => Ok(()),
+            Some(_) | None => {
+                self.open_log()?.keep_witnessed(&shown)?;
+                self.witnessed.send_replace(Some(shown));
+                Ok(())
             }
         }
-        Err(refused(comity_trust::log::CheckpointError::Cosignature {
-            witness: witness.to_string(),
-        }))
     }
 
     /// The entry that says so is under a checkpoint before anything goes.

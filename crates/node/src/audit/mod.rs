@@ -38,8 +38,7 @@ use comity_core::receipt::ShortText;
 use comity_core::{AgentId, Canonical, Identity};
 use comity_trust::RawKey;
 use comity_trust::log::{
-    ConsistencyProof, CoseReceipt, Entry, EntryProof, Event, InclusionProof, NoteSignature,
-    SignedCheckpoint,
+    ConsistencyProof, CoseReceipt, Entry, EntryProof, Event, InclusionProof, SignedCheckpoint,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -54,10 +53,11 @@ pub use self::export::{EXPORT_FORMAT, ExportError, ExportVerified, export, verif
 pub use self::store::AuditError;
 pub use self::verify::Verified;
 pub use self::view::{
-    ProofFileError, checkpoint_view, entry_view, proof_file, verified_view, verify_proof_file,
+    ProofFileError, accusation_file, checkpoint_view, entry_view, proof_file, verified_view,
+    verify_accusation_file, verify_proof_file,
 };
-pub use self::witness::{Witness, WitnessError};
-pub use comity_trust::log::Cosignature;
+pub use self::witness::{Observed, Witness, WitnessError};
+pub use comity_trust::log::{Caught, Cosignature};
 
 /// Longest time that an entry waits for a checkpoint.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -94,6 +94,7 @@ pub struct Audit(Option<Arc<Shared>>);
 struct Shared {
     messages: mpsc::Sender<Message>,
     latest: watch::Receiver<Option<SignedCheckpoint>>,
+    witnessed: watch::Receiver<Option<SignedCheckpoint>>,
     losses: Arc<Losses>,
     clock: Clock,
 }
@@ -112,10 +113,12 @@ impl Audit {
             RealDisk::create(&root).map(|disk| Box::new(disk) as Box<dyn disk::Disk>)
         });
         let (latest, watched) = watch::channel(None);
+        let (with_witnesses, witnessed) = watch::channel(None);
         let losses = Arc::<Losses>::default();
         let ticking = clock.clone();
         let now = Box::new(move || ticking.now());
-        let (keeper, recovery) = Keeper::open(identity, now, reopen, Arc::clone(&losses), latest)?;
+        let (keeper, recovery) =
+            Keeper::open(identity, now, reopen, Arc::clone(&losses), latest, with_witnesses)?;
         if recovery.torn_bytes > 0 {
             warn!(
                 bytes = recovery.torn_bytes,
@@ -127,7 +130,7 @@ impl Audit {
         threads
             .run_apart("comity-audit", keeper.run(inbox, dropped))
             .map_err(|source| AuditError::Io { what: "start its thread".to_owned(), source })?;
-        let shared = Shared { messages, latest: watched, losses, clock: clock.clone() };
+        let shared = Shared { messages, latest: watched, witnessed, losses, clock: clock.clone() };
         let audit = Self(Some(Arc::new(shared)));
         let program = comity_trust::log::short_text(concat!("comity ", env!("CARGO_PKG_VERSION")));
         audit.note(Event::Started { program });
@@ -168,6 +171,12 @@ impl Audit {
         self.0.as_ref()?.latest.borrow().clone()
     }
 
+    /// The newest checkpoint that peers signed as witnesses, with what they signed, as it changes. None if no log is kept.
+    #[must_use]
+    pub fn witnessed(&self) -> Option<watch::Receiver<Option<SignedCheckpoint>>> {
+        self.0.as_ref().map(|shared| shared.witnessed.clone())
+    }
+
     /// At most [`PAGE_LEN_MAX`] entries from `from` on.
     ///
     /// # Errors
@@ -205,12 +214,8 @@ impl Audit {
     ///
     /// # Errors
     /// [`AuditError`] when it does not hold for a checkpoint that is still at hand.
-    pub async fn cosigned(
-        &self,
-        witness: AgentId,
-        signature: NoteSignature,
-    ) -> Result<(), AuditError> {
-        self.ask(|answer| Ask::Cosign { witness, signature, answer }).await
+    pub async fn cosigned(&self, witness: AgentId, observed: Observed) -> Result<(), AuditError> {
+        self.ask(|answer| Ask::Cosign { witness, observed, answer }).await
     }
 
     /// Deletes the contents of entries before `before`, in whole bundles; hashes and proofs stay. Returns the first entry kept.
@@ -359,14 +364,14 @@ impl Reader {
         Ok(Page { size, entries })
     }
 
-    /// As [`Audit::prove`], under the last checkpoint on disk.
+    /// As [`Audit::prove`], under a checkpoint on disk.
     ///
     /// # Errors
     /// [`AuditError`].
     pub fn prove(&mut self, index: u64) -> Result<EntryProof, AuditError> {
         let size = self.0.size();
-        let signed = self.0.last_checkpoint().cloned();
-        let signed = signed.ok_or(AuditError::NoSuchEntry { index, size: 0 })?;
+        let signed = self.0.checkpoint_over(index).cloned();
+        let signed = signed.ok_or(AuditError::NoSuchEntry { index, size })?;
         let inclusion = self.0.prove(index, signed.checkpoint())?;
         let entry = self.0.entry(index)?.ok_or(AuditError::Pruned { index })?;
         debug_assert!(index < size, "a checkpoint covers no more than there is");

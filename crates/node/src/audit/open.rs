@@ -8,8 +8,8 @@ use comity_trust::log::{CheckpointError, MAX_NOTE_LEN, SignedCheckpoint, tree};
 
 use super::frame::FrameKind;
 use super::store::{
-    AuditError, CHECKPOINT, HASH_BYTES, JOURNAL_PREFIX, Log, LogNodes, NODES, Result, damaged,
-    io_error, journal_name,
+    AuditError, CHECKPOINT, HASH_BYTES, JOURNAL_PREFIX, Log, LogNodes, NODES, Result, WITNESSED,
+    damaged, io_error, journal_name,
 };
 use super::tiles;
 
@@ -43,6 +43,7 @@ impl Log {
         let rest = self.read_head(&bytes)?;
         let torn_bytes = self.replay(rest)?;
         self.agree(published)?;
+        self.read_witnessed()?;
         self.check_last_bundle()?;
         let whole_bytes = (bytes.len() - torn_bytes) as u64;
         Ok(Some(Found { torn_bytes: torn_bytes as u64, whole_bytes, superseded }))
@@ -173,6 +174,21 @@ impl Log {
         }
         if self.checkpoint.as_ref().is_none_or(|last| last.checkpoint().size < size) {
             self.checkpoint = Some(signed);
+        }
+        Ok(())
+    }
+
+    /// What witnesses signed, if it is about this log as it is: nothing depends on it, so what does not hold is left.
+    fn read_witnessed(&mut self) -> Result<()> {
+        let note = self
+            .disk
+            .read(WITNESSED, MAX_NOTE_LEN as u64)
+            .map_err(io_error("read the signatures of witnesses"))?;
+        let Some(note) = note else { return Ok(()) };
+        let Ok(signed) = SignedCheckpoint::open_of(&note, &self.agent) else { return Ok(()) };
+        let size = signed.checkpoint().size;
+        if size <= self.size() && tree::root(size, &self.nodes())? == signed.checkpoint().root {
+            self.witnessed = Some(signed);
         }
         Ok(())
     }

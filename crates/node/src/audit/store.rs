@@ -41,6 +41,7 @@ const BUNDLE_BYTES_MAX: u64 = (TILE_LEN * (MAX_ENTRY_LEN + 2)) as u64;
 pub(super) const HASH_BYTES: u64 = 32;
 
 pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(super) const WITNESSED: &str = "witnessed";
 pub(super) const NODES: &str = "nodes";
 pub(super) const JOURNAL_PREFIX: &str = "journal-";
 
@@ -108,6 +109,20 @@ pub enum AuditError {
         /// Where it was looked for.
         directory: String,
     },
+    /// A witness speaks of a checkpoint that it was not shown lately.
+    #[error(
+        "no checkpoint of {size} entries was shown lately: say hello, and sign what comes with the answer"
+    )]
+    NotShown {
+        /// The size it speaks of.
+        size: u64,
+    },
+    /// A witness's signature does not hold, or there are as many as can be.
+    #[error("the cosignature is not taken: {reason}")]
+    Cosignature {
+        /// Why.
+        reason: String,
+    },
     /// No such proof.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -156,6 +171,8 @@ pub(crate) struct Log {
     pub(super) journal: String,
     pub(super) chain: Chain,
     pub(super) checkpoint: Option<SignedCheckpoint>,
+    /// The newest checkpoint that witnesses signed, with what they signed.
+    pub(super) witnessed: Option<SignedCheckpoint>,
     /// The bundle last read.
     bundle: Option<(u64, Vec<u8>)>,
 }
@@ -252,6 +269,7 @@ impl Log {
             journal: journal_name(0),
             chain: Chain::default(),
             checkpoint: None,
+            witnessed: None,
             bundle: None,
         }
     }
@@ -274,6 +292,31 @@ impl Log {
     /// The last checkpoint, on disk.
     pub(crate) fn last_checkpoint(&self) -> Option<&SignedCheckpoint> {
         self.checkpoint.as_ref()
+    }
+
+    /// The newest checkpoint that witnesses signed, with what they signed; unverified.
+    pub(crate) fn witnessed(&self) -> Option<&SignedCheckpoint> {
+        self.witnessed.as_ref()
+    }
+
+    /// The checkpoint to prove entry `index` under: one with witnesses if it covers the entry, or the last.
+    pub(crate) fn checkpoint_over(&self, index: u64) -> Option<&SignedCheckpoint> {
+        let covers = |signed: &&SignedCheckpoint| index < signed.checkpoint().size;
+        let witnessed = self.witnessed.as_ref().filter(covers);
+        witnessed.or_else(|| self.checkpoint.as_ref().filter(covers))
+    }
+
+    /// Keeps a checkpoint with its witnesses' signatures. It is lost in a crash at worst: the witnesses have it too.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the disk fails.
+    pub(crate) fn keep_witnessed(&mut self, signed: &SignedCheckpoint) -> Result<()> {
+        let temporary = "witnessed.tmp";
+        let note = signed.note().to_string().into_bytes();
+        self.disk.write(temporary, &note).map_err(io_error("write a witness's signature"))?;
+        self.disk.rename(temporary, WITNESSED).map_err(io_error("keep a witness's signature"))?;
+        self.witnessed = Some(signed.clone());
+        Ok(())
     }
 
     pub(super) fn nodes(&mut self) -> LogNodes<'_> {

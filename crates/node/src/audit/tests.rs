@@ -403,7 +403,9 @@ fn keeper(
     let (latest, watched) = watch::channel(None);
     let losses = Arc::<Losses>::default();
     let now = Box::new(|| Time::from_secs(77));
-    let opened = Keeper::open(Arc::new(identity()), now, reopen, Arc::clone(&losses), latest);
+    let (witnessed, _) = watch::channel(None);
+    let opened =
+        Keeper::open(Arc::new(identity()), now, reopen, Arc::clone(&losses), latest, witnessed);
     (opened.expect("an empty disk").0, watched, losses)
 }
 

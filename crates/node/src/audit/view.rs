@@ -1,26 +1,32 @@
 //! Entries, checkpoints and proofs as the local API and files have them.
 
+use std::collections::BTreeMap;
+
 use comity_api::types::{
-    AUDIT_PROOF_FORMAT, AuditCheckpoint, AuditCosigner, AuditEntry, AuditProof, ErrorCode,
-    ErrorInfo, Proof,
+    AUDIT_ACCUSATION_FORMAT, AUDIT_PROOF_FORMAT, AuditAccusation, AuditCheckpoint, AuditCosigner,
+    AuditEntry, AuditPeer, AuditPeers, AuditProof, AuditTwice, ErrorCode, ErrorInfo,
+    MAX_AUDIT_PEERS, Proof,
 };
 use comity_core::receipt::SignedReceipt;
-use comity_core::{Canonical as _, DecodeError};
+use comity_core::{AgentId, Canonical as _, DecodeError};
 use comity_trust::log::{
-    CoseError, CoseReceipt, Entry, EntryProof, EntryProofError, Event, MAX_COSE_RECEIPT_LEN,
-    MAX_ENTRY_PROOF_LEN, SignedCheckpoint, VerifiedEntry, tree,
+    Caught, CoseError, CoseReceipt, Entry, EntryProof, EntryProofError, Equivocation,
+    EquivocationError, Event, MAX_COSE_RECEIPT_LEN, MAX_ENTRY_PROOF_LEN, MAX_EQUIVOCATION_LEN,
+    SignedCheckpoint, VerifiedEntry, tree,
 };
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
-use super::{Audit, AuditError, Listed};
+use super::{Audit, AuditError, Listed, Witness, WitnessError};
 
 /// Why a file with a proof does not hold.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProofFileError {
     /// Of another form.
-    #[error("the file is of form `{found}`, not {AUDIT_PROOF_FORMAT}")]
+    #[error(
+        "the file is of form `{found}`, neither {AUDIT_PROOF_FORMAT} nor {AUDIT_ACCUSATION_FORMAT}"
+    )]
     Format {
         /// What it says it is.
         found: String,
@@ -34,6 +40,9 @@ pub enum ProofFileError {
     /// The proof does not hold.
     #[error(transparent)]
     Proof(EntryProofError),
+    /// The accusation does not hold.
+    #[error("the accusation in the file does not hold")]
+    Accusation(#[source] EquivocationError),
     /// The COSE receipt does not hold for the proof's entry.
     #[error("the COSE receipt in the file does not hold")]
     Cose(#[source] CoseError),
@@ -194,6 +203,78 @@ pub fn verify_proof_file(file: &AuditProof) -> Result<VerifiedEntry, ProofFileEr
     Ok(verified)
 }
 
+/// An accusation as a file has it.
+///
+/// # Errors
+/// [`EquivocationError`] for a proof that does not hold: none leaves.
+pub fn accusation_file(proof: &Equivocation) -> Result<AuditAccusation, EquivocationError> {
+    let (log, twice) = match proof.verify()? {
+        Caught::TwoRoots { log, size } => (log, AuditTwice::RootOf(size)),
+        Caught::TwoEntries { log, index } => (log, AuditTwice::EntryAt(index)),
+    };
+    let format = AUDIT_ACCUSATION_FORMAT.to_owned();
+    Ok(AuditAccusation { format, log, twice, proof: BASE64.encode(&proof.encode()) })
+}
+
+/// Verifies a file with an accusation: offline, with nothing but the file.
+///
+/// # Errors
+/// [`ProofFileError`] names what does not hold.
+pub fn verify_accusation_file(file: &AuditAccusation) -> Result<Caught, ProofFileError> {
+    if file.format != AUDIT_ACCUSATION_FORMAT {
+        return Err(ProofFileError::Format { found: file.format.clone() });
+    }
+    let (proof, caught) = Equivocation::open(&base64(&file.proof, MAX_EQUIVOCATION_LEN)?)
+        .map_err(ProofFileError::Accusation)?;
+    match accusation_file(&proof) {
+        Ok(said) if said == *file => Ok(caught),
+        Ok(_) | Err(_) => Err(ProofFileError::Contradiction),
+    }
+}
+
+impl Witness {
+    /// What this node knows of the logs of its peers, or of one; those that were caught first.
+    ///
+    /// # Errors
+    /// [`WitnessError::Storage`] when what was seen cannot be read.
+    pub fn peers(&self, log: Option<AgentId>) -> Result<AuditPeers, WitnessError> {
+        let (held, proofs) = match log {
+            Some(log) => {
+                (self.held(&log)?.into_iter().collect(), self.proof(&log)?.into_iter().collect())
+            }
+            None => (self.all()?, self.proofs()?),
+        };
+        let accused = |proof: &Equivocation| accusation_file(proof).ok();
+        let mut caught: BTreeMap<AgentId, AuditAccusation> = proofs
+            .iter()
+            .filter_map(accused)
+            .map(|accusation| (accusation.log, accusation))
+            .collect();
+        let mut peers: Vec<AuditPeer> = held
+            .iter()
+            .map(|signed| {
+                let checkpoint = signed.checkpoint();
+                AuditPeer {
+                    log: checkpoint.log,
+                    size: Some(checkpoint.size),
+                    root: Some(checkpoint.root.to_string()),
+                    accusation: caught.remove(&checkpoint.log),
+                }
+            })
+            .collect();
+        peers.extend(caught.into_values().map(|accusation| AuditPeer {
+            log: accusation.log,
+            size: None,
+            root: None,
+            accusation: Some(accusation),
+        }));
+        let known = peers.len() as u64;
+        peers.sort_by_key(|peer| (peer.accusation.is_none(), peer.log));
+        peers.truncate(MAX_AUDIT_PEERS as usize);
+        Ok(AuditPeers { known, peers })
+    }
+}
+
 fn base64(text: &str, max: usize) -> Result<Vec<u8>, ProofFileError> {
     if text.len() > BASE64.encode_len(max) {
         return Err(ProofFileError::Text);
@@ -222,12 +303,20 @@ impl AuditError {
             Self::NoSuchEntry { .. } | Self::Pruned { .. } | Self::Off | Self::Absent { .. } => {
                 ErrorCode::NotFound
             }
-            Self::Tree(_) => ErrorCode::BadRequest,
+            Self::Tree(_) | Self::NotShown { .. } | Self::Cosignature { .. } => {
+                ErrorCode::BadRequest
+            }
             Self::Unavailable { .. } | Self::Io { .. } => ErrorCode::Storage,
             Self::Damaged { .. } | Self::Truncated { .. } | Self::Rewritten { .. } => {
                 ErrorCode::NotVerified
             }
         }
+    }
+}
+
+impl From<WitnessError> for ErrorInfo {
+    fn from(error: WitnessError) -> Self {
+        Self::new(ErrorCode::Storage, crate::describe(&error))
     }
 }
 

@@ -8,7 +8,7 @@ use comity_trust::log::{
     CheckpointError, ConsistencyProof, Equivocation, Event, MAX_PROOF_LEN, NoteSignature,
     SignedCheckpoint,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::{error, warn};
 
 use super::Audit;
@@ -47,6 +47,15 @@ pub enum WitnessError {
     Storage(StorageError),
 }
 
+/// What a witness says of a checkpoint that it found in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Entries under the checkpoint.
+    pub size: u64,
+    /// The witness's signature under it.
+    pub signature: NoteSignature,
+}
+
 /// What a node remembers of the logs of its peers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Witness {
@@ -56,6 +65,8 @@ pub struct Witness {
     audit: Audit,
     /// Held while one checkpoint is judged, so that two of one log cannot both follow the same third. Counts the logs known.
     turn: Arc<Mutex<Option<usize>>>,
+    /// Counts what was taken note of.
+    seen: watch::Sender<u64>,
 }
 
 impl Witness {
@@ -65,7 +76,25 @@ impl Witness {
         storage: Storage,
         audit: Audit,
     ) -> Self {
-        Self { identity, clock, storage, audit, turn: Arc::default() }
+        Self { identity, clock, storage, audit, turn: Arc::default(), seen: watch::Sender::new(0) }
+    }
+
+    /// Counts the checkpoints that were looked at, whatever became of them, and the proofs that came.
+    #[must_use]
+    pub fn seen(&self) -> watch::Receiver<u64> {
+        self.seen.subscribe()
+    }
+
+    /// Every log that is remembered, by its last checkpoint that was found in order.
+    ///
+    /// # Errors
+    /// [`WitnessError::Storage`] when what was seen cannot be read.
+    pub fn all(&self) -> Result<Vec<SignedCheckpoint>, WitnessError> {
+        let rows = self
+            .storage
+            .read_all(Table::Witnessed, WITNESSED_MAX)
+            .map_err(WitnessError::Storage)?;
+        Ok(rows.iter().filter_map(|(_, note)| SignedCheckpoint::open(note).ok()).collect())
     }
 
     /// The last checkpoint of this log that was found in order.
@@ -113,11 +142,13 @@ impl Witness {
         peer: &AgentId,
         note: &[u8],
         proof: Option<&[u8]>,
-    ) -> Result<NoteSignature, WitnessError> {
+    ) -> Result<Observed, WitnessError> {
         let shown = SignedCheckpoint::open_of(note, peer).map_err(WitnessError::Checkpoint)?.bare();
         let proof = proof.filter(|bytes| bytes.len() <= MAX_PROOF_LEN);
         let proof = proof.map(ConsistencyProof::decode).transpose().map_err(WitnessError::Proof)?;
         let mut turn = self.turn.lock().await;
+        // Dropped on every way out.
+        let _seen = Counted(&self.seen);
         if self.proof(peer)?.is_some() {
             return Err(WitnessError::Caught { log: *peer });
         }
@@ -138,7 +169,8 @@ impl Witness {
                 return Err(WitnessError::Refused(refusal));
             }
         }
-        Ok(shown.cosign(&self.identity, self.clock.now()))
+        let signature = shown.cosign(&self.identity, self.clock.now());
+        Ok(Observed { size: shown.checkpoint().size, signature })
     }
 
     /// Takes a proof that somebody else found. Returns whether it was new.
@@ -197,5 +229,13 @@ impl Witness {
         self.storage.commit(vec![change]).await.map_err(WitnessError::Storage)?;
         self.audit.record(Event::Equivocation { log: (*log).into(), proof: hash }).await;
         Ok(())
+    }
+}
+
+struct Counted<'a>(&'a watch::Sender<u64>);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|seen| *seen += 1);
     }
 }

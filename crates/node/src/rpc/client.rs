@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use comity_capability::record::GroupSecret;
 use comity_core::canonical::{self, JsonError};
-use comity_core::{AgentId, Hash, Sha256Digest};
+use comity_core::{AgentId, Canonical as _, Hash, Sha256Digest};
+use comity_trust::log::MAX_PROOF_LEN;
 use iroh::endpoint::WriteError;
 use rand::RngExt as _;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::answer::{Attempt, Carrier, EarlyStream};
 use super::server::Server;
@@ -18,8 +20,8 @@ use super::signer::Signer;
 use super::verify::{Expected, Roots};
 use super::wire::{self, Method, RequestFrame};
 use super::{
-    AnswerStream, CallAnswer, CallError, CallHandler, Distrust, ErrorCode, HELLO_BYTES_MAX, Hello,
-    RpcConfig,
+    AnswerStream, CallAnswer, CallError, CallHandler, Cosigned, Distrust, ErrorCode, Growth,
+    HELLO_BYTES_MAX, Hello, RpcConfig,
 };
 use crate::transport::{
     BiStream, CallStreams, CloseCode, EarlyLink, Link, Protocol, Reach, Transport, peer_code,
@@ -241,6 +243,41 @@ impl Rpc {
             .unwrap_or(Err(CallError::TimedOut { peer, waited }))
     }
 
+    /// Says hello on the link to `peer` if there is one and nobody has yet, without anybody waiting for it.
+    pub fn greet_meanwhile(&self, peer: AgentId) {
+        let Some(link) = self.0.transport.0.table().preferred(peer, Protocol::Rpc) else { return };
+        if link.greeting.theirs().is_some() {
+            return;
+        }
+        let shared = Arc::clone(&self.0);
+        self.0.transport.0.runtime.spawn(async move {
+            let greeted = tokio::time::timeout(CONTROL_DEADLINE, shared.greet(peer, &link)).await;
+            if !matches!(greeted, Ok(Ok(_))) {
+                debug!(peer = %peer.short(), "a peer did not answer a hello");
+            }
+        });
+    }
+
+    /// The proof of `peer` that its audit log only grew, in canonical bytes; unchecked. It must have said hello.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn growth(&self, peer: AgentId, asked: Growth) -> Result<Bytes, CallError> {
+        let body = asked.encode();
+        self.0.control(peer, &[], (Method::Growth, &body, None), MAX_PROOF_LEN).await
+    }
+
+    /// Leaves a signature under a checkpoint of the audit log of `peer`. It must have said hello.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn cosign(&self, peer: AgentId, cosigned: &Cosigned) -> Result<(), CallError> {
+        let body = cosigned.encode();
+        self.0.control(peer, &[], (Method::Cosign, &body, None), 0).await.map(drop)
+    }
+
     /// The signed record of `peer`: the latest, or the one with this hash; with the secret of a private group, the one for its members.
     /// Its signature is for the caller to check.
     ///
@@ -426,8 +463,9 @@ impl Shared {
             })
         })?;
         let hello = Arc::new(hello);
-        self.handler.greeted(&peer, &link.session, &hello);
-        link.greeting.hear(Arc::clone(&hello));
+        if link.greeting.hear(Arc::clone(&hello)) {
+            self.handler.greeted(&peer, &link.session, &hello);
+        }
         Ok(hello)
     }
 

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{ErrorCode, Hello};
+use super::{Cosigned, ErrorCode, Growth, Hello};
 
 /// Answers calls. Called on the network runtime: work that computes for long belongs on another thread.
 pub trait CallHandler: Send + Sync + 'static {
@@ -34,9 +34,25 @@ pub trait CallHandler: Send + Sync + 'static {
         Hello::default()
     }
 
-    /// Told what `peer` said of itself in the session with this exporter value.
+    /// Told what `peer` said of itself in the session with this exporter value, once for each link.
     fn greeted(&self, peer: &AgentId, session: &Hash, hello: &Hello) {
         let _ = (peer, session, hello);
+    }
+
+    /// The proof that this node's audit log only grew, in canonical bytes. Asked by peers that said hello.
+    fn growth(&self, asked: Growth) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        let _ = asked;
+        Box::pin(std::future::ready(Err(no_log())))
+    }
+
+    /// Takes in the signature of `peer` under a checkpoint of this node's audit log.
+    fn cosigned(
+        &self,
+        peer: AgentId,
+        cosigned: Cosigned,
+    ) -> BoxFuture<'static, Result<(), CallFailure>> {
+        let _ = (peer, cosigned);
+        Box::pin(std::future::ready(Err(no_log())))
     }
 
     /// Told of each receipt this node signed (its canonical bytes), before the caller has it.
@@ -175,4 +191,8 @@ impl CallFailure {
             ),
         )
     }
+}
+
+fn no_log() -> CallFailure {
+    CallFailure::new(ErrorCode::NotFound, "this agent keeps no audit log")
 }

@@ -115,8 +115,9 @@ impl Greeting {
         crate::transport::locked(&self.theirs).clone()
     }
 
-    pub(crate) fn hear(&self, hello: Arc<Hello>) {
-        *crate::transport::locked(&self.theirs) = Some(hello);
+    /// Returns whether it is the first on this link.
+    pub(crate) fn hear(&self, hello: Arc<Hello>) -> bool {
+        crate::transport::locked(&self.theirs).replace(hello).is_none()
     }
 }
 

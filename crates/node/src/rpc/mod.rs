@@ -18,7 +18,8 @@
 //!
 //! Before the first call on a link whose repetition would matter, or that shows a membership or grants, the two ends tell each other of
 //! themselves ([`Hello`]): the caller in a request of its own, the callee in the answer. The callee enforces it
-//! ([`ErrorCode::HelloFirst`]). It costs one round trip for each link that carries such calls.
+//! ([`ErrorCode::HelloFirst`]). It costs one round trip for each link that carries such calls. Who said hello may ask for the proof that the
+//! other's audit log only grew ([`Growth`]) and leave its signature under what it saw ([`Cosigned`]).
 //!
 //! # Early data
 //!
@@ -35,6 +36,7 @@
 //! connection dies.
 
 mod answer;
+mod attest;
 mod client;
 mod error;
 mod handler;
@@ -53,6 +55,7 @@ use comity_core::{AgentId, Hash, Identity, Time};
 use crate::audit::Audit;
 
 pub use self::answer::{AnswerStream, CallAnswer, Finished, Timings};
+pub use self::attest::{COSIGNED_BYTES_MAX, Cosigned, Growth};
 pub use self::client::{CallRequest, Rpc};
 pub use self::error::{CallError, Distrust, ErrorCode};
 pub use self::handler::{

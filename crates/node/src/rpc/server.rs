@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use comity_core::canonical::{self, Floats, MAX_JSON_DEPTH};
 use comity_core::receipt::{Receipt, ShortText};
-use comity_core::{AgentId, Canonical as _, Hash};
+use comity_core::{AgentId, Canonical as _, DecodeError, Hash};
 use comity_trust::log::{Event, short_text};
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::signer::Signer;
 use super::wire::{self, Method, RequestFrame, ResponseFrame};
 use super::{
-    CallFailure, CallHandler, Caller, Clock, ErrorCode, Hello, IncomingCall, Offer, Reply,
-    RpcLimits,
+    CallFailure, CallHandler, Caller, Clock, Cosigned, ErrorCode, Growth, Hello, IncomingCall,
+    Offer, Reply, RpcLimits,
 };
 use crate::audit::Audit;
 use crate::transport::{BiStream, CallStream, CallStreams, InUse, Link, StreamCode, locked};
@@ -249,6 +249,7 @@ impl Session {
         match request.method {
             Method::Ping => Ok(self.send_whole(&[], &[]).await?),
             Method::Hello => self.greet(&request).await,
+            Method::Growth | Method::Cosign => self.attest(&request).await,
             Method::Record => {
                 let caller = self.caller(&request, &bytes);
                 self.send_record(&request, &caller).await
@@ -316,13 +317,42 @@ impl Session {
         let hello = match Hello::decode(request.body) {
             Ok(hello) => Arc::new(hello),
             Err(error) => {
-                return fail(ErrorCode::InvalidInput, format!("malformed hello: {error}"));
+                return malformed("hello", &error);
             }
         };
-        self.server.handler.greeted(&self.peer, &link.session, &hello);
-        link.greeting.hear(hello);
+        if link.greeting.hear(Arc::clone(&hello)) {
+            self.server.handler.greeted(&self.peer, &link.session, &hello);
+        }
         let mine = self.server.handler.hello(&self.peer).encode();
         Ok(self.send_whole(&mine, &[]).await?)
+    }
+
+    /// What a peer that said hello asks of the audit log, or says of it.
+    async fn attest(&mut self, request: &RequestFrame<'_>) -> Result<(), End> {
+        let link = self.link.as_ref().filter(|_| !self.stream.recv.is_0rtt());
+        if link.is_none_or(|link| link.greeting.theirs().is_none()) {
+            return fail(ErrorCode::HelloFirst, "say hello on this link first");
+        }
+        let handler = &self.server.handler;
+        let work: BoxFuture<'static, Result<Bytes, CallFailure>> = if request.method
+            == Method::Growth
+        {
+            match Growth::decode(request.body) {
+                Ok(asked) => handler.growth(asked),
+                Err(error) => return malformed("question about growth", &error),
+            }
+        } else {
+            match Cosigned::decode(request.body) {
+                Ok(said) => Box::pin(handler.cosigned(self.peer, said).map_ok(|()| Bytes::new())),
+                Err(error) => return malformed("cosignature", &error),
+            }
+        };
+        let patience = self.server.limits.request_patience;
+        match tokio::time::timeout(patience, work).await {
+            Ok(Ok(answer)) => Ok(self.send_whole(&answer, &[]).await?),
+            Ok(Err(failure)) => Err(End::Failed(failure)),
+            Err(_) => fail(ErrorCode::Busy, "the audit log is busy: try again later"),
+        }
     }
 
     async fn send_record(
@@ -608,6 +638,10 @@ async fn gone(stream: &mut BiStream) {
 
 fn too_early<T>() -> Result<T, End> {
     fail(ErrorCode::TooEarly, "repeat the call after the handshake")
+}
+
+fn malformed<T>(what: &str, error: &DecodeError) -> Result<T, End> {
+    fail(ErrorCode::InvalidInput, format!("malformed {what}: {error}"))
 }
 
 fn deadline_passed<T>() -> Result<T, End> {

@@ -47,6 +47,12 @@ pub(crate) enum Method {
     /// Take in what the caller says of itself (the body), and answer with the same of the callee: see [`super::Hello`].
     #[n(3)]
     Hello,
+    /// Answer with the proof that the audit log only grew between two sizes (the body): see [`super::Growth`].
+    #[n(4)]
+    Growth,
+    /// Take in the caller's signature under a checkpoint of the audit log (the body): see [`super::Cosigned`].
+    #[n(5)]
+    Cosign,
 }
 
 /// The request frame.

@@ -1,10 +1,11 @@
 //! What the API server asks of a node.
 
 use comity_api::types::{
-    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, Capabilities,
-    Done, ErrorInfo, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation,
-    GroupJoinRequest, Groups, Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups,
-    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+    AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
+    CallEvent, CallRequest, Capabilities, Done, ErrorInfo, FindRequest, FindResponse,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
+    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
+    ServeResponse, ShowResponse, Status,
 };
 use futures_util::stream::BoxStream;
 
@@ -102,6 +103,12 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: AuditRequest,
     ) -> impl Future<Output = Result<AuditPage, ErrorInfo>> + Send;
+
+    /// `GET /v1/audit/peers`.
+    fn audit_peers(
+        &self,
+        request: AuditPeersRequest,
+    ) -> impl Future<Output = Result<AuditPeers, ErrorInfo>> + Send;
 
     /// `GET /v1/audit/{index}/proof`.
     fn audit_proof(&self, index: u64)

@@ -10,12 +10,13 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use comity_api::types::{
-    AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallResponse,
-    Capabilities, DEFAULT_CALL_TIMEOUT_MS, DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo,
-    FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
-    MAX_ATTEMPTS, MAX_AUDIT_ENTRIES, MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers,
-    PingRequest, PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse,
-    ServeRequest, ServeResponse, ShowResponse, Status,
+    AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
+    CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
+    DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
+    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, MAX_ATTEMPTS, MAX_AUDIT_ENTRIES,
+    MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers, PingRequest, PingResponse,
+    PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse,
+    ShowResponse, Status,
 };
 use comity_api::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES};
 use futures_util::StreamExt;
@@ -164,6 +165,17 @@ pub(crate) async fn audit<B: Backend>(
         in_range("limit", u64::from(limit), 1, u64::from(MAX_AUDIT_ENTRIES))?;
     }
     answer(within(REQUEST_TIMEOUT, node.backend.audit(request)).await)
+}
+
+pub(crate) async fn audit_peers<B: Backend>(
+    State(node): Node<B>,
+    query: Result<Query<AuditPeersRequest>, QueryRejection>,
+) -> Answer<AuditPeers> {
+    let Query(request) = query.map_err(|error| {
+        let error = ErrorInfo::new(ErrorCode::BadRequest, error.body_text());
+        Failure(error.hint("give log, an AgentId, or nothing"))
+    })?;
+    answer(within(REQUEST_TIMEOUT, node.backend.audit_peers(request)).await)
 }
 
 pub(crate) async fn audit_proof<B: Backend>(

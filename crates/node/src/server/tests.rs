@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use comity_api::types::{
-    Attempt, AttemptOutcome, AuditPage, AuditProof, AuditPruneRequest, AuditRequest, CallEvent,
-    CallRequest, CallSummary, Capabilities, Chunk, Done, ErrorBody, ErrorCode, ErrorInfo,
-    FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
-    Output, Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups, Proof, ReceiptView,
-    ResolveRequest, ResolveResponse, SearchSummary, ServeRequest, ServeResponse, ShowResponse,
-    Source, Status,
+    Attempt, AttemptOutcome, AuditPage, AuditPeers, AuditPeersRequest, AuditProof,
+    AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallSummary, Capabilities, Chunk,
+    Done, ErrorBody, ErrorCode, ErrorInfo, FindRequest, FindResponse, GroupCreateRequest,
+    GroupInvitation, GroupJoinRequest, Groups, Output, Peers, PingRequest, PingResponse,
+    PrivateGroup, PrivateGroups, Proof, ReceiptView, ResolveRequest, ResolveResponse,
+    SearchSummary, ServeRequest, ServeResponse, ShowResponse, Source, Status,
 };
 use comity_api::{Client, ClientError};
 use futures_util::StreamExt;
@@ -220,6 +220,10 @@ impl Backend for Fake {
     async fn audit(&self, request: AuditRequest) -> Result<AuditPage, ErrorInfo> {
         let size = request.from.unwrap_or(0) + u64::from(request.limit.unwrap_or(0));
         Ok(AuditPage { log: agent().agent, size, checkpoint: None, entries: Vec::new() })
+    }
+
+    async fn audit_peers(&self, _: AuditPeersRequest) -> Result<AuditPeers, ErrorInfo> {
+        Ok(AuditPeers { known: 0, peers: Vec::new() })
     }
 
     async fn audit_proof(&self, _index: u64) -> Result<AuditProof, ErrorInfo> {

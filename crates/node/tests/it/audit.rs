@@ -3,13 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use comity::audit::{Audit, Reader, WitnessError, Writer, verify_directory};
-use comity::{Identity, Node};
+use comity::api::types::{AuditAccusation, AuditTwice};
+use comity::audit::{
+    Audit, Reader, WitnessError, Writer, accusation_file, verify_accusation_file, verify_directory,
+};
+use comity::rpc::{Hello, RpcLimits};
+use comity::specialist::function::Function;
+use comity::specialist::{Answer, Invocation, Specialist};
+use comity::transport::Limits;
+use comity::{Capability, Identity, Node, Visibility};
 use comity_core::{Canonical, Sha256Digest, Time};
 use comity_trust::log::witness::Refusal;
 use comity_trust::log::{
     Caught, Checkpoint, Entry, Equivocation, Event, SignedCheckpoint, short_text,
 };
+
+use crate::rpc_support::{Scripted, loopback, start_with};
+use serde_json::json;
 
 fn identity(seed: u8) -> Identity {
     Identity::from_secret_bytes(&[seed; 32])
@@ -66,8 +76,20 @@ async fn a_peer_cosigns_what_grew_and_the_proof_of_an_entry_carries_it() {
     let proof = log.audit().prove(500).await.unwrap().verify().unwrap();
     assert_eq!((proof.checkpoint.size, proof.cosigners.len()), (new, 1));
     // A cosignature of somebody else's making is none.
-    let forged = log.audit().cosigned(identity(3).id(), line).await;
+    let forged = log.audit().cosigned(identity(3).id(), line.clone()).await;
     assert!(forged.is_err());
+
+    // What was signed is kept, also for a reader of the log at rest.
+    let mut at_rest = Reader::open(&dir.path().join("a/audit"), log.id()).unwrap();
+    assert_eq!(at_rest.prove(500).unwrap().verify().unwrap().cosigners, proof.cosigners);
+    log.shutdown().await;
+    let log = node(&dir.path().join("a"), 1).await;
+    let proof = log.audit().prove(500).await.unwrap().verify().unwrap();
+    assert_eq!((proof.checkpoint.size, proof.cosigners.len()), (new, 1));
+    // A checkpoint that nobody was shown lately is not looked for.
+    let old = comity::audit::Observed { size: 7, ..line.clone() };
+    let refused = log.audit().cosigned(witness.id(), old).await.unwrap_err();
+    assert!(refused.to_string().contains("say hello"), "{refused}");
 
     // What a witness remembers, it remembers after a restart; the handle of the node that stopped keeps nobody out.
     witness.shutdown().await;
@@ -110,6 +132,98 @@ async fn t23_a_peer_with_two_histories_is_caught_and_the_proof_is_kept() {
     let refused = stranger.witness().observe(&liar.id(), &note(&one), None).await.unwrap_err();
     assert!(matches!(refused, WitnessError::Caught { .. }), "{refused}");
     assert_eq!(stranger.witness().proofs().unwrap(), [received]);
+}
+
+fn echo() -> Arc<dyn Specialist> {
+    Arc::new(Function::new(|call: Invocation| async move { Ok(Answer::One(call.request)) }))
+}
+
+#[tokio::test]
+async fn nodes_that_call_each_other_are_each_others_witnesses() {
+    for idempotent in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = node(&dir.path().join("a"), 1).await;
+        let home = dir.path().join("b");
+        let caller =
+            Node::builder().home(&home).identity(identity(2)).join(server.ticket()).spawn();
+        let caller = caller.await.unwrap();
+        let mut capability = Capability::new("echo").unwrap();
+        (capability.idempotent, capability.visibility) = (idempotent, Visibility::Public);
+        capability.title = "echo of a test".to_owned();
+        server.serve(capability, echo()).await.unwrap();
+        caller.call(format!("{}/echo", server.id()).as_str(), json!({})).await.unwrap();
+        for (log, witness) in [(&server, &caller), (&caller, &server)] {
+            let mut signed = log.audit().witnessed().unwrap();
+            let signed = signed.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+            assert_eq!(signed.cosigned_by(&[witness.id()]).len(), 1);
+            let held = witness.witness().held(&log.id()).unwrap().unwrap();
+            assert!(held.checkpoint().size >= signed.checkpoint().size);
+        }
+        // On the next link the log has grown, and proves it.
+        let before = caller.witness().held(&server.id()).unwrap().unwrap();
+        caller.shutdown().await;
+        grow(server.audit(), 500).await;
+        let caller =
+            Node::builder().home(&home).identity(identity(2)).join(server.ticket()).spawn();
+        let caller = caller.await.unwrap();
+        let mut signed = server.audit().witnessed().unwrap();
+        signed.mark_unchanged();
+        caller.call(format!("{}/echo", server.id()).as_str(), json!({})).await.unwrap();
+        let grown = |signed: &Option<SignedCheckpoint>| {
+            signed.as_ref().is_some_and(|signed| signed.checkpoint().size >= 500)
+        };
+        signed.wait_for(grown).await.unwrap();
+        let held = caller.witness().held(&server.id()).unwrap().unwrap();
+        assert!(held.checkpoint().size >= before.checkpoint().size + 500);
+    }
+}
+
+/// T23 and T24 on the wire: an agent that says hello with another history than before is caught, and the node says so to its operator.
+#[tokio::test]
+async fn t23_a_peer_that_says_hello_with_another_history_is_caught() {
+    let dir = tempfile::tempdir().unwrap();
+    let honest = node(dir.path(), 2).await;
+    let addrs = honest.info().addrs.clone();
+    let says = |size, root| {
+        let checkpoint = Checkpoint { log: identity(1).id(), size, root: Sha256Digest([root; 32]) };
+        let signed = SignedCheckpoint::sign(checkpoint, &identity(1)).unwrap();
+        Hello { checkpoint: Some(signed.note().to_string()), ..Hello::default() }
+    };
+    let mut seen = honest.witness().seen();
+    // Grown without a proof of it: not believed, and not remembered. Then the first size again with another root.
+    for (count, hello, held) in
+        [(1, says(40, 1), Some(40)), (2, says(50, 3), Some(40)), (3, says(40, 2), Some(40))]
+    {
+        let evil = Scripted { hello, ..Scripted::default() };
+        let evil = start_with(
+            Arc::new(identity(1)),
+            loopback(),
+            Limits::default(),
+            RpcLimits::default(),
+            evil,
+        )
+        .await;
+        evil.rpc.greet(honest.id(), &addrs).await.unwrap();
+        seen.wait_for(|seen| *seen >= count).await.unwrap();
+        let known = honest.witness().held(&evil.id).unwrap();
+        assert_eq!(known.map(|known| known.checkpoint().size), held);
+        evil.transport.close().await;
+    }
+    let evil = identity(1).id();
+    let proof = honest.witness().proof(&evil).unwrap().unwrap();
+    assert_eq!(proof.verify(), Ok(Caught::TwoRoots { log: evil, size: 40 }));
+    let file = accusation_file(&proof).unwrap();
+    let peers = honest.witness().peers(None).unwrap();
+    assert_eq!(peers.peers[0].accusation.as_ref(), Some(&file));
+    // The file convinces anybody, and nobody when it says something else.
+    let caught = verify_accusation_file(&file).unwrap();
+    assert_eq!(caught, Caught::TwoRoots { log: evil, size: 40 });
+    let about_another = AuditAccusation { log: honest.id(), ..file.clone() };
+    let of_another_size = AuditAccusation { twice: AuditTwice::RootOf(41), ..file.clone() };
+    let of_another_form = AuditAccusation { format: "comity-audit-proof/1".to_owned(), ..file };
+    for lie in [about_another, of_another_size, of_another_form] {
+        assert!(verify_accusation_file(&lie).is_err(), "{lie:?}");
+    }
 }
 
 #[tokio::test]

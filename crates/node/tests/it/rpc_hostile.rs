@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity::rpc::{
-    CallError, Distrust, ErrorCode, GRANTS_BYTES_MAX, HELLO_BYTES_MAX, Hello, RpcLimits,
+    COSIGNED_BYTES_MAX, CallError, Cosigned, Distrust, ErrorCode, GRANTS_BYTES_MAX, Growth,
+    HELLO_BYTES_MAX, Hello, RpcLimits,
 };
 use comity::transport::{Limits, Protocol};
 use comity_core::canonical::Version;
@@ -112,6 +113,9 @@ async fn malformed_requests_are_answered_by_name_and_end_their_stream_alone() {
             framed(&Request { grants: Some(vec![1]), ..Request::call("echo", &text(10)) }),
             ErrorCode::HelloFirst,
         ),
+        // What is asked of the audit log, and said of it, before a hello.
+        (framed(&Request { method: 4, ..Request::hello(vec![]) }), ErrorCode::HelloFirst),
+        (framed(&Request { method: 5, ..Request::hello(vec![]) }), ErrorCode::HelloFirst),
         (framed(&Request::hello(vec![0xff])), ErrorCode::InvalidInput),
         (framed(&Request::hello(vec![0; HELLO_BYTES_MAX + 1])), ErrorCode::InvalidInput),
         // The rest never comes.
@@ -152,6 +156,21 @@ async fn whoever_says_hello_in_order_is_served() {
     let call = Request { repeatable: false, number: 1, ..Request::call("echo", &text(1)) };
     send.write_all(&framed(&call)).await.unwrap();
     assert!(matches!(read_response(&mut recv).await, Response::Whole { .. }));
+    // What it asks of an audit log afterwards is read strictly, and here there is none.
+    let (growth, cosigned) =
+        (Growth { old: 1, new: 2 }, Cosigned { size: 1, line: "x".repeat(COSIGNED_BYTES_MAX) });
+    let said = Cosigned { line: "— name AAAA".to_owned(), ..cosigned.clone() };
+    for (method, body, expected) in [
+        (4, vec![0xff], ErrorCode::InvalidInput),
+        (4, [growth.encode(), vec![0]].concat(), ErrorCode::InvalidInput),
+        (4, growth.encode(), ErrorCode::NotFound),
+        (5, cosigned.encode(), ErrorCode::InvalidInput),
+        (5, said.encode(), ErrorCode::NotFound),
+    ] {
+        let asked = Request { method, number: 2, ..Request::hello(body) };
+        let (_send, mut recv) = caller.send(&framed(&asked)).await;
+        assert_error(read_response(&mut recv).await, expected);
+    }
 }
 
 fn said(checkpoint: &str) -> Hello {
