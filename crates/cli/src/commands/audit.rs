@@ -7,24 +7,27 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use comity::audit::{
-    AuditError, ExportError, Reader, checkpoint_view, entry_view, export, log_agent, proof_file,
-    verified_view, verify_directory, verify_export, verify_proof_file,
+    AuditError, Caught, ExportError, Reader, checkpoint_view, entry_view, export, log_agent,
+    proof_file, verified_view, verify_accusation_file, verify_directory, verify_export,
+    verify_proof_file,
 };
 use comity::home::Home;
 use comity::key_file;
 use comity_api::ClientError;
 use comity_api::types::{
-    AuditCheckpoint, AuditEntry, AuditPage, AuditProof, AuditPruneRequest, AuditRequest,
-    DEFAULT_AUDIT_ENTRIES, ErrorCode, ErrorInfo, MAX_AUDIT_ENTRIES, MAX_AUDIT_PROOF_BYTES,
+    AuditAccusation, AuditCheckpoint, AuditEntry, AuditPage, AuditPeersRequest, AuditProof,
+    AuditPruneRequest, AuditRequest, AuditTwice, DEFAULT_AUDIT_ENTRIES, ErrorCode, ErrorInfo,
+    MAX_AUDIT_ENTRIES, MAX_AUDIT_PROOF_BYTES,
 };
 use comity_core::AgentId;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::render;
 
-/// The audit log of this home directory. All but `prune` work without a running node.
+/// The audit log of this home directory. All but `prune`, `peers` and `accuse` work without a running node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// List entries, the last ones first asked for.
@@ -39,6 +42,10 @@ pub(crate) enum AuditCommand {
     Prove(ProveArgs),
     /// Delete the contents of old entries. Their hashes stay, and every proof holds.
     Prune(PruneArgs),
+    /// Show what this node saw of the logs of its peers, and which were caught with two histories.
+    Peers(PeersArgs),
+    /// Write the proof that a peer's log has two histories, which anybody can check offline.
+    Accuse(AccuseArgs),
 }
 
 impl AuditCommand {
@@ -50,6 +57,8 @@ impl AuditCommand {
             Self::Export(args) => args.output.json,
             Self::Prove(args) => args.output.json,
             Self::Prune(args) => args.output.json,
+            Self::Peers(args) => args.output.json,
+            Self::Accuse(args) => args.output.json,
         }
     }
 }
@@ -85,12 +94,16 @@ pub(crate) struct ShowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// An export, as `comity audit export` writes it [default: the log of the home directory].
-    #[arg(value_name = "FILE", conflicts_with = "proof")]
+    #[arg(value_name = "FILE", conflicts_with_all = ["proof", "accusation"])]
     pub(crate) export: Option<PathBuf>,
 
     /// The proof of one entry, as `comity audit prove` writes it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "accusation")]
     pub(crate) proof: Option<PathBuf>,
+
+    /// The proof that a log has two histories, as `comity audit accuse` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) accusation: Option<PathBuf>,
 
     /// Whose log it has to be: refuse one of anybody else.
     #[arg(long, value_name = "AGENT")]
@@ -145,10 +158,36 @@ pub(crate) struct PruneArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// Options of `audit peers`.
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// The one agent whose log to show.
+    #[arg(value_name = "AGENT")]
+    pub(crate) agent: Option<AgentId>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Options of `audit accuse`.
+#[derive(Debug, Args)]
+pub(crate) struct AccuseArgs {
+    /// Whose log has two histories.
+    #[arg(value_name = "AGENT")]
+    pub(crate) agent: AgentId,
+
+    /// Where to write [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 /// What `audit verify` says.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// What was checked: `log`, `export` or `proof`.
+    /// What was checked: `log`, `export`, `proof` or `accusation`.
     pub(crate) what: &'static str,
     /// Whose log.
     pub(crate) log: AgentId,
@@ -168,6 +207,9 @@ pub(crate) struct Report {
     /// The entry that a proof is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) entry: Option<AuditEntry>,
+    /// What the log signed twice, differently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) twice: Option<AuditTwice>,
 }
 
 pub(crate) async fn run(command: AuditCommand, context: &Context) -> anyhow::Result<ExitCode> {
@@ -182,6 +224,12 @@ pub(crate) async fn run(command: AuditCommand, context: &Context) -> anyhow::Res
             let done = context.client().await?.audit_prune(&request).await?;
             context.out.answer(&done, |done, _| format!("{}\n", done.message))?;
         }
+        AuditCommand::Peers(args) => {
+            let request = AuditPeersRequest { log: args.agent };
+            let peers = context.client().await?.audit_peers(&request).await?;
+            context.out.answer(&peers, render::audit::peers)?;
+        }
+        AuditCommand::Accuse(args) => accuse(&args, context).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -247,10 +295,11 @@ fn agent_of_home(context: &Context) -> Result<AgentId, ErrorInfo> {
 }
 
 fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<()> {
-    let report = match (&args.export, &args.proof) {
-        (Some(path), _) => of_export(path)?,
-        (None, Some(path)) => of_proof(path)?,
-        (None, None) => of_home(context)?,
+    let report = match (&args.export, &args.proof, &args.accusation) {
+        (Some(path), _, _) => of_export(path)?,
+        (None, Some(path), _) => of_proof(path)?,
+        (None, None, Some(path)) => of_accusation(path)?,
+        (None, None, None) => of_home(context)?,
     };
     if let Some(expected) = args.log.filter(|expected| *expected != report.log) {
         let found = format!("this is the log of {}, not of {expected}", report.log);
@@ -273,6 +322,7 @@ fn of_home(context: &Context) -> Result<Report, ErrorInfo> {
         torn_bytes: held.torn_bytes,
         checkpoint: held.checkpoint.as_ref().map(checkpoint_view),
         entry: None,
+        twice: None,
     })
 }
 
@@ -280,7 +330,12 @@ fn of_export(path: &Path) -> Result<Report, ErrorInfo> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let held = verify_export(&mut BufReader::new(file)).map_err(|error| match error {
         ExportError::Io(error) => unreadable(path, &error),
-        error => not_verified(&error),
+        error @ (ExportError::Log(_)
+        | ExportError::Range { .. }
+        | ExportError::Line { .. }
+        | ExportError::Checkpoint(_)
+        | ExportError::Root
+        | _) => not_verified(&error),
     })?;
     Ok(Report {
         what: "export",
@@ -293,20 +348,12 @@ fn of_export(path: &Path) -> Result<Report, ErrorInfo> {
         torn_bytes: 0,
         checkpoint: Some(checkpoint_view(&held.checkpoint)),
         entry: None,
+        twice: None,
     })
 }
 
 fn of_proof(path: &Path) -> Result<Report, ErrorInfo> {
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let mut text = String::new();
-    file.take(MAX_AUDIT_PROOF_BYTES)
-        .read_to_string(&mut text)
-        .map_err(|error| unreadable(path, &error))?;
-    let file: AuditProof = serde_json::from_str(&text).map_err(|error| {
-        let message = format!("{} is no proof of an entry: {error}", path.display());
-        ErrorInfo::new(ErrorCode::NotVerified, message)
-            .hint("give a file written by `comity audit prove N --file FILE`")
-    })?;
+    let file: AuditProof = read_json(path, "proof of an entry", "prove N")?;
     let held = verify_proof_file(&file).map_err(|error| not_verified(&error))?;
     Ok(Report {
         what: "proof",
@@ -324,6 +371,41 @@ fn of_proof(path: &Path) -> Result<Report, ErrorInfo> {
             cosigners: held.cosigners.iter().map(render::audit::cosigner).collect(),
         }),
         entry: Some(verified_view(&held)),
+        twice: None,
+    })
+}
+
+fn of_accusation(path: &Path) -> Result<Report, ErrorInfo> {
+    let file: AuditAccusation = read_json(path, "accusation of a log", "accuse AGENT")?;
+    let (log, from, to) = match verify_accusation_file(&file).map_err(|e| not_verified(&e))? {
+        Caught::TwoRoots { log, size } => (log, 0, size),
+        Caught::TwoEntries { log, index } => (log, index, index + 1),
+    };
+    Ok(Report {
+        what: "accusation",
+        log,
+        from,
+        to,
+        pruned: 0,
+        unsigned: 0,
+        unknown: 0,
+        torn_bytes: 0,
+        checkpoint: None,
+        entry: None,
+        twice: Some(file.twice),
+    })
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path, what: &str, made_by: &str) -> Result<T, ErrorInfo> {
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let mut text = String::new();
+    file.take(MAX_AUDIT_PROOF_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(path, &error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        let message = format!("{} is no {what}: {error}", path.display());
+        ErrorInfo::new(ErrorCode::NotVerified, message)
+            .hint(format!("give a file written by `comity audit {made_by} --file FILE`"))
     })
 }
 
@@ -342,7 +424,11 @@ fn write_export(args: &ExportArgs, context: &Context) -> anyhow::Result<()> {
         error @ ExportError::Range { .. } => {
             ErrorInfo::new(ErrorCode::BadRequest, error.to_string())
         }
-        error => ErrorInfo::new(ErrorCode::Storage, error.to_string()),
+        error @ (ExportError::Io(_)
+        | ExportError::Line { .. }
+        | ExportError::Checkpoint(_)
+        | ExportError::Root
+        | _) => ErrorInfo::new(ErrorCode::Storage, error.to_string()),
     };
     let Some(path) = &args.file else {
         let mut out = BufWriter::new(io::stdout().lock());
@@ -374,6 +460,22 @@ async fn prove(args: &ProveArgs, context: &Context) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).map_err(|error| unwritable(path, &error))?;
     persist(out, path)?;
     context.out.answer(&proof, |proof, width| render::audit::proof(proof, path, width))
+}
+
+async fn accuse(args: &AccuseArgs, context: &Context) -> anyhow::Result<()> {
+    let request = AuditPeersRequest { log: Some(args.agent) };
+    let known = context.client().await?.audit_peers(&request).await?;
+    let accusation = known.peers.into_iter().find_map(|peer| peer.accusation).ok_or_else(|| {
+        let message = format!("the log of {} was never seen with two histories here", args.agent);
+        ErrorInfo::new(ErrorCode::NotFound, message)
+            .hint("`comity audit peers` lists the logs that were")
+    })?;
+    let text = serde_json::to_string_pretty(&accusation)? + "\n";
+    let Some(path) = &args.file else { return context.out.raw(&text) };
+    let mut out = whole(path)?;
+    out.write_all(text.as_bytes()).map_err(|error| unwritable(path, &error))?;
+    persist(out, path)?;
+    context.out.answer(&accusation, |_, width| render::audit::accusation(path, width))
 }
 
 fn prove_at_rest(index: u64, context: &Context) -> Result<AuditProof, ErrorInfo> {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use comity_api::types::{AuditCosigner, AuditEntry, AuditPage, AuditProof};
+use comity_api::types::{AuditCosigner, AuditEntry, AuditPage, AuditPeers, AuditProof, AuditTwice};
 use serde_json::Value;
 
-use super::{DIM, GOOD, STRONG, clean, count, cut, field, instant, table, wrapped};
+use super::{BAD, DIM, GOOD, STRONG, clean, count, cut, field, instant, table, wrapped};
 use crate::commands::audit::Report;
 
 /// Columns of the particulars in a list.
@@ -71,7 +71,11 @@ pub(crate) fn entry(entry: &AuditEntry, width: usize) -> String {
                     said("response")
                 )
             }
-            other => clean(&other.to_string()),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => clean(&value.to_string()),
         };
         text += &field(2, name, &value, width);
     }
@@ -86,6 +90,14 @@ pub(crate) fn cosigner(one: &comity::audit::Cosignature) -> AuditCosigner {
 /// What holds.
 pub(crate) fn report(report: &Report, width: usize) -> String {
     let number = report.to - report.from;
+    if let Some(twice) = report.twice {
+        let line = format!(
+            "{GOOD}verified{GOOD:#}: the log signed two histories, with {} in each",
+            of_twice(twice)
+        );
+        let text = wrapped(&line, "", "  ", width);
+        return text + &field(2, "log of", &report.log.to_string(), width);
+    }
     let what = match report.what {
         "proof" => format!("entry {} is in the log, unchanged", report.from),
         "export" => format!(
@@ -126,6 +138,57 @@ pub(crate) fn report(report: &Report, width: usize) -> String {
         text += &entry(about, width);
     }
     text
+}
+
+fn of_twice(twice: AuditTwice) -> String {
+    match twice {
+        AuditTwice::RootOf(size) => {
+            format!("another root over {}", count(size, "entry", "entries"))
+        }
+        AuditTwice::EntryAt(index) => format!("another entry {index}"),
+    }
+}
+
+/// The logs of peers.
+pub(crate) fn peers(peers: &AuditPeers, width: usize) -> String {
+    if peers.peers.is_empty() {
+        return "no peer has shown its audit log yet\n".to_owned();
+    }
+    let mut rows =
+        vec![["log of", "entries", "root"].map(|head| format!("{DIM}{head}{DIM:#}")).to_vec()];
+    let mut caught = String::new();
+    for peer in &peers.peers {
+        rows.push(vec![
+            peer.log.to_string(),
+            peer.size.map_or_else(|| "-".to_owned(), |size| size.to_string()),
+            peer.root
+                .as_deref()
+                .map(|root| root.chars().take(7 + SHORT).collect())
+                .unwrap_or_default(),
+        ]);
+        if let Some(accusation) = &peer.accusation {
+            let line = format!(
+                "{BAD}two histories{BAD:#}: {} signed {} in each; `comity audit accuse {}` writes the proof",
+                peer.log,
+                of_twice(accusation.twice),
+                peer.log
+            );
+            caught += &wrapped(&line, "", "  ", width);
+        }
+    }
+    let left = peers.known - peers.peers.len() as u64;
+    let more = if left > 0 { format!("{DIM}and {left} more{DIM:#}\n") } else { String::new() };
+    format!("{caught}{}{more}", table(&rows))
+}
+
+/// An accusation that was written.
+pub(crate) fn accusation(path: &Path, width: usize) -> String {
+    let line = format!(
+        "the proof is in {}; anybody checks it with `comity audit verify --accusation {}`",
+        path.display(),
+        path.display()
+    );
+    wrapped(&line, "", "  ", width)
 }
 
 /// A proof that was written.

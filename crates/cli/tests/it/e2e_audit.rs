@@ -248,3 +248,36 @@ fn pruned_entries_stay_proven_to_have_been_there() {
     assert_eq!(refused.error_code(), "not_found");
     callee.ok(&["audit", "prove", "256"]);
 }
+
+#[test]
+fn whoever_calls_is_a_witness_and_a_proof_says_so() {
+    let world = World::new();
+    let callee = world.node("callee", &[]);
+    serve_echo(&callee);
+    let caller = world.joined("caller", &callee);
+    let target = format!("{}/echo", callee.address());
+    caller.ok(&["call", &target, "--json", "{}"]);
+    let elsewhere = world.home("elsewhere");
+    let proof = world.dir.path().join("proof.json");
+    let proof = proof.to_str().unwrap();
+    for (log, witness) in [(&callee, &caller), (&caller, &callee)] {
+        let held = wait("the peer's signature comes back", || {
+            log.ok(&["audit", "prove", "0", "--file", proof]);
+            let held = comity(&elsewhere, &["audit", "verify", "--proof", proof, "--json"]);
+            assert_eq!(held.code, 0, "{}", held.stderr);
+            let witnesses = held.json()["checkpoint"]["cosigners"].as_array().unwrap().clone();
+            (!witnesses.is_empty()).then_some(witnesses)
+        });
+        assert_eq!(held[0]["witness"], json!(witness.agent()));
+        let seen = witness.ok(&["audit", "peers", "--json"]).json();
+        assert_eq!((&seen["known"], &seen["peers"][0]["log"]), (&json!(1), &json!(log.agent())));
+        let text = witness.ok(&["audit", "peers", &log.agent()]).stdout;
+        assert!(text.contains(&log.agent()) && !text.contains("two histories"), "{text}");
+    }
+    let innocent = caller.run(&["--json", "audit", "accuse", &callee.agent()]);
+    assert_eq!((innocent.code, innocent.error_code().as_str()), (4, "not_found"));
+    let none = comity(&elsewhere, &["--json", "audit", "verify", "--accusation", proof]);
+    assert_eq!((none.code, none.error_code().as_str()), (8, "not_verified"));
+    let both = comity(&elsewhere, &["audit", "verify", "--accusation", proof, "--proof", proof]);
+    assert_eq!(both.code, 2, "{}", both.stderr);
+}
