@@ -217,7 +217,7 @@ pub fn open<T: Canonical>(
     bytes: &[u8],
     max_len: usize,
 ) -> Result<Opened<T>, EnvelopeError> {
-    open_parsed(kind, bytes, Parsed::read(bytes, max_len, None)?)
+    open_parsed(kind, bytes, Parsed::read(bytes, max_len, AgentId::from_bytes)?)
 }
 
 /// As [`open`], for a caller that expects `signer`: its key passed intake before and is not checked again, which saves half of the
@@ -231,7 +231,25 @@ pub fn open_expecting<T: Canonical>(
     max_len: usize,
     signer: &AgentId,
 ) -> Result<Opened<T>, EnvelopeError> {
-    open_parsed(kind, bytes, Parsed::read(bytes, max_len, Some(signer))?)
+    let intake = |key: &[u8; 32]| match signer {
+        known if known.as_bytes() == key => Ok(*known),
+        _ => AgentId::from_bytes(key),
+    };
+    open_with_intake(kind, bytes, max_len, intake)
+}
+
+/// As [`open`], for a caller that remembers keys which passed intake: `intake` answers for the signer's key as
+/// [`AgentId::from_bytes`] would, from memory where it can.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with_intake<T: Canonical>(
+    kind: Kind,
+    bytes: &[u8],
+    max_len: usize,
+    intake: impl FnOnce(&[u8; 32]) -> Result<AgentId, KeyError>,
+) -> Result<Opened<T>, EnvelopeError> {
+    open_parsed(kind, bytes, Parsed::read(bytes, max_len, intake)?)
 }
 
 fn open_parsed<T: Canonical>(
@@ -259,7 +277,7 @@ pub fn open_unverified<T: Canonical>(
     bytes: &[u8],
     max_len: usize,
 ) -> Result<Unverified<T>, EnvelopeError> {
-    let parsed = Parsed::read(bytes, max_len, None)?;
+    let parsed = Parsed::read(bytes, max_len, AgentId::from_bytes)?;
     let payload =
         T::decode(parsed.payload()).map_err(|source| EnvelopeError::Payload { kind, source })?;
     Ok(Unverified {
@@ -277,8 +295,12 @@ struct Parsed {
 }
 
 impl Parsed {
-    /// `known` is a key that passed intake already.
-    fn read(bytes: &[u8], max_len: usize, known: Option<&AgentId>) -> Result<Self, EnvelopeError> {
+    /// `intake` checks the signer's key, or knows that it passed.
+    fn read(
+        bytes: &[u8],
+        max_len: usize,
+        intake: impl FnOnce(&[u8; 32]) -> Result<AgentId, KeyError>,
+    ) -> Result<Self, EnvelopeError> {
         if bytes.len() > max_len {
             return Err(EnvelopeError::TooLong { length: bytes.len(), max: max_len });
         }
@@ -300,10 +322,7 @@ impl Parsed {
         if to_bytes(canonical) != bytes {
             return Err(EnvelopeError::NotCanonical);
         }
-        let signer = match known {
-            Some(known) if *known.as_bytes() == key => *known,
-            Some(_) | None => AgentId::from_bytes(&key).map_err(EnvelopeError::Key)?,
-        };
+        let signer = intake(&key).map_err(EnvelopeError::Key)?;
         Ok(Self { cose, signer, signature })
     }
 
