@@ -8,6 +8,7 @@ use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, Time};
 
 use crate::contact::Contact;
+use crate::store::{element_name, set_part};
 
 /// The sealed envelope of one item, shared rather than copied.
 pub type ItemBytes = Arc<[u8]>;
@@ -105,7 +106,17 @@ impl Content {
 
 /// An item whose signature a [`Verifier`] has checked; a handle to it, shared rather than copied.
 #[derive(Clone, Debug)]
-pub struct VerifiedItem(Arc<Verified>);
+pub struct VerifiedItem(Arc<Named>);
+
+/// An item beside what all its custodians would hash it to.
+#[derive(Debug)]
+struct Named {
+    verified: Verified,
+    /// See [`element_name`].
+    name: u64,
+    /// See [`set_part`].
+    part: [u8; 16],
+}
 
 /// What a [`VerifiedItem`] is a handle to.
 #[derive(Clone, Debug)]
@@ -128,7 +139,8 @@ pub struct Verified {
 
 impl From<Verified> for VerifiedItem {
     fn from(verified: Verified) -> Self {
-        Self(Arc::new(verified))
+        let (name, part) = (element_name(&verified.key()), set_part(&verified).to_be_bytes());
+        Self(Arc::new(Named { verified, name, part }))
     }
 }
 
@@ -136,7 +148,20 @@ impl Deref for VerifiedItem {
     type Target = Verified;
 
     fn deref(&self) -> &Verified {
-        &self.0
+        &self.0.verified
+    }
+}
+
+impl VerifiedItem {
+    /// Where the item stands in the order that custodians reconcile in: its [`element_name`].
+    #[must_use]
+    pub fn name(&self) -> u64 {
+        self.0.name
+    }
+
+    /// What an entry adds to the set of its shard.
+    pub(crate) fn set_part(&self) -> u128 {
+        u128::from_be_bytes(self.0.part)
     }
 }
 

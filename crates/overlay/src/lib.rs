@@ -68,6 +68,7 @@
 
 pub mod config;
 pub mod contact;
+mod derive;
 pub mod directory;
 pub mod drive;
 mod estimate;

@@ -362,6 +362,15 @@ impl Overlay {
         self.custody.offer_shared(now, item, place, label, &mut Vec::new())
     }
 
+    /// [`Self::preload_custody`] for everything that this node is to hold, in one go. Returns how many were stored and how many refused.
+    pub fn preload_whole_custody<'a>(
+        &mut self,
+        now: Time,
+        offers: impl ExactSizeIterator<Item = (VerifiedItem, Place, &'a Arc<str>)>,
+    ) -> (u64, u64) {
+        self.custody.preload(now, offers)
+    }
+
     /// Everything stored, in key order.
     pub fn export_custody(&self) -> impl Iterator<Item = (ItemKey, CustodyRow)> + '_ {
         self.custody.rows()

@@ -1,17 +1,22 @@
 //! Groups, shards and the places where they are kept.
 
+use std::sync::LazyLock;
+
+use blake3::hazmat::ContextKey;
 use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, Distance, OverlayId};
+
+use crate::derive::{context, hasher};
 
 /// Salted placements of every shard. An attacker must eclipse all of them to hide a group.
 pub const PLACEMENTS: u8 = 2;
 /// Deepest split a shard id may name.
 pub const SHARD_DEPTH_MAX: u8 = 32;
 
-const PLACEMENT_CONTEXT: &str = "comity/placement/v1";
-const SPLIT_CONTEXT: &str = "comity/shard-split/v1";
-const NAME_CONTEXT: &str = "comity/shard-name/v1";
-const PEER_CONTEXT: &str = "comity/peer-placement/v1";
+static PLACEMENT: LazyLock<ContextKey> = context!("comity/placement/v1");
+static SPLIT: LazyLock<ContextKey> = context!("comity/shard-split/v1");
+static NAME: LazyLock<ContextKey> = context!("comity/shard-name/v1");
+static PEER: LazyLock<ContextKey> = context!("comity/peer-placement/v1");
 
 /// One leaf of a group's prefix tree.
 ///
@@ -72,7 +77,7 @@ impl ShardId {
     /// A short name that tells the shards of one custodian apart.
     #[must_use]
     pub fn name(&self) -> u64 {
-        let mut hasher = blake3::Hasher::new_derive_key(NAME_CONTEXT);
+        let mut hasher = hasher(&NAME);
         hasher.update(&self.group.0);
         hasher.update(&[self.depth]);
         hasher.update(&self.prefix);
@@ -84,7 +89,7 @@ impl ShardId {
     /// Where placement `index` of this shard lies: `BLAKE3.derive_key("comity/placement/v1", group ‖ depth ‖ prefix ‖ index)`.
     #[must_use]
     pub fn position(&self, index: u8) -> OverlayId {
-        let mut hasher = blake3::Hasher::new_derive_key(PLACEMENT_CONTEXT);
+        let mut hasher = hasher(&PLACEMENT);
         hasher.update(&self.group.0);
         hasher.update(&[self.depth]);
         hasher.update(&self.prefix);
@@ -100,7 +105,7 @@ fn leading_mask(depth: u8) -> u32 {
 /// Where a signer's digests stand in a group: `BLAKE3.derive_key("comity/shard-split/v1", group ‖ signer)`, so that nobody chooses
 /// a shard without making keys for it.
 fn split_hash(group: &GroupKey, signer: &AgentId) -> u32 {
-    let mut hasher = blake3::Hasher::new_derive_key(SPLIT_CONTEXT);
+    let mut hasher = hasher(&SPLIT);
     hasher.update(&group.0);
     hasher.update(signer.as_bytes());
     let mut leading = [0; 4];
@@ -111,7 +116,7 @@ fn split_hash(group: &GroupKey, signer: &AgentId) -> u32 {
 /// Where the second copy of an agent's peer record lies. The first lies at its overlay id, so that an address prefix finds it.
 #[must_use]
 pub fn peer_position(agent: &AgentId) -> OverlayId {
-    let mut hasher = blake3::Hasher::new_derive_key(PEER_CONTEXT);
+    let mut hasher = hasher(&PEER);
     hasher.update(agent.as_bytes());
     OverlayId(*hasher.finalize().as_bytes())
 }

@@ -4,37 +4,58 @@
 //! taken, a tombstone keeps what it retired from coming back until the retired digest would have expired anyway, a beat is kept only
 //! beside a digest of its publisher, and every list has a quota.
 //!
-//! An item costs one slot of 40 bytes and two indexes of 4 beside the item itself, which is shared: a custodian of a large network holds
+//! An item costs one slot of 32 bytes and two indexes of 4 beside the item itself, which is shared: a custodian of a large network holds
 //! many small shards, and a simulation holds the custody of all custodians at once. A beat hangs on the slots of its signer's digests.
 
+mod rules;
 mod set;
 mod slab;
+mod slot;
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use comity_core::{AgentId, Hash, OverlayId, Time};
 
 use crate::config::{
-    BEAT_GRACE, BEAT_LIFETIME_MAX, CLOCK_TOLERANCE, ITEM_LIFETIME_MAX, ITEMS_PER_PREFIX_MAX,
-    ITEMS_PER_PUBLISHER_MAX, SHARD_DIGESTS_MAX, SHARD_VEILED_MAX,
+    BEAT_GRACE, ITEMS_PER_PREFIX_MAX, ITEMS_PER_PUBLISHER_MAX, SHARD_DIGESTS_MAX, SHARD_VEILED_MAX,
 };
 use crate::contact::IpPrefix;
 use crate::drive::{CustodyChange, CustodyRow};
-use crate::item::{Content, ITEM_BYTES_MAX, ItemKey, ItemKind, Reject, VerifiedItem};
+use crate::item::{Content, ItemKey, ItemKind, Reject, VerifiedItem};
 use crate::shard::{Place, ShardId};
+use rules::{Known, check_place, order};
+pub use rules::{check_times, shares_prefix};
+pub(crate) use set::set_part;
 use set::{Shard, state_of};
 pub use set::{element_name, element_state};
 use slab::{Slab, grow, insert_sorted, remove_sorted};
+use slot::{Further, Prefixes, Slot, lead};
 
 /// Bookkeeping and parsed content counted for each item besides its bytes.
 const ITEM_OVERHEAD_BYTES: usize = 256;
 
 /// Makes the label of a shard's group, for a shard that has none yet.
 type Label<'a> = &'a dyn Fn() -> Arc<str>;
+
+/// Where changes are noted, if anybody wants to know them.
+struct Changes<'a>(Option<&'a mut Vec<CustodyChange>>);
+
+impl<'a> Changes<'a> {
+    const fn to(list: &'a mut Vec<CustodyChange>) -> Self {
+        Self(Some(list))
+    }
+
+    const fn dropped() -> Self {
+        Self(None)
+    }
+
+    fn note(&mut self, change: impl FnOnce() -> CustodyChange) {
+        if let Some(list) = &mut self.0 {
+            list.push(change());
+        }
+    }
+}
 
 /// One stored item.
 #[derive(Clone, Debug)]
@@ -73,40 +94,6 @@ impl Element<'_> {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Slot {
-    item: VerifiedItem,
-    /// Of digests: their signer's beat.
-    beat: Option<VerifiedItem>,
-    /// The shard it is stored under, if it is in one.
-    shard: Option<u32>,
-    /// The network prefix it was stored for, if that counts.
-    prefix: Option<IpPrefix>,
-    /// Further shards; few have any.
-    #[expect(clippy::box_collection, reason = "one word in every slot instead of three")]
-    more: Option<Box<Vec<u32>>>,
-}
-
-impl Slot {
-    fn shards(&self) -> impl Iterator<Item = u32> + '_ {
-        self.shard.into_iter().chain(self.more.iter().flat_map(|more| more.iter().copied()))
-    }
-
-    fn add_shard(&mut self, shard: u32) {
-        if self.shard.is_none() {
-            self.shard = Some(shard);
-        } else {
-            self.more.get_or_insert_default().push(shard);
-        }
-    }
-
-    fn drop_shard(&mut self, shard: u32) {
-        let mut rest: Vec<_> = self.shards().filter(|kept| *kept != shard).collect();
-        self.shard = rest.pop();
-        self.more = (!rest.is_empty()).then(|| Box::new(rest));
-    }
-}
-
 fn size(item: &VerifiedItem) -> usize {
     item.bytes.len() + ITEM_OVERHEAD_BYTES
 }
@@ -130,7 +117,9 @@ pub struct Custody {
     shards: Slab<Shard>,
     /// Shards by id.
     shard_order: Vec<u32>,
-    by_prefix: BTreeMap<IpPrefix, u32>,
+    /// Of slots in more than one.
+    further: Further,
+    prefixes: Prefixes,
     /// Nothing expires before.
     earliest: Time,
     /// Items, beats included.
@@ -152,7 +141,8 @@ impl Custody {
             peers: Vec::new(),
             shards: Slab::new(),
             shard_order: Vec::new(),
-            by_prefix: BTreeMap::new(),
+            further: Further::new(),
+            prefixes: Prefixes::new(),
             earliest: Time::MAX,
             len: 0,
             bytes: 0,
@@ -245,7 +235,14 @@ impl Custody {
         prefix: Option<IpPrefix>,
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
-        self.offer_labelled(now, item, place, &|| Arc::from(label), prefix, changes)
+        self.offer_labelled(
+            now,
+            item,
+            place,
+            &|| Arc::from(label),
+            prefix,
+            &mut Changes::to(changes),
+        )
     }
 
     /// [`Custody::offer`] with a label that is shared: the custodians of a simulated network keep one copy.
@@ -260,7 +257,39 @@ impl Custody {
         label: &Arc<str>,
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
-        self.offer_labelled(now, item, place, &|| Arc::clone(label), None, changes)
+        self.offer_labelled(
+            now,
+            item,
+            place,
+            &|| Arc::clone(label),
+            None,
+            &mut Changes::to(changes),
+        )
+    }
+
+    /// [`Custody::offer_shared`] for all that an empty custody is to hold: takes no more room than that needs, and reports nothing.
+    /// Returns how many were stored and how many refused.
+    pub(crate) fn preload<'a>(
+        &mut self,
+        now: Time,
+        offers: impl ExactSizeIterator<Item = (VerifiedItem, Place, &'a Arc<str>)>,
+    ) -> (u64, u64) {
+        self.slots.reserve(offers.len());
+        self.order.reserve_exact(offers.len());
+        let (mut stored, mut refused) = (0, 0);
+        for (item, place, label) in offers {
+            let label: Label<'_> = &|| Arc::clone(label);
+            let kept = self.offer_labelled(now, item, place, label, None, &mut Changes::dropped());
+            stored += u64::from(kept.is_ok());
+            refused += u64::from(kept.is_err());
+        }
+        self.slots.shrink();
+        self.order.shrink_to_fit();
+        self.peers.shrink_to_fit();
+        self.shards.shrink();
+        self.shard_order.shrink_to_fit();
+        self.shards.values_mut().for_each(|shard| shard.members.shrink_to_fit());
+        (stored, refused)
     }
 
     fn offer_labelled(
@@ -270,7 +299,7 @@ impl Custody {
         place: Place,
         label: Label<'_>,
         prefix: Option<IpPrefix>,
-        changes: &mut Vec<CustodyChange>,
+        changes: &mut Changes<'_>,
     ) -> Result<(), Reject> {
         check_times(now, &item)?;
         check_place(&item, place)?;
@@ -313,7 +342,7 @@ impl Custody {
         }
         if matches!(item.content, Content::Beat(_)) {
             check_times(now, item)?;
-            return self.offer_beat(item.clone(), changes);
+            return self.offer_beat(item.clone(), &mut Changes::to(changes));
         }
         if row.shards.is_empty() {
             return Err(Reject::Misplaced);
@@ -328,13 +357,14 @@ impl Custody {
 
     /// Removes what has expired.
     pub fn sweep(&mut self, now: Time, changes: &mut Vec<CustodyChange>) {
+        let mut changes = Changes::to(changes);
         if self.earliest > now {
             return;
         }
         let expired = self.slots.values().filter(|slot| slot.item.expires <= now);
         let expired: Vec<_> = expired.map(|slot| slot.item.key()).collect();
         for key in expired {
-            self.remove(&key, changes);
+            self.remove(&key, &mut changes);
         }
         let silent = self.slots.values().filter_map(|slot| slot.beat.as_ref());
         let silent = silent.filter(|beat| beat.expires <= now).map(|beat| beat.signer);
@@ -342,7 +372,7 @@ impl Custody {
         silent.sort_unstable();
         silent.dedup();
         for signer in silent {
-            self.drop_beat(&signer, changes);
+            self.drop_beat(&signer, &mut changes);
         }
         let ends = self.slots.values().flat_map(|slot| [Some(&slot.item), slot.beat.as_ref()]);
         self.earliest = ends.flatten().map(|item| item.expires).min().unwrap_or(Time::MAX);
@@ -364,7 +394,7 @@ impl Custody {
         let live = self.slots_of(shard).filter(|slot| slot.item.expires > now);
         let mut elements: Vec<_> = live
             .map(|slot| Element {
-                name: element_name(&slot.item.key()),
+                name: slot.item.name(),
                 item: &slot.item,
                 beat: slot.beat.as_ref(),
             })
@@ -383,7 +413,7 @@ impl Custody {
         let expired = self
             .slots_of(shard)
             .filter(|slot| slot.item.expires <= now && slot.item.content.kind().is_entry());
-        set::set_hash(expired.fold(held, |sum, slot| sum.wrapping_sub(set::set_part(&slot.item))))
+        set::set_hash(expired.fold(held, |sum, slot| sum.wrapping_sub(slot.item.set_part())))
     }
 
     /// Whether `shard` takes an entry about `key`: it is there already, or there is room beside the entries that are shown.
@@ -401,7 +431,7 @@ impl Custody {
     pub fn has_member(&self, shard: &ShardId, signer: &AgentId) -> bool {
         let Ok(shard) = self.find_shard(shard) else { return false };
         let digests = &self.order[self.of_kind(signer, ItemKind::Digest)];
-        digests.iter().any(|id| self.slots.get(*id).shards().any(|at| at == shard))
+        digests.iter().any(|id| self.further.shards(self.slots.get(*id)).any(|at| at == shard))
     }
 
     /// Live peer records of agents whose overlay id starts with the first `bits` of `prefix`, at most `count`.
@@ -424,7 +454,8 @@ impl Custody {
     // ---- finding ----
 
     fn find(&self, key: &ItemKey) -> Result<usize, usize> {
-        self.order.binary_search_by(|id| self.slots.get(*id).item.key().cmp(key))
+        let lead = lead(&key.signer);
+        self.order.binary_search_by(|id| self.slots.get(*id).cmp_key(lead, key))
     }
 
     fn find_shard(&self, shard: &ShardId) -> Result<u32, usize> {
@@ -438,7 +469,8 @@ impl Custody {
     }
 
     fn is_in(&self, shard: u32, key: &ItemKey) -> bool {
-        self.find(key).is_ok_and(|at| self.slots.get(self.order[at]).shards().any(|id| id == shard))
+        let slot = self.find(key).map(|at| self.slots.get(self.order[at]));
+        slot.is_ok_and(|slot| self.further.shards(slot).any(|id| id == shard))
     }
 
     /// An entry of the shard that is not shown, the longest expired or issued first.
@@ -452,18 +484,30 @@ impl Custody {
 
     /// All items of a signer and kind, as a range of the order.
     fn of_kind(&self, signer: &AgentId, kind: ItemKind) -> Range<usize> {
-        let key = |id: &u32| {
+        let first = self.first_of(signer);
+        // A signer has few items: they are looked at, not searched.
+        let kinds = self.order[first..].iter().map_while(|id| {
             let item = &self.slots.get(*id).item;
-            (item.signer, item.content.kind())
-        };
-        let first = self.order.partition_point(|id| key(id) < (*signer, kind));
-        // A signer has few items: the next ones are looked at, not searched.
-        let ours = |id: &&u32| key(id) == (*signer, kind);
-        first..first + self.order[first..].iter().take_while(ours).count()
+            (item.signer == *signer).then(|| item.content.kind())
+        });
+        let mut range = first..first;
+        for found in kinds.take_while(|found| *found <= kind) {
+            range.end += 1;
+            if found < kind {
+                range.start += 1;
+            }
+        }
+        range
+    }
+
+    /// Where the items of a signer begin in the order.
+    fn first_of(&self, signer: &AgentId) -> usize {
+        let lead = lead(signer);
+        self.order.partition_point(|id| self.slots.get(*id).is_before(lead, signer))
     }
 
     fn of_signer(&self, signer: &AgentId) -> usize {
-        let first = self.order.partition_point(|id| self.slots.get(*id).item.signer < *signer);
+        let first = self.first_of(signer);
         let ours = |id: &&u32| self.slots.get(**id).item.signer == *signer;
         self.order[first..].iter().take_while(ours).count()
     }
@@ -480,7 +524,8 @@ impl Custody {
     }
 
     fn held<'a>(&'a self, slot: &'a Slot) -> Held<'a> {
-        let mut shards: Vec<_> = slot.shards().map(|id| self.shards.get(id).id).collect();
+        let mut shards: Vec<_> =
+            self.further.shards(slot).map(|id| self.shards.get(id).id).collect();
         shards.sort_unstable();
         Held { item: &slot.item, shards }
     }
@@ -528,14 +573,13 @@ impl Custody {
         shard: Option<ShardId>,
         known: Known,
         prefix: Option<IpPrefix>,
-        changes: &mut Vec<CustodyChange>,
+        changes: &mut Changes<'_>,
     ) -> Result<(), Reject> {
         let freed = match known {
             Known::Older => self.get(&item.key()).map_or(0, |held| size(held.item)),
             Known::Same => size(item),
             Known::Nothing => {
-                let of_prefix =
-                    prefix.and_then(|prefix| self.by_prefix.get(&prefix)).copied().unwrap_or(0);
+                let of_prefix = prefix.map_or(0, |prefix| self.prefixes.count(&prefix));
                 if self.of_signer(&item.signer) >= ITEMS_PER_PUBLISHER_MAX
                     || of_prefix as usize >= ITEMS_PER_PREFIX_MAX
                 {
@@ -566,7 +610,7 @@ impl Custody {
         now: Time,
         shard: &ShardId,
         key: &ItemKey,
-        changes: &mut Vec<CustodyChange>,
+        changes: &mut Changes<'_>,
     ) -> Result<(), Reject> {
         let Ok(at) = self.find_shard(shard) else { return Ok(()) };
         let room = self.room_for(key.kind);
@@ -579,7 +623,7 @@ impl Custody {
     }
 
     /// Removes the entries that a tombstone retires.
-    fn retire(&mut self, tombstone: &VerifiedItem, changes: &mut Vec<CustodyChange>) {
+    fn retire(&mut self, tombstone: &VerifiedItem, changes: &mut Changes<'_>) {
         let entries = [ItemKind::Digest, ItemKind::Veiled].into_iter();
         let entries = entries.flat_map(|kind| &self.order[self.of_kind(&tombstone.signer, kind)]);
         let entries = entries.map(|id| &self.slots.get(*id).item);
@@ -594,11 +638,7 @@ impl Custody {
 
     // ---- changing ----
 
-    fn offer_beat(
-        &mut self,
-        beat: VerifiedItem,
-        changes: &mut Vec<CustodyChange>,
-    ) -> Result<(), Reject> {
+    fn offer_beat(&mut self, beat: VerifiedItem, changes: &mut Changes<'_>) -> Result<(), Reject> {
         let digests = self.of_kind(&beat.signer, ItemKind::Digest);
         if digests.is_empty() {
             return Err(Reject::Orphan);
@@ -619,8 +659,7 @@ impl Custody {
         for at in digests {
             self.set_beat(self.order[at], Some(beat.clone()));
         }
-        let row = CustodyRow { bytes: beat.bytes.clone(), shards: Vec::new(), labels: Vec::new() };
-        changes.push(CustodyChange::Put { key: beat.key(), row });
+        changes.note(|| put_beat(&beat));
         Ok(())
     }
 
@@ -629,13 +668,13 @@ impl Custody {
         let before = state_of(&slot.item, slot.beat.as_ref());
         slot.beat = beat;
         let after = state_of(&slot.item, slot.beat.as_ref());
-        for shard in slot.shards() {
+        for shard in self.further.shards(slot) {
             let state = &mut self.shards.get_mut(shard).state;
             *state = state.wrapping_sub(before).wrapping_add(after);
         }
     }
 
-    fn drop_beat(&mut self, signer: &AgentId, changes: &mut Vec<CustodyChange>) {
+    fn drop_beat(&mut self, signer: &AgentId, changes: &mut Changes<'_>) {
         let Some(beat) = self.beat(signer).cloned() else { return };
         for at in self.of_kind(signer, ItemKind::Digest) {
             self.set_beat(self.order[at], None);
@@ -643,10 +682,10 @@ impl Custody {
         self.forget_beat(&beat, changes);
     }
 
-    fn forget_beat(&mut self, beat: &VerifiedItem, changes: &mut Vec<CustodyChange>) {
+    fn forget_beat(&mut self, beat: &VerifiedItem, changes: &mut Changes<'_>) {
         self.len -= 1;
         self.bytes -= size(beat);
-        changes.push(CustodyChange::Remove { key: beat.key() });
+        changes.note(|| CustodyChange::Remove { key: beat.key() });
     }
 
     fn add_place(
@@ -654,12 +693,12 @@ impl Custody {
         key: &ItemKey,
         shard: Option<ShardId>,
         label: Label<'_>,
-        changes: &mut Vec<CustodyChange>,
+        changes: &mut Changes<'_>,
     ) {
         let (Some(shard), Ok(at)) = (shard, self.find(key)) else { return };
         let id = self.order[at];
         if self.link(id, shard, label) {
-            changes.push(self.put_change(id));
+            changes.note(|| self.put_change(id));
         }
     }
 
@@ -669,22 +708,23 @@ impl Custody {
         shard: Option<ShardId>,
         label: Label<'_>,
         prefix: Option<IpPrefix>,
-        changes: &mut Vec<CustodyChange>,
+        changes: &mut Changes<'_>,
     ) {
         let key = item.key();
         let beat = self.beat(&item.signer).filter(|_| key.kind == ItemKind::Digest).cloned();
         // A newer digest may belong elsewhere: its publisher offers it for each of its shards.
-        let prefix = self.unlink(&key).map_or(prefix, |old| old.prefix);
-        if let Some(prefix) = prefix {
-            *self.by_prefix.entry(prefix).or_insert(0) += 1;
-        }
+        let known = self.find(&key).map(|at| self.slots.get(self.order[at]).prefix());
+        let prefix = known.map_or(prefix, |name| name.map(|name| self.prefixes.get(name)));
+        self.unlink(&key);
+        let prefix = prefix.map(|prefix| self.prefixes.add(prefix));
         self.earliest = self.earliest.min(item.expires);
         self.bytes += size(&item);
         self.len += 1;
         let is_peer = matches!(item.content, Content::Peer(_));
-        let id = self.slots.insert(Slot { item, beat, shard: None, prefix, more: None });
+        let lead = lead(&item.signer);
+        let id = self.slots.insert(Slot::new(item, beat, prefix));
         let slots = &self.slots;
-        insert_sorted(&mut self.order, id, |other| slots.get(*other).item.key().cmp(&key));
+        insert_sorted(&mut self.order, id, |other| slots.get(*other).cmp_key(lead, &key));
         if is_peer {
             let place = place_of(slots, id);
             insert_sorted(&mut self.peers, id, |other| place_of(slots, *other).cmp(&place));
@@ -692,7 +732,7 @@ impl Custody {
         if let Some(shard) = shard {
             self.link(id, shard, label);
         }
-        changes.push(self.put_change(id));
+        changes.note(|| self.put_change(id));
     }
 
     /// Puts a slot under a shard. Returns whether it was not there yet.
@@ -706,15 +746,15 @@ impl Custody {
                 at
             }
         };
-        if self.slots.get(id).shards().any(|known| known == at) {
+        if self.further.shards(self.slots.get(id)).any(|known| known == at) {
             return false;
         }
-        self.slots.get_mut(id).add_shard(at);
+        self.further.add(self.slots.get_mut(id), at);
         let slots = &self.slots;
         let slot = slots.get(id);
-        let key = slot.item.key();
+        let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
         let shard = self.shards.get_mut(at);
-        insert_sorted(&mut shard.members, id, |other| slots.get(*other).item.key().cmp(&key));
+        insert_sorted(&mut shard.members, id, |other| slots.get(*other).cmp_key(lead, &key));
         if shard.digests == 0 && key.kind.is_entry() {
             shard.label = label();
         }
@@ -723,9 +763,9 @@ impl Custody {
     }
 
     /// Removes an item, and the beat of a publisher whose last digest this was.
-    fn remove(&mut self, key: &ItemKey, changes: &mut Vec<CustodyChange>) {
+    fn remove(&mut self, key: &ItemKey, changes: &mut Changes<'_>) {
         let Some(slot) = self.unlink(key) else { return };
-        changes.push(CustodyChange::Remove { key: *key });
+        changes.note(|| CustodyChange::Remove { key: *key });
         if let Some(beat) = slot.beat
             && self.of_kind(&key.signer, ItemKind::Digest).is_empty()
         {
@@ -742,17 +782,12 @@ impl Custody {
             let place = place_of(slots, id);
             remove_sorted(&mut self.peers, |other| place_of(slots, *other).cmp(&place));
         }
-        for shard in slots.get(id).shards().collect::<Vec<_>>() {
+        for shard in self.further.shards(slots.get(id)).collect::<Vec<_>>() {
             self.leave_shard(id, shard);
         }
         let slot = self.slots.remove(id);
-        if let Some(prefix) = slot.prefix
-            && let Some(count) = self.by_prefix.get_mut(&prefix)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_prefix.remove(&prefix);
-            }
+        if let Some(name) = slot.prefix() {
+            self.prefixes.remove(name);
         }
         self.bytes -= size(&slot.item);
         self.len -= 1;
@@ -760,12 +795,12 @@ impl Custody {
     }
 
     fn leave_shard(&mut self, id: u32, shard: u32) {
-        self.slots.get_mut(id).drop_shard(shard);
+        self.further.remove(self.slots.get_mut(id), shard);
         let slots = &self.slots;
         let slot = slots.get(id);
-        let key = slot.item.key();
+        let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
         let held = self.shards.get_mut(shard);
-        remove_sorted(&mut held.members, |other| slots.get(*other).item.key().cmp(&key));
+        remove_sorted(&mut held.members, |other| slots.get(*other).cmp_key(lead, &key));
         held.count_out(&slot.item, slot.beat.as_ref());
         if held.members.is_empty() {
             let id = held.id;
@@ -776,95 +811,15 @@ impl Custody {
     }
 }
 
+fn put_beat(beat: &VerifiedItem) -> CustodyChange {
+    let row = CustodyRow { bytes: beat.bytes.clone(), shards: Vec::new(), labels: Vec::new() };
+    CustodyChange::Put { key: beat.key(), row }
+}
+
 /// Where the agent of a peer record is.
 fn place_of(slots: &Slab<Slot>, id: u32) -> Option<&OverlayId> {
     match &slots.get(id).item.content {
         Content::Peer(contact) => Some(&contact.overlay_id),
         Content::Digest(_) | Content::Veiled(_) | Content::Beat(_) | Content::Tombstone => None,
     }
-}
-
-/// How an offered item relates to the one held about the same thing.
-fn order(held: &VerifiedItem, item: &VerifiedItem) -> Result<Known, Reject> {
-    // All beats of one record have its number.
-    let issued =
-        |item: &VerifiedItem| matches!(item.content, Content::Beat(_)).then_some(item.issued);
-    match (held.seq, issued(held)).cmp(&(item.seq, issued(item))) {
-        Ordering::Greater => Err(Reject::Stale),
-        Ordering::Less => Ok(Known::Older),
-        Ordering::Equal if held.bytes == item.bytes => Ok(Known::Same),
-        Ordering::Equal => Err(Reject::Conflict),
-    }
-}
-
-/// How an offered item relates to what is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    Nothing,
-    Older,
-    Same,
-}
-
-/// Expiry, clock tolerance and longest life.
-///
-/// # Errors
-/// [`Reject::Future`], [`Reject::Expired`], [`Reject::Lifetime`].
-pub fn check_times(now: Time, item: &VerifiedItem) -> Result<(), Reject> {
-    if item.issued > now + CLOCK_TOLERANCE {
-        return Err(Reject::Future);
-    }
-    if item.expires <= now || item.expires <= item.issued {
-        return Err(Reject::Expired);
-    }
-    if item.expires.saturating_since(item.issued) > lifetime_max(item.content.kind()) {
-        return Err(Reject::Lifetime);
-    }
-    Ok(())
-}
-
-const fn lifetime_max(kind: ItemKind) -> Duration {
-    match kind {
-        ItemKind::Digest | ItemKind::Tombstone | ItemKind::Peer => ITEM_LIFETIME_MAX,
-        ItemKind::Beat | ItemKind::Veiled => BEAT_LIFETIME_MAX,
-    }
-}
-
-fn check_place(item: &VerifiedItem, place: Place) -> Result<(), Reject> {
-    if item.bytes.len() > ITEM_BYTES_MAX {
-        return Err(Reject::Malformed);
-    }
-    match (&item.content, place) {
-        (Content::Peer(contact), Place::Peer)
-            if contact.agent == item.signer && item.subject.is_none() =>
-        {
-            Ok(())
-        }
-        (Content::Digest(_) | Content::Veiled(_), Place::Shard { shard, .. })
-            if item.subject.is_some() =>
-        {
-            if shard.admits(&item.signer) {
-                Ok(())
-            } else {
-                Err(Reject::Misplaced)
-            }
-        }
-        (Content::Beat(_), Place::Shard { .. }) if item.subject.is_none() => Ok(()),
-        (Content::Tombstone, Place::Shard { shard, .. }) => {
-            if shard.admits(&item.signer) {
-                Ok(())
-            } else {
-                Err(Reject::Misplaced)
-            }
-        }
-        (Content::Peer(_) | Content::Digest(_) | Content::Veiled(_) | Content::Beat(_), _) => {
-            Err(Reject::Malformed)
-        }
-        (Content::Tombstone, Place::Peer) => Err(Reject::Misplaced),
-    }
-}
-
-/// Whether `id` starts with the first `bits` of `prefix`.
-#[must_use]
-pub fn shares_prefix(id: &OverlayId, prefix: &OverlayId, bits: u16) -> bool {
-    id.distance(prefix).leading_zeros() >= u32::from(bits)
 }

@@ -1,15 +1,17 @@
 //! One shard's members and the running hashes over them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use blake3::hazmat::ContextKey;
 use comity_core::Hash;
 
-use crate::item::{ItemKey, ItemKind, VerifiedItem};
+use crate::derive::{context, hasher};
+use crate::item::{ItemKey, ItemKind, Verified, VerifiedItem};
 use crate::shard::ShardId;
 
-const SET_CONTEXT: &str = "comity/shard-set/v2";
-const NAME_CONTEXT: &str = "comity/shard-element/v1";
-const STATE_CONTEXT: &str = "comity/shard-state/v1";
+static SET: LazyLock<ContextKey> = context!("comity/shard-set/v2");
+static NAME: LazyLock<ContextKey> = context!("comity/shard-element/v1");
+static STATE: LazyLock<ContextKey> = context!("comity/shard-state/v1");
 
 /// A shard held here.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ impl Shard {
     pub(super) fn count_in(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
         if item.content.kind().is_entry() {
             self.digests += 1;
-            self.set = self.set.wrapping_add(set_part(item));
+            self.set = self.set.wrapping_add(item.set_part());
         }
         self.state = self.state.wrapping_add(state_of(item, beat));
     }
@@ -45,15 +47,15 @@ impl Shard {
     pub(super) fn count_out(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
         if item.content.kind().is_entry() {
             self.digests -= 1;
-            self.set = self.set.wrapping_sub(set_part(item));
+            self.set = self.set.wrapping_sub(item.set_part());
         }
         self.state = self.state.wrapping_sub(state_of(item, beat));
     }
 }
 
 /// What an entry adds to the set: signer, subject, sequence number.
-pub(super) fn set_part(item: &VerifiedItem) -> u128 {
-    let mut hasher = blake3::Hasher::new_derive_key(SET_CONTEXT);
+pub(crate) fn set_part(item: &Verified) -> u128 {
+    let mut hasher = hasher(&SET);
     hasher.update(item.signer.as_bytes());
     hasher.update(&item.subject.map_or(0, |subject| subject.0).to_be_bytes());
     hasher.update(&item.seq.to_be_bytes());
@@ -64,13 +66,13 @@ pub(super) fn set_part(item: &VerifiedItem) -> u128 {
 
 /// The hash that custodians compare.
 pub(super) fn set_hash(set: u128) -> Hash {
-    Hash(blake3::derive_key(SET_CONTEXT, &set.to_be_bytes()))
+    Hash(*hasher(&SET).update(&set.to_be_bytes()).finalize().as_bytes())
 }
 
 /// Where an item stands in the order that custodians reconcile in. Names of tombstones are odd, those of entries even.
 #[must_use]
 pub fn element_name(key: &ItemKey) -> u64 {
-    let mut hasher = blake3::Hasher::new_derive_key(NAME_CONTEXT);
+    let mut hasher = hasher(&NAME);
     hasher.update(key.signer.as_bytes());
     let is_tombstone = key.kind == ItemKind::Tombstone;
     let kind = u8::from(is_tombstone) | u8::from(key.kind == ItemKind::Veiled) << 1;
@@ -82,7 +84,7 @@ pub fn element_name(key: &ItemKey) -> u64 {
 /// What an element adds to a fingerprint: its name, its sequence number and when its beat was issued.
 #[must_use]
 pub fn element_state(name: u64, seq: u64, beat: u64) -> u64 {
-    let mut hasher = blake3::Hasher::new_derive_key(STATE_CONTEXT);
+    let mut hasher = hasher(&STATE);
     for number in [name, seq, beat] {
         hasher.update(&number.to_be_bytes());
     }
@@ -95,7 +97,7 @@ pub(super) fn beat_stamp(beat: Option<&VerifiedItem>) -> u64 {
 }
 
 pub(super) fn state_of(item: &VerifiedItem, beat: Option<&VerifiedItem>) -> u64 {
-    element_state(element_name(&item.key()), item.seq, beat_stamp(beat))
+    element_state(item.name(), item.seq, beat_stamp(beat))
 }
 
 fn leading(hasher: &blake3::Hasher) -> u64 {

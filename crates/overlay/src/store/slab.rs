@@ -39,6 +39,20 @@ impl<T> Slab<T> {
         self.slots[id as usize].take().expect("an index names a slot in use")
     }
 
+    /// Room for so many more and no more than that.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.slots.reserve_exact(more);
+    }
+
+    /// Gives back the room that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> + '_ {
+        self.slots.iter_mut().flatten()
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &T> + '_ {
         self.slots.iter().flatten()
     }

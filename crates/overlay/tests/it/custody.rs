@@ -310,3 +310,41 @@ fn set_hashes_tell_holdings_apart() {
     offer(&mut b, &Item { seq: 2, ..digest(1, 2) }, None).unwrap();
     assert_ne!(a.set_hash(START, &shard), b.set_hash(START, &shard));
 }
+
+#[test]
+fn a_custody_built_in_one_go_is_the_one_built_item_by_item() {
+    use comity_overlay::{Config, Contact, Overlay};
+    use std::sync::Arc;
+
+    let empty = || {
+        let me = Contact::server(agent(0), comity_core::OverlayId([0; 32]), Vec::new());
+        Overlay::new(Config::default(), me, [0; 32], START)
+    };
+    let label: Arc<str> = Arc::from("label");
+    let beat = |signer| Item { kind: ItemKind::Beat, subject: 0, ..digest(signer, 0) };
+    let offers: Vec<_> = (1..80)
+        .flat_map(|n| (0..2).map(move |group| (digest(1 + n % 4, 1 + n as u64 / 8), place(group))))
+        .chain([(beat(2), place(0)), (beat(2), place(1))])
+        .chain([(beat(9), place(0))])
+        .collect();
+    let (mut one_by_one, mut at_once) = (empty(), empty());
+    let (mut stored, mut refused) = (0, 0);
+    for (item, place) in &offers {
+        match one_by_one.preload_custody(START, item.verified(), *place, &label) {
+            Ok(()) => stored += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    let offers = offers.iter().map(|(item, place)| (item.verified(), *place, &label));
+    let offers: Vec<_> = offers.collect();
+    assert_eq!(at_once.preload_whole_custody(START, offers.into_iter()), (stored, refused));
+    assert!(stored > 100 && refused > 0, "{stored} stored, {refused} refused");
+    let rows = |overlay: &Overlay| overlay.export_custody().collect::<Vec<_>>();
+    assert_eq!(rows(&at_once), rows(&one_by_one));
+    let sums = |overlay: &Overlay| {
+        let sums = overlay.custody().fingerprints().map(|(shard, sum)| (*shard, sum));
+        sums.collect::<Vec<_>>()
+    };
+    assert_eq!(sums(&at_once), sums(&one_by_one));
+    assert_eq!(at_once.custody().bytes(), one_by_one.custody().bytes());
+}
