@@ -39,13 +39,20 @@ impl RoundTrip {
 pub(crate) struct NetworkSize {
     samples: VecDeque<u64>,
     samples_max: usize,
+    /// Their median; `None` before the first. It is asked for with every request, and changes with every lookup for it.
+    median: Option<u64>,
     /// The next sample replaces all.
     restarted: bool,
 }
 
 impl NetworkSize {
     pub(crate) fn new(samples_max: usize) -> Self {
-        Self { samples: VecDeque::new(), samples_max: samples_max.max(1), restarted: false }
+        Self {
+            samples: VecDeque::new(),
+            samples_max: samples_max.max(1),
+            median: None,
+            restarted: false,
+        }
     }
 
     /// The network is not the one that was sampled: the next sample replaces the old ones.
@@ -62,6 +69,7 @@ impl NetworkSize {
         self.samples.clear();
         self.samples.reserve_exact(self.samples_max);
         self.samples.extend(std::iter::repeat_n(size.max(1), self.samples_max));
+        self.median = Some(size.max(1));
     }
 
     /// Adds what a lookup for a random `target` found: nodes that answered, nearest first. `exhaustive` when there was nobody else to
@@ -75,18 +83,17 @@ impl NetworkSize {
             self.samples.pop_front();
         }
         self.samples.push_back(size.max(1));
+        let mut sorted: Vec<_> = self.samples.iter().copied().collect();
+        sorted.sort_unstable();
+        let upper = sorted[sorted.len() / 2];
+        let is_odd = sorted.len() % 2 == 1;
+        let median = if is_odd { upper } else { sorted[sorted.len() / 2 - 1].midpoint(upper) };
+        self.median = Some(median);
     }
 
     /// The median, or `known` (contacts and oneself) before the first sample. Never below 1.
     pub(crate) fn get(&self, known: usize) -> u64 {
-        let mut sorted: Vec<_> = self.samples.iter().copied().collect();
-        sorted.sort_unstable();
-        let median = match sorted.len() {
-            0 => known as u64,
-            odd if odd % 2 == 1 => sorted[odd / 2],
-            even => sorted[even / 2 - 1].midpoint(sorted[even / 2]),
-        };
-        median.max(1)
+        self.median.unwrap_or(known as u64).max(1)
     }
 }
 
