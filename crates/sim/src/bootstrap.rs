@@ -17,6 +17,9 @@ use crate::world::{NodeIx, World};
 /// Custodians of each placement of a shard that report what it holds, as in the overlay.
 const REPORTERS: usize = 4;
 
+/// Where peer records are in [`CustodyBuilder::places`].
+const PEERS: u32 = 0;
+
 /// All contacts of a network in the order of their places.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
@@ -32,6 +35,14 @@ impl Ring {
         let leads = contacts.iter().map(|contact| lead(&contact.overlay_id)).collect();
         Self { contacts, leads }
     }
+}
+
+fn short(index: usize) -> u32 {
+    u32::try_from(index).expect("a simulation has fewer than 2^32 items and places")
+}
+
+fn index(name: u32) -> usize {
+    usize::try_from(name).expect("a usize has at least 32 bits")
 }
 
 const fn lead(id: &OverlayId) -> u64 {
@@ -81,8 +92,14 @@ pub struct CustodyBuilder {
     custodians: BTreeMap<OverlayId, Arc<[NodeIx]>>,
     /// Labels seen so far, one copy each.
     labels: BTreeSet<Arc<str>>,
-    /// Digests of each shard.
-    counts: BTreeMap<ShardId, u32>,
+    /// Digests of each shard, and where it is in `places`.
+    counts: BTreeMap<ShardId, (u32, u32)>,
+    /// What everybody published.
+    items: Vec<VerifiedItem>,
+    /// Where items are stored: peer records at the first, and each shard with its group's label.
+    places: Vec<(Place, Arc<str>)>,
+    /// What each node is to hold, as indexes of `items` and `places`: a node's custody is built in one go, when all is known.
+    offers: Vec<Vec<(u32, u32)>>,
     /// What the members of each shard below the top of its group have in common.
     zones: BTreeMap<ShardId, ZoneMap>,
     built: Built,
@@ -102,6 +119,9 @@ impl CustodyBuilder {
             custodians: BTreeMap::new(),
             labels: BTreeSet::new(),
             counts: BTreeMap::new(),
+            items: Vec::new(),
+            places: vec![(Place::Peer, Arc::from(""))],
+            offers: vec![Vec::new(); world.nodes().len()],
             zones: BTreeMap::new(),
             built: Built::default(),
         }
@@ -122,23 +142,23 @@ impl CustodyBuilder {
         let mut places: BTreeMap<OverlayId, Arc<[NodeIx]>> = BTreeMap::new();
         let mut depths = BTreeMap::new();
         // Where the digests went, to send the beat after them: once to each custodian.
-        let mut beside: BTreeMap<NodeIx, (Place, Arc<str>)> = BTreeMap::new();
+        let mut beside: BTreeMap<NodeIx, u32> = BTreeMap::new();
         for (item, labels) in &verified {
+            let name = short(self.items.len());
+            self.items.push(item.clone());
             match item.key().kind {
                 ItemKind::Digest => {
                     for label in labels {
-                        let shard = self.shard_for(GroupKey::of(label), item);
-                        let label = self.label(label);
+                        let (shard, at) = self.shard_for(label, item);
                         if shard.depth > 0 {
                             depths.insert(shard.group, shard.depth);
                         }
                         for index in 0..PLACEMENTS {
                             let position = shard.position(index);
                             let custodians = self.of_shard(world, &shard, position);
-                            let place = Place::Shard { shard, index };
-                            self.store(world, &custodians, item, place, &label);
+                            self.offer(&custodians, name, at);
                             for custodian in custodians.iter() {
-                                beside.entry(*custodian).or_insert_with(|| (place, label.clone()));
+                                beside.entry(*custodian).or_insert(at);
                             }
                             places.insert(position, custodians);
                         }
@@ -147,8 +167,8 @@ impl CustodyBuilder {
                 // A built network has no private groups.
                 ItemKind::Veiled => {}
                 ItemKind::Beat | ItemKind::Tombstone => {
-                    for (custodian, (place, label)) in &beside {
-                        self.store(world, &[*custodian], item, *place, label);
+                    for (custodian, at) in &beside {
+                        self.offers[*custodian].push((name, *at));
                     }
                 }
                 ItemKind::Peer => {
@@ -159,7 +179,7 @@ impl CustodyBuilder {
                         places.insert(position, custodians);
                     }
                     let all: Vec<_> = all.into_iter().collect();
-                    self.store(world, &all, item, Place::Peer, &Arc::from(""));
+                    self.offer(&all, name, PEERS);
                 }
             }
         }
@@ -174,14 +194,24 @@ impl CustodyBuilder {
         }
     }
 
-    /// Lets the custodians of full shards and of those below them know of each other.
+    /// Gives every node what it holds, and lets the custodians of full shards and of those below them know of each other.
     pub fn finish(mut self, world: &mut World) -> Built {
-        let full = self.counts.iter().filter(|(_, count)| **count >= self.shard_digests);
+        for (ix, offers) in std::mem::take(&mut self.offers).into_iter().enumerate() {
+            let Some(overlay) = &mut world.node_mut(ix).overlay else { continue };
+            let offers = offers.iter().map(|(item, at)| {
+                let (place, label) = &self.places[index(*at)];
+                (self.items[index(*item)].clone(), *place, label)
+            });
+            let (stored, refused) = overlay.preload_whole_custody(self.now, offers);
+            self.built.entries += stored;
+            self.built.refused += refused;
+        }
+        let full = self.counts.iter().filter(|(_, (count, _))| *count >= self.shard_digests);
         let full: BTreeSet<_> = full.map(|(shard, _)| *shard).collect();
         let mut branches: BTreeMap<ShardId, Vec<LeafReport>> =
             full.iter().map(|shard| (*shard, Vec::new())).collect();
         for (shard, zone) in std::mem::take(&mut self.zones) {
-            let count = self.counts.get(&shard).copied().unwrap_or(0);
+            let count = self.counts.get(&shard).map_or(0, |(count, _)| *count);
             let placements = (0..PLACEMENTS).map(|index| shard.position(index));
             let custodians: Vec<_> =
                 placements.map(|position| self.of_shard(world, &shard, position)).collect();
@@ -220,19 +250,29 @@ impl CustodyBuilder {
         new
     }
 
-    /// The shard that a digest new in `group` goes to: the first that is not full on the way down.
-    fn shard_for(&mut self, group: GroupKey, item: &VerifiedItem) -> ShardId {
+    /// The shard that a digest new in the group of `label` goes to, the first that is not full on the way down, and where that is in
+    /// `places`.
+    fn shard_for(&mut self, label: &str, item: &VerifiedItem) -> (ShardId, u32) {
+        let group = GroupKey::of(label);
         let shards = (0..=SHARD_DEPTH_MAX).map(|depth| ShardId::of(group, depth, &item.signer));
-        let mut open = shards
-            .filter(|shard| self.counts.get(shard).is_none_or(|held| *held < self.shard_digests));
+        let full = self.shard_digests;
+        let mut open =
+            shards.filter(|shard| self.counts.get(shard).is_none_or(|(held, _)| *held < full));
         let shard = open.next().unwrap_or_else(|| ShardId::whole(group));
-        *self.counts.entry(shard).or_insert(0) += 1;
+        if !self.counts.contains_key(&shard) {
+            let label = self.label(label);
+            self.counts.insert(shard, (0, short(self.places.len())));
+            // Custody does not ask for which of its placements a shard is stored.
+            self.places.push((Place::Shard { shard, index: 0 }, label));
+        }
+        let (count, at) = self.counts.entry(shard).or_default();
+        *count += 1;
         if shard.depth > 0
             && let Some(digest) = directory::digest(item)
         {
             self.zones.entry(shard).or_default().add(digest);
         }
-        shard
+        (shard, *at)
     }
 
     fn of_shard(&mut self, world: &World, shard: &ShardId, position: OverlayId) -> Arc<[NodeIx]> {
@@ -241,7 +281,7 @@ impl CustodyBuilder {
         }
         let custodians = self.of_place(world, &position);
         // Most groups have one member, and nobody comes back for their custodians.
-        if self.counts.get(shard).is_some_and(|held| *held > 1) {
+        if self.counts.get(shard).is_some_and(|(held, _)| *held > 1) {
             self.custodians.insert(position, Arc::clone(&custodians));
         }
         custodians
@@ -264,19 +304,9 @@ impl CustodyBuilder {
         nearest.into()
     }
 
-    fn store(
-        &mut self,
-        world: &mut World,
-        custodians: &[NodeIx],
-        item: &VerifiedItem,
-        place: Place,
-        label: &Arc<str>,
-    ) {
+    fn offer(&mut self, custodians: &[NodeIx], item: u32, at: u32) {
         for ix in custodians {
-            let Some(overlay) = &mut world.node_mut(*ix).overlay else { continue };
-            let stored = overlay.preload_custody(self.now, item.clone(), place, label);
-            self.built.entries += u64::from(stored.is_ok());
-            self.built.refused += u64::from(stored.is_err());
+            self.offers[*ix].push((item, at));
         }
     }
 }

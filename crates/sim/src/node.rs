@@ -225,9 +225,15 @@ impl Node {
     fn check_custody(&self, overlay: &Overlay, ix: NodeIx, now: Time, violations: &mut Violations) {
         let custody = overlay.custody();
         let mut add = |rule, detail: String| violations.add(now, Some(ix), rule, detail);
-        let mut publishers: BTreeMap<AgentId, usize> = BTreeMap::new();
+        // In the order of keys the items of a publisher come together.
+        let mut publishers: Vec<(AgentId, usize)> = Vec::new();
         for (key, held) in custody.iter() {
-            *publishers.entry(key.signer).or_default() += usize::from(key.kind != ItemKind::Beat);
+            if publishers.last().is_none_or(|(signer, _)| *signer != key.signer) {
+                publishers.push((key.signer, 0));
+            }
+            if let Some((_, count)) = publishers.last_mut() {
+                *count += usize::from(key.kind != ItemKind::Beat);
+            }
             if held.item.expires + SWEEP_MAX < now {
                 add(Rule::ExpiredHeld, format!("{key:?} expired at {}", held.item.expires));
             }

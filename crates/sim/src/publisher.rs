@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comity_capability::record::{Beat, Load, PeerRecord, Status, Tombstone};
-use comity_core::{AgentId, Hash, Time};
+use comity_core::{AgentId, Hash, Identity, Time};
 use comity_overlay::directory::pack;
 use comity_overlay::{ItemKey, ItemKind, Publication, Subject, VerifiedItem};
 
@@ -192,8 +192,8 @@ impl Register {
                 labels,
             });
         }
-        items.push(seal_beat(node, seq, now, now + lives.beat));
-        items.push(seal_peer(node, seq, now, expires));
+        items.push(seal_beat(&identity, seq, now, now + lives.beat));
+        items.push(seal_peer(node, &identity, seq, now, expires));
         items
     }
 
@@ -207,7 +207,7 @@ impl Register {
     ) -> Option<Publication> {
         let publisher = self.publishers.get(&ix).filter(|publisher| publisher.seq > 0)?;
         let now = publisher.clock(now);
-        Some(seal_beat(node, publisher.seq, now, now + lives.beat))
+        Some(seal_beat(&node.identity(), publisher.seq, now, now + lives.beat))
     }
 
     /// The withdrawal of all a publisher's digests.
@@ -241,8 +241,8 @@ impl Register {
                 .into_iter()
                 .find(|(digest, _)| Some(Subject::of(&digest.name)) == item.subject)
                 .map(|(digest, _)| pack(ItemKind::Digest, &digest.seal(&node.identity()))),
-            ItemKind::Beat => Some(seal_beat(node, seq, issued, expires).item),
-            ItemKind::Peer => Some(seal_peer(node, seq, issued, expires).item),
+            ItemKind::Beat => Some(seal_beat(&node.identity(), seq, issued, expires).item),
+            ItemKind::Peer => Some(seal_peer(node, &node.identity(), seq, issued, expires).item),
             ItemKind::Tombstone | ItemKind::Veiled => None,
         };
         let genuine = seq <= publisher.seq && again.as_ref() == Some(&item.bytes);
@@ -256,14 +256,20 @@ impl Register {
     }
 }
 
-fn seal_beat(node: &Node, seq: u64, issued: Time, expires: Time) -> Publication {
+fn seal_beat(identity: &Identity, seq: u64, issued: Time, expires: Time) -> Publication {
     let beat = Beat::new(seq, issued, expires, Status::Warm, Load::Idle);
-    Publication::unlabelled(pack(ItemKind::Beat, &beat.seal(&node.identity())))
+    Publication::unlabelled(pack(ItemKind::Beat, &beat.seal(identity)))
 }
 
-fn seal_peer(node: &Node, seq: u64, issued: Time, expires: Time) -> Publication {
+fn seal_peer(
+    node: &Node,
+    identity: &Identity,
+    seq: u64,
+    issued: Time,
+    expires: Time,
+) -> Publication {
     let peer = PeerRecord::new(seq, issued, expires, &node.contact.addrs, node.contact.server);
-    Publication::unlabelled(pack(ItemKind::Peer, &peer.seal(&node.identity())))
+    Publication::unlabelled(pack(ItemKind::Peer, &peer.seal(identity)))
 }
 
 /// What the digest of `spec` by `node` is about.
