@@ -3,29 +3,27 @@
 //! Everything happens in the order of (time, order of scheduling), and all randomness comes from the seed, so that a run can be
 //! repeated event by event. Each node has one pending wake-up, from `Overlay::poll_timeout`.
 
+mod happen;
+mod parcels;
+mod travel;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use comity_core::{AgentId, Hash, Identity, OverlayId, Time};
-use comity_overlay::wire::{
-    decode_request, decode_response, encode_request, encode_response, encoded_request_len,
-    encoded_response_len,
-};
-use comity_overlay::{
-    Action, Command, Config, Contact, CustodyChange, Failure, ItemKey, Outcome, Overlay,
-    PeerChange, ReplyToken, Request, RequestFrame, RequestId, Response,
-};
+use comity_overlay::{Command, Config, Contact, ItemKey, Outcome, Overlay};
 
-use crate::adversary::{Colluders, Verdict};
+use crate::adversary::Colluders;
 use crate::check::{Rule, Violations};
-use crate::link::{Flight, LinkModel};
+use crate::link::LinkModel;
 use crate::node::{Node, Saved};
 use crate::queue::Queue;
 use crate::random::{Random, derive, micros};
-use crate::report::traffic::{self, Traffic};
+use crate::report::traffic::Traffic;
 use crate::services::SharedServices;
 use crate::trace::Trace;
+use parcels::Parcels;
 
 /// Bytes of transport framing counted for each message (OVERLAY.md section 3).
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 64;
@@ -33,8 +31,6 @@ pub const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 const PORT: u16 = 7_400;
 /// The first address prefix used; keeps 0.0.0.0/8 free.
 const FIRST_PREFIX: u32 = 1 << 16;
-/// Names of events from here on are wake-ups of nodes, those below are messages in flight.
-const WAKE: u32 = 1 << 31;
 
 /// Index of a node.
 pub type NodeIx = usize;
@@ -111,72 +107,6 @@ pub struct Settings {
     pub shadow: bool,
 }
 
-/// What is under way to a node.
-#[derive(Debug)]
-enum Parcel {
-    Request {
-        to: u32,
-        from: u32,
-        incarnation: u32,
-        id: RequestId,
-        request: Request,
-    },
-    Response {
-        to: u32,
-        from: u32,
-        incarnation: u32,
-        id: RequestId,
-        response: Response,
-    },
-    Failed {
-        to: u32,
-        incarnation: u32,
-        id: RequestId,
-        failure: Failure,
-    },
-    /// Nothing: the slot is free, and so is this one, if it names another.
-    Free {
-        next: u32,
-    },
-}
-
-/// Everything under way, in slots that are used again.
-#[derive(Debug)]
-struct Parcels {
-    slots: Vec<Parcel>,
-    /// The first free slot; the number of slots: none is.
-    free: u32,
-}
-
-impl Parcels {
-    const fn new() -> Self {
-        Self { slots: Vec::new(), free: 0 }
-    }
-
-    fn put(&mut self, parcel: Parcel) -> u32 {
-        let name = self.free;
-        match self.slots.get_mut(index(name)) {
-            Some(slot) => {
-                if let Parcel::Free { next } = std::mem::replace(slot, parcel) {
-                    self.free = next;
-                }
-            }
-            None => {
-                assert!(name < WAKE, "fewer than 2^31 messages are under way");
-                self.slots.push(parcel);
-                self.free += 1;
-            }
-        }
-        name
-    }
-
-    fn take(&mut self, name: u32) -> Parcel {
-        let free = Parcel::Free { next: self.free };
-        self.free = name;
-        std::mem::replace(&mut self.slots[index(name)], free)
-    }
-}
-
 /// The name of a node within an event.
 fn short(ix: NodeIx) -> u32 {
     u32::try_from(ix).expect("a simulation has fewer than 2^24 nodes")
@@ -184,15 +114,6 @@ fn short(ix: NodeIx) -> u32 {
 
 fn index(number: u32) -> usize {
     usize::try_from(number).expect("a usize has at least 32 bits")
-}
-
-/// A request being answered.
-#[derive(Clone, Copy, Debug)]
-struct Asker {
-    token: ReplyToken,
-    from: NodeIx,
-    incarnation: u32,
-    id: RequestId,
 }
 
 /// The simulated network.
@@ -505,315 +426,6 @@ impl World {
         self.now = self.now.max(limit);
     }
 
-    /// Lets the next thing happen.
-    pub fn step(&mut self) {
-        let Some((at, what)) = self.queue.pop() else { return };
-        self.now = self.now.max(at);
-        self.counters.events += 1;
-        if what >= WAKE {
-            return self.wake(index(what - WAKE), at);
-        }
-        match self.parcels.take(what) {
-            Parcel::Request { to, from, incarnation, id, request } => {
-                self.deliver_request(index(to), index(from), incarnation, id, request)
-            }
-            Parcel::Response { to, from, incarnation, id, response } => {
-                self.deliver_response(index(to), index(from), incarnation, id, response)
-            }
-            Parcel::Failed { to, incarnation, id, failure } => {
-                let (now, to) = (self.now, index(to));
-                if let Some(overlay) = self.nodes[to].current(incarnation) {
-                    overlay.failed(now, id, failure);
-                    self.note(7, to, to, id.0, 0);
-                    self.drain(to, None);
-                }
-            }
-            Parcel::Free { .. } => {}
-        }
-    }
-
-    fn wake(&mut self, ix: NodeIx, at: Time) {
-        let now = self.now;
-        let node = &mut self.nodes[ix];
-        if node.wake != Some(at) {
-            return;
-        }
-        node.wake = None;
-        if let Some(overlay) = &mut node.overlay {
-            overlay.timeout(now);
-            self.note(8, ix, ix, 0, 0);
-            self.drain(ix, None);
-        }
-    }
-
-    fn deliver_request(
-        &mut self,
-        to: NodeIx,
-        from: NodeIx,
-        incarnation: u32,
-        id: RequestId,
-        request: Request,
-    ) {
-        let now = self.now;
-        let asker_contact = self.nodes[from].contact.clone();
-        let node = &mut self.nodes[to];
-        let Some(overlay) = &mut node.overlay else {
-            self.counters.to_dead += 1;
-            return;
-        };
-        if let Some(adversary) = &mut node.adversary {
-            match adversary.on_request(&self.colluders, &asker_contact, &request) {
-                Verdict::Pass => {}
-                Verdict::Drop => {
-                    self.counters.misbehaved += 1;
-                    return;
-                }
-                Verdict::Answer(response) => {
-                    self.counters.misbehaved += 1;
-                    return self.send_response(to, from, incarnation, id, response);
-                }
-            }
-        }
-        self.next_token += 1;
-        let asker = Asker { token: ReplyToken(self.next_token), from, incarnation, id };
-        overlay.request(now, &mut self.services, &asker_contact, asker.token, request);
-        self.note(5, to, from, id.0, 0);
-        self.drain(to, Some(asker));
-    }
-
-    fn deliver_response(
-        &mut self,
-        to: NodeIx,
-        from: NodeIx,
-        incarnation: u32,
-        id: RequestId,
-        response: Response,
-    ) {
-        let (now, agent) = (self.now, self.nodes[from].contact.agent);
-        let shadow = self.settings.shadow;
-        let node = &mut self.nodes[to];
-        if shadow && !matches!(response, Response::Error(_)) && node.incarnation == incarnation {
-            node.shadow_mut().answered.insert(agent);
-        }
-        let Some(overlay) = node.current(incarnation) else { return };
-        overlay.response(now, &mut self.services, &agent, id, response);
-        self.note(6, to, from, id.0, 0);
-        self.drain(to, None);
-    }
-
-    /// Carries out everything a node wants done, and schedules its wake-up.
-    fn drain(&mut self, ix: NodeIx, asker: Option<Asker>) {
-        let mut replies = 0;
-        while let Some(action) =
-            self.nodes[ix].overlay.as_deref_mut().and_then(Overlay::poll_action)
-        {
-            match action {
-                Action::Send { to, id, request } => self.send_request(ix, &to, id, request),
-                Action::Reply { token, response } => {
-                    match asker.filter(|asker| asker.token == token) {
-                        Some(Asker { from, incarnation, id, .. }) => {
-                            replies += 1;
-                            let adversary = self.nodes[ix].adversary.as_mut();
-                            let altered = adversary.and_then(|adversary| {
-                                adversary.on_response(&self.colluders, &response)
-                            });
-                            self.counters.misbehaved += u64::from(altered.is_some());
-                            self.send_response(
-                                ix,
-                                from,
-                                incarnation,
-                                id,
-                                altered.unwrap_or(response),
-                            );
-                        }
-                        None => self.violations.add(
-                            self.now,
-                            Some(ix),
-                            Rule::ReplyToNobody,
-                            format!("{token:?}"),
-                        ),
-                    }
-                }
-                Action::Done { command, outcome } => match self.nodes[ix].open.remove(&command) {
-                    Some(op) => {
-                        self.note(9, ix, outcome_tag(&outcome), op.0, 0);
-                        self.completed.push_back(Completed { op, node: ix, outcome });
-                    }
-                    None => self.violations.add(
-                        self.now,
-                        Some(ix),
-                        Rule::DoneTwice,
-                        format!("{command:?}: {outcome:?}"),
-                    ),
-                },
-                Action::Custody(change) if self.settings.shadow => match change {
-                    CustodyChange::Put { key, row } => {
-                        drop(self.nodes[ix].shadow_mut().custody.insert(key, row))
-                    }
-                    CustodyChange::Remove { key } => {
-                        drop(self.nodes[ix].shadow_mut().custody.remove(&key))
-                    }
-                },
-                Action::Peers(change) if self.settings.shadow => match change {
-                    PeerChange::Added(contact) => {
-                        drop(self.nodes[ix].shadow_mut().peers.insert(contact.agent, contact))
-                    }
-                    PeerChange::Removed(agent) => {
-                        drop(self.nodes[ix].shadow_mut().peers.remove(&agent))
-                    }
-                },
-                Action::Custody(_) | Action::Peers(_) => {}
-                Action::Renew(key) => self.renewals.push_back((ix, key)),
-            }
-        }
-        if asker.is_some() && replies != 1 {
-            self.violations.add(
-                self.now,
-                Some(ix),
-                Rule::OneReply,
-                format!("{replies} replies to one request"),
-            );
-        }
-        self.schedule_wake(ix);
-    }
-
-    fn schedule_wake(&mut self, ix: NodeIx) {
-        let now = self.now;
-        let node = &mut self.nodes[ix];
-        let Some((due, _)) = node.overlay.as_deref().and_then(Overlay::poll_timeout) else {
-            return;
-        };
-        let due = due.max(now);
-        if node.wake.is_none_or(|set| due < set) {
-            node.wake = Some(due);
-            self.queue.push(due, WAKE + short(ix));
-        }
-    }
-
-    fn push(&mut self, at: Time, parcel: Parcel) {
-        let name = self.parcels.put(parcel);
-        self.queue.push(at, name);
-    }
-
-    fn send_request(&mut self, from: NodeIx, contact: &Contact, id: RequestId, request: Request) {
-        let me = &self.nodes[from].contact;
-        let (incarnation, bytes) =
-            (self.nodes[from].incarnation, encoded_request_len(&request, me.addrs.len()));
-        let request = match self.settings.messages {
-            Messages::Values => request,
-            Messages::Encoded => {
-                let frame = RequestFrame { server: me.server, addrs: me.addrs.clone(), request };
-                let encoded = encode_request(&frame);
-                match decode_request(&encoded) {
-                    Ok(decoded) if decoded == frame && encoded.len() == bytes => decoded.request,
-                    result => {
-                        let detail = format!(
-                            "{} bytes, {bytes} announced: {frame:?} became {result:?}",
-                            encoded.len()
-                        );
-                        return self.violations.add(self.now, Some(from), Rule::Codec, detail);
-                    }
-                }
-            }
-        };
-        self.account(from, traffic::of_request(&request), bytes);
-        let Some(to) =
-            self.listener(contact).filter(|to| self.nodes[*to].contact.agent == contact.agent)
-        else {
-            let at = self.now + self.settings.link.access_median;
-            return self.push(
-                at,
-                Parcel::Failed {
-                    to: short(from),
-                    incarnation,
-                    id,
-                    failure: Failure::WrongIdentity,
-                },
-            );
-        };
-        let flight = self.fly(from, to);
-        let (to, from) = (short(to), short(from));
-        let make = |request| Parcel::Request { to, from, incarnation, id, request };
-        match flight {
-            None => {}
-            Some((at, None)) => self.push(at, make(request)),
-            Some((at, Some(again))) => {
-                self.push(at, make(request.clone()));
-                self.push(again, make(request));
-            }
-        }
-    }
-
-    fn send_response(
-        &mut self,
-        from: NodeIx,
-        to: NodeIx,
-        incarnation: u32,
-        id: RequestId,
-        response: Response,
-    ) {
-        let bytes = encoded_response_len(&response);
-        let response = match self.settings.messages {
-            Messages::Values => response,
-            Messages::Encoded => {
-                let encoded = encode_response(&response);
-                match decode_response(&encoded, &mut self.services.places) {
-                    Ok(decoded) if decoded == response && encoded.len() == bytes => decoded,
-                    result => {
-                        let detail = format!(
-                            "{} bytes, {bytes} announced: {response:?} became {result:?}",
-                            encoded.len()
-                        );
-                        return self.violations.add(self.now, Some(from), Rule::Codec, detail);
-                    }
-                }
-            }
-        };
-        self.account(from, traffic::of_response(&response), bytes);
-        let flight = self.fly(from, to);
-        let (to, from) = (short(to), short(from));
-        let make = |response| Parcel::Response { to, from, incarnation, id, response };
-        match flight {
-            None => {}
-            Some((at, None)) => self.push(at, make(response)),
-            Some((at, Some(again))) => {
-                self.push(at, make(response.clone()));
-                self.push(again, make(response));
-            }
-        }
-    }
-
-    fn account(&mut self, from: NodeIx, kind: usize, bytes: usize) {
-        let bytes = bytes as u64 + MESSAGE_OVERHEAD_BYTES;
-        self.traffic.add(kind, bytes);
-        self.counters.messages += 1;
-        self.counters.bytes += bytes;
-        let node = &mut self.nodes[from];
-        node.messages_sent += 1;
-        node.bytes_sent += bytes;
-        self.note(10, from, 0, 0, bytes);
-    }
-
-    /// When a message arrives, and when its copy does. `None`: never.
-    fn fly(&mut self, from: NodeIx, to: NodeIx) -> Option<(Time, Option<Time>)> {
-        if self.partitioned && self.nodes[from].side != self.nodes[to].side {
-            self.counters.cut += 1;
-            return None;
-        }
-        match self.settings.link.fly(&mut self.random, &self.nodes[from].line, &self.nodes[to].line)
-        {
-            Flight::Lost => {
-                self.counters.lost += 1;
-                None
-            }
-            Flight::Arrives { after, reordered, copy } => {
-                self.counters.reordered += u64::from(reordered);
-                self.counters.duplicated += u64::from(copy.is_some());
-                Some((self.now + after, copy.map(|copy| self.now + copy)))
-            }
-        }
-    }
-
     /// Adds an event to the trace.
     fn note(&mut self, tag: u8, a: usize, b: usize, c: u64, d: u64) {
         self.trace.note(tag, [self.now.as_micros(), a as u64, b as u64, c, d]);
@@ -860,17 +472,4 @@ fn listener(nodes_per_prefix: u32, contact: &Contact) -> Option<NodeIx> {
     let (prefix, host) =
         ((ip.to_bits() >> 8).checked_sub(FIRST_PREFIX)?, (ip.to_bits() & 0xff).checked_sub(1)?);
     usize::try_from(prefix * per + host).ok()
-}
-
-const fn outcome_tag(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Joined(_) => 1,
-        Outcome::Published(_) => 2,
-        Outcome::Retired(_) => 3,
-        Outcome::Peers(_) => 4,
-        Outcome::Answers(_) => 5,
-        Outcome::Closest(_) => 6,
-        Outcome::Left => 7,
-        Outcome::Failed(_) => 8,
-    }
 }
