@@ -25,6 +25,8 @@ pub(super) struct Slot {
     prefix: u32,
 }
 
+const _: () = assert!(size_of::<Option<Slot>>() <= 32);
+
 /// Leading bits of a signer: signers with different leads are in the order of their leads.
 pub(super) const fn lead(signer: &AgentId) -> u32 {
     let [a, b, c, d, ..] = *signer.as_bytes();
