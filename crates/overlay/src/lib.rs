@@ -63,6 +63,7 @@
 //! # Map
 //!
 //! * [`contact`], [`shard`], [`item`]: the nouns; [`drive`]: commands, outcomes, actions; [`wire`]: messages.
+//! * [`Finder`]: from a question to agents that keep what they declare, over several questions if need be.
 //! * [`table`]: split-last k-buckets; `lookup`: one iterative search over disjoint paths; `estimate`: round trips and network size.
 //! * [`store`]: custody rules; `machine`: [`Overlay`] itself, one file per concern; [`directory`]: the production services.
 
@@ -72,6 +73,7 @@ mod derive;
 pub mod directory;
 pub mod drive;
 mod estimate;
+mod finder;
 pub mod item;
 mod lookup;
 mod machine;
@@ -88,6 +90,7 @@ pub use drive::{
     Outcome, PeerChange, PeerQuery, PeerReport, Publication, PublishReport, Query, QueryReport,
     QueryStep, Reason, ReplyToken, RequestId, Stats,
 };
+pub use finder::{FINDER_AT_ONCE_MAX, FINDER_ROUNDS_MAX, Finder, FinderLimits, FinderStep, Trial};
 pub use item::{
     Candidate, Content, Evaluation, EvaluationLimits, Evaluator, ITEM_BYTES_MAX, ItemBytes,
     ItemKey, ItemKind, LABEL_BYTES_MAX, LABELS_PER_ITEM_MAX, Parsed, QUERY_BYTES_MAX, QueryReject,

@@ -32,8 +32,8 @@ pub const FOUND_MATCHES_MAX: usize = 32;
 pub const FOUND_VEILED_MAX: usize = crate::config::SHARD_VEILED_MAX;
 /// Most near misses in one answer.
 pub const FOUND_NEAR_MAX: usize = 8;
-/// Most agents a query may exclude.
-pub const EXCLUDE_MAX: usize = 16;
+/// Most agents a query may exclude: two answers full of agents that were tried and failed.
+pub const EXCLUDE_MAX: usize = 64;
 /// Most leaves in one answer: a summary reaches six levels below its shard, and every one of their nodes may hold members.
 pub const LEAVES_MAX: usize = 126;
 /// Longest zone map in a report, in bytes.

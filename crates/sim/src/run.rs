@@ -8,6 +8,7 @@ mod cast;
 mod demand;
 mod fault;
 mod gauge;
+mod hunt;
 mod judge;
 mod watch;
 
@@ -137,6 +138,8 @@ enum Task {
     Publish(NodeIx),
     Ask { phase: usize, kind: Question },
     AskAgain { phase: usize, asker: NodeIx, question: Box<workload::Question> },
+    /// The search with this number asks on.
+    AskOn(u64),
     Happens(Event),
     Flood { node: NodeIx, per_minute: usize },
     Look(usize),
@@ -189,6 +192,8 @@ struct Runner {
     /// Agents that register one capability after the other, so many a minute.
     floods: Vec<(NodeIx, usize)>,
     askers: Vec<NodeIx>,
+    /// Searches that wait for trials before they ask again, by number.
+    searches: BTreeMap<u64, (usize, NodeIx, Asked)>,
     agenda: BTreeMap<(Time, u64), Task>,
     tasks: u64,
     pending: BTreeMap<Op, Pending>,
@@ -232,6 +237,7 @@ impl Runner {
             eclipsed: Vec::new(),
             floods: Vec::new(),
             askers: Vec::new(),
+            searches: BTreeMap::new(),
             agenda: BTreeMap::new(),
             tasks: 0,
             pending: BTreeMap::new(),
@@ -414,6 +420,7 @@ impl Runner {
             Task::Publish(ix) => self.publish(ix),
             Task::Ask { phase, kind } => self.ask(phase, kind),
             Task::AskAgain { phase, asker, question } => self.ask_again(phase, asker, *question),
+            Task::AskOn(search) => self.ask_on(search),
             Task::Happens(event) => self.happens(event),
             Task::Look(watch) => self.look(watch),
             Task::Flood { node, per_minute } => self.flood(node, per_minute),

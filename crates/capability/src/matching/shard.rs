@@ -1,6 +1,7 @@
 //! A custodian's work: the best digests of a shard for a query, within a cost.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use comity_core::canonical::Canonical;
 use comity_core::{AgentId, Hash};
@@ -61,7 +62,8 @@ pub struct NearMiss {
 /// What a shard has for a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardAnswer {
-    /// The best digests, passing ones before open ones, best first; of equals the more specific.
+    /// The best digests, passing ones before open ones, best first; of equals the more specific. While there are others, no agent has
+    /// more than [`RESULTS_PER_AGENT`].
     pub found: Vec<Found>,
     /// Refused digests with the fewest failed conditions, nearest first; of equals those that meet more preferences.
     pub near_misses: Vec<NearMiss>,
@@ -74,6 +76,9 @@ pub struct ShardAnswer {
     /// True when the cost ran out before the digests did: there may be more and better ones.
     pub exhausted: bool,
 }
+
+/// Digests of one agent among the best while digests of others wait: who declares one thing under many names does not fill the list.
+pub const RESULTS_PER_AGENT: usize = 2;
 
 /// Evaluates `query` on `digests` in their order.
 ///
@@ -116,7 +121,7 @@ pub fn evaluate_shard<'a>(
         .map(|((member, open), score)| ((open, Reverse(score), member.digest.breadth()), member))
         .collect();
     answer.found = lots
-        .best(ordered, limits.results)
+        .best_spread(ordered, limits.results)
         .into_iter()
         .map(|((open, Reverse(score), _), Member { index, agent, .. })| Found {
             index,
@@ -137,6 +142,7 @@ pub fn evaluate_shard<'a>(
     answer
 }
 
+#[derive(Clone, Copy)]
 struct Member<'a> {
     index: usize,
     agent: AgentId,
@@ -190,6 +196,37 @@ impl Lots {
 
     fn draw(&self, member: &Member<'_>) -> (u64, usize) {
         (siphash(self.0, member.agent.as_bytes()), member.index)
+    }
+
+    /// The `limit` smallest as [`Lots::best`] has them, but of one agent only [`RESULTS_PER_AGENT`] while there are others.
+    fn best_spread<'a, K: Ord + Copy>(
+        &self,
+        members: Vec<(K, Member<'a>)>,
+        limit: usize,
+    ) -> Vec<(K, Member<'a>)> {
+        let all = members.len();
+        if all <= limit {
+            return self.best(members, limit);
+        }
+        let best = self.best(members.clone(), limit);
+        let mut agents: Vec<_> = best.iter().map(|(_, member)| member.agent).collect();
+        agents.sort_unstable();
+        if !agents.windows(RESULTS_PER_AGENT + 1).any(|run| run.first() == run.last()) {
+            return best;
+        }
+        let mut taken: BTreeMap<AgentId, usize> = BTreeMap::new();
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for (at, member) in self.best(members, all).into_iter().enumerate() {
+            let count = taken.entry(member.1.agent).or_default();
+            *count += 1;
+            let list = if *count <= RESULTS_PER_AGENT { &mut first } else { &mut rest };
+            list.push((at, member));
+        }
+        first.truncate(limit);
+        let room = limit - first.len();
+        first.extend(rest.into_iter().take(room));
+        first.sort_unstable_by_key(|(at, _)| *at);
+        first.into_iter().map(|(_, member)| member).collect()
     }
 
     /// The `limit` smallest by key and then lot, in order. Lots are drawn only where keys are equal.

@@ -1,7 +1,8 @@
 //! Evaluation of queries on digests and capabilities.
 
 use comity_capability::matching::{
-    Evaluation, Part, ShardLimits, Verdict, evaluate, evaluate_capability, evaluate_shard,
+    Evaluation, Part, RESULTS_PER_AGENT, ShardLimits, Verdict, evaluate, evaluate_capability,
+    evaluate_shard,
 };
 use comity_capability::record::{Capability, Digest};
 use comity_core::AgentId;
@@ -316,6 +317,31 @@ fn tags_are_found_in_any_mix_of_capitals_and_spaces() {
         let short = evaluate(&query, &digest(&candidate));
         assert!(short.is_open(), "{published} asked as {asked}: {:?}", short.evidence());
     }
+}
+
+#[test]
+fn one_agent_under_many_names_leaves_room_for_others() {
+    let query = parse("find where pair = EUR/USD");
+    let rates = |n: usize| digest(&fx(&format!("r-{n}"), json!(["EUR/USD"]), "2015/2026", "P1D"));
+    let many: Vec<Digest> = (0..40).map(rates).collect();
+    let others: Vec<Digest> = (40..43).map(rates).collect();
+    let flood = many.iter().map(|digest| (agent(1), digest));
+    let all: Vec<_> =
+        flood.chain((0..).zip(&others).map(|(n, digest)| (agent(n + 2), digest))).collect();
+    let found = |results: usize| -> Vec<usize> {
+        let limits = ShardLimits { results, ..ShardLimits::default() };
+        let answer = evaluate_shard(&query, all.iter().copied(), limits);
+        assert_eq!(answer.matching, all.len());
+        answer.found.iter().map(|found| found.index).collect()
+    };
+    for results in [5, 10] {
+        let found = found(results);
+        assert_eq!(found.len(), results, "no place stays empty");
+        assert!((40..43).all(|other| found.contains(&other)), "{found:?}");
+        let own = found.iter().filter(|index| **index < 40).count();
+        assert_eq!(own, (results - 3).max(RESULTS_PER_AGENT));
+    }
+    assert_eq!(found(all.len()).len(), all.len());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Asking, and what comes back.
 
 use comity_core::{AgentId, OverlayId};
-use comity_overlay::{Command, Cost, Outcome, PeerQuery, Positions};
+use comity_overlay::{Command, Outcome, PeerQuery, Positions};
 
+use super::hunt::Hunt;
 use super::watch::Watched;
 use super::{Pending, Runner, What};
 use crate::check::Rule;
@@ -37,6 +38,8 @@ pub(super) struct Query {
     pub(super) gold: Vec<SpecIx>,
     /// Answers it wants; 0: all.
     pub(super) want: usize,
+    /// What came of it so far.
+    pub(super) hunt: Hunt,
 }
 
 /// A question that was asked, with its answer.
@@ -60,6 +63,16 @@ pub(super) enum Asked {
 }
 
 impl Asked {
+    /// Whether it goes on with what was asked before.
+    const fn is_continued(&self) -> bool {
+        match self {
+            Self::Query(query) | Self::Text(query) | Self::Peer { query, .. } => {
+                query.hunt.is_continued()
+            }
+            Self::Find { .. } | Self::Nearest { .. } | Self::Watch(_) => false,
+        }
+    }
+
     /// Where it is counted; nowhere, if it is not measured as such.
     pub(super) const fn sample<'a>(
         &self,
@@ -102,7 +115,7 @@ impl Runner {
     pub(super) fn ask_again(&mut self, phase: usize, asker: NodeIx, question: workload::Question) {
         if self.world.nodes()[asker].is_up() {
             let want = self.want();
-            let query = self.query(asker, question, want);
+            let query = self.query(asker, question, want, Question::Peer);
             self.put(phase, asker, Asked::Peer { query, again: true });
         }
     }
@@ -110,7 +123,7 @@ impl Runner {
     pub(super) fn put(&mut self, phase: usize, asker: NodeIx, asked: Asked) {
         let command = match &asked {
             Asked::Query(query) | Asked::Text(query) | Asked::Peer { query, .. } => {
-                Command::Query(query.question.command_for(query.want))
+                Command::Query(query.hunt.asked.clone())
             }
             Asked::Watch(watched) => Command::Query(watched.question.command_for(0)),
             Asked::Find { agent } => match self.world.services.places.position(agent) {
@@ -121,7 +134,9 @@ impl Runner {
             },
             Asked::Nearest { target } => Command::Lookup { target: *target },
         };
-        if let Some(sample) = asked.sample(&mut self.phases[phase]) {
+        if !asked.is_continued()
+            && let Some(sample) = asked.sample(&mut self.phases[phase])
+        {
             sample.started += 1;
         }
         self.command(asker, command, What::Ask { phase, asked });
@@ -140,7 +155,7 @@ impl Runner {
         let specs = &self.register.publishers.get(&publisher)?.specs;
         let spec = self.curiosity.pick(specs).cloned()?;
         if let Some(victim) = self.curiosity.pick(&self.eclipsed).copied() {
-            return self.draw_eclipsed(asker, victim);
+            return self.draw_eclipsed(asker, victim, kind);
         }
         let question = match kind {
             Question::Text => self.drawer.text(&mut self.curiosity, &spec)?,
@@ -152,25 +167,32 @@ impl Runner {
             Question::Query => self.scenario.measure.want,
             Question::Text | Question::Peer | Question::Find | Question::Nearest => self.want(),
         };
-        Some(self.query(asker, question, want))
+        Some(self.query(asker, question, want, kind))
     }
 
     /// A question that only the attacked key leads to.
-    fn draw_eclipsed(&self, asker: NodeIx, victim: NodeIx) -> Option<Query> {
+    fn draw_eclipsed(&self, asker: NodeIx, victim: NodeIx, kind: Question) -> Option<Query> {
         let spec = self.register.publishers.get(&victim)?.specs.first()?;
         let name = Some(spec.name.clone());
         let question = workload::Question { name, ..workload::Question::default() };
-        Some(self.query(asker, question, self.scenario.measure.want))
+        Some(self.query(asker, question, self.scenario.measure.want, kind))
     }
 
-    fn query(&self, asker: NodeIx, question: workload::Question, want: usize) -> Query {
+    fn query(
+        &self,
+        asker: NodeIx,
+        question: workload::Question,
+        want: usize,
+        kind: Question,
+    ) -> Query {
         let mut gold = self.register.answers(&question);
         gold.retain(|at| {
             self.register
                 .declared(*at)
                 .is_some_and(|declared| self.is_findable(declared.node, asker))
         });
-        Query { question, gold, want }
+        let hunt = Hunt::new(question.command_for(want), kind);
+        Query { question, gold, want, hunt }
     }
 
     pub(super) fn draw_asker(&mut self) -> Option<NodeIx> {
@@ -202,15 +224,10 @@ impl Runner {
 
     pub(super) fn judge(&mut self, phase: usize, node: NodeIx, asked: Asked, outcome: Outcome) {
         match (asked, outcome) {
-            (Asked::Query(query), Outcome::Answers(report)) => {
-                self.judge_query(phase, node, &query, &report);
-            }
-            (Asked::Text(query), Outcome::Answers(report)) => {
-                self.judge_text(phase, node, &query, &report);
-            }
-            (Asked::Peer { query, again }, Outcome::Answers(report)) => {
-                self.judge_peer(phase, node, &query, again, &report);
-            }
+            (
+                asked @ (Asked::Query(_) | Asked::Text(_) | Asked::Peer { .. }),
+                Outcome::Answers(report),
+            ) => self.pursue(phase, node, asked, report),
             (Asked::Watch(watched), Outcome::Answers(report)) => {
                 self.judge_watched(&watched, &report);
             }
@@ -233,15 +250,5 @@ impl Runner {
         let now = self.world.now();
         let old = |pending: &&Pending| now.saturating_since(pending.since) >= limit;
         self.pending.values().filter(old).collect()
-    }
-}
-
-/// `cost` and something after it.
-pub(super) fn later(cost: Cost, requests: u32, elapsed: std::time::Duration) -> Cost {
-    Cost {
-        requests: cost.requests + requests,
-        hops: cost.hops + u32::from(requests > 0),
-        elapsed: cost.elapsed + elapsed,
-        ..cost
     }
 }

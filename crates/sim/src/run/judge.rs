@@ -9,10 +9,9 @@ use comity_overlay::{
     FoundDigest, K, LookupReport, PeerReport, QueryReport, VerifiedItem, directory,
 };
 
-use super::ask::{Query, later};
+use super::ask::Query;
 use super::{Runner, Task};
 use crate::check::Rule;
-use crate::link::Flight;
 use crate::publisher::{SpecIx, Truth};
 use crate::report::Hits;
 use crate::workload::{self, ANSWERS_MAX};
@@ -20,17 +19,6 @@ use crate::world::NodeIx;
 
 /// Best answers that recall@5 looks at.
 const BEST: usize = 5;
-/// Candidates that an asker probes at once, as the node does.
-const PROBED_AT_ONCE: usize = 3;
-/// Candidates that it probes in all before it gives up.
-const PROBED_MAX: usize = 9;
-/// When a probe that was lost is sent again, and again: QUIC's first probe timeout, doubled (RFC 9002 section 6.2).
-const PROBE_AGAIN: [Duration; 2] = [Duration::from_millis(999), Duration::from_millis(2_997)];
-/// How long a candidate may take to answer a probe while nobody else has.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How much longer than the first to answer the others may take: so many times as long, and this.
-const GRACE_FACTOR: u32 = 4;
-const GRACE_MIN: Duration = Duration::from_millis(250);
 /// Time between an answer and the same question by the same asker.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -80,8 +68,7 @@ impl Runner {
         self.series.text(now, marks.at_5);
     }
 
-    /// Probes the best as the node does: a few at once, in the order of rank; the best of those who answer and hold what they
-    /// declare is the peer.
+    /// The best of those that were tried and are what they say is the peer.
     pub(super) fn judge_peer(
         &mut self,
         phase: usize,
@@ -91,76 +78,17 @@ impl Runner {
         report: &QueryReport,
     ) {
         self.mark_answers(phase, node, query, report);
-        let ranked = self.ranked(&query.question, report);
-        let (mut spent, mut requests, mut found) = (Duration::ZERO, 0, None);
-        for group in ranked.chunks(PROBED_AT_ONCE).take(PROBED_MAX / PROBED_AT_ONCE) {
-            let answers: Vec<Option<Duration>> =
-                group.iter().map(|at| self.probe(node, *at)).collect();
-            requests += u32::try_from(group.len()).unwrap_or(u32::MAX);
-            let first = answers.iter().flatten().min().copied();
-            let patience = first
-                .map_or(PROBE_TIMEOUT, |first| PROBE_TIMEOUT.min(first * GRACE_FACTOR + GRACE_MIN));
-            let in_time = |answer: &Option<Duration>| answer.filter(|rtt| *rtt <= patience);
-            let waited = answers.iter().map(|answer| in_time(answer).unwrap_or(patience)).max();
-            spent += waited.unwrap_or_default();
-            found = answers.iter().zip(group).find_map(|(answer, at)| in_time(answer).map(|_| *at));
-            if found.is_some() {
-                break;
-            }
-        }
+        let found = query.hunt.peer;
         // Nothing to find is no failure.
         let right = found.map_or(query.gold.is_empty(), |at| self.is_answer(at, &query.question));
-        let cost = later(report.cost, requests, spent);
         let builder = &mut self.phases[phase];
         let sample = if again { &mut builder.peers_warm } else { &mut builder.peers };
-        sample.add(cost, right);
+        sample.add(report.cost, right);
         if !again {
-            let at = self.world.now() + spent + AGAIN_AFTER;
+            let at = self.world.now() + query.hunt.waited + AGAIN_AFTER;
             let question = query.question.clone();
             self.at(at, Task::AskAgain { phase, asker: node, question: Box::new(question) });
         }
-    }
-
-    /// What was shown, the best first, ties in random order.
-    fn ranked(&mut self, question: &workload::Question, report: &QueryReport) -> Vec<SpecIx> {
-        let mut shown: Vec<SpecIx> = report
-            .matches
-            .iter()
-            .filter_map(|found| self.register.find(&found.item.key()).map(|(at, _)| at))
-            .collect();
-        self.curiosity.shuffle(&mut shown);
-        let register = &self.register;
-        shown.sort_by_key(|at| {
-            let declared = register.declared(*at);
-            std::cmp::Reverse(
-                declared.map(|declared| {
-                    (declared.spec.answers(question), declared.spec.merit(question))
-                }),
-            )
-        });
-        shown
-    }
-
-    /// One round trip to a publisher, and whether it is who it says and has what it says. `None`: no answer, or a wrong one.
-    fn probe(&mut self, asker: NodeIx, at: SpecIx) -> Option<Duration> {
-        let publisher = self.register.declared(at)?.node;
-        if publisher == asker {
-            return Some(Duration::ZERO);
-        }
-        let truth = self.register.publishers.get(&publisher)?.truth;
-        let (from, to) = (&self.world.nodes()[asker], &self.world.nodes()[publisher]);
-        let cut = self.world.is_partitioned() && from.side != to.side;
-        if cut || !to.is_up() || truth == Truth::Lies {
-            return None;
-        }
-        let (from, to) = (from.line, to.line);
-        let link = self.world.link().clone();
-        let mut fly = |from, to| match link.fly(&mut self.probes, from, to) {
-            Flight::Arrives { after, .. } => Some(after),
-            Flight::Lost => None,
-        };
-        let mut sent = std::iter::once(Duration::ZERO).chain(PROBE_AGAIN);
-        sent.find_map(|sent| Some(sent + fly(&from, &to)? + fly(&to, &from)?))
     }
 
     fn is_answer(&self, at: SpecIx, question: &workload::Question) -> bool {
@@ -269,7 +197,7 @@ impl Runner {
         }
     }
 
-    fn check_item(&mut self, phase: usize, node: NodeIx, item: &VerifiedItem) {
+    pub(super) fn check_item(&mut self, phase: usize, node: NodeIx, item: &VerifiedItem) {
         let now = self.world.now();
         let signer = self.register.node_of(&item.signer);
         let genuine = signer.is_some_and(|ix| {
