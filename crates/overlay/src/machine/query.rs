@@ -35,6 +35,7 @@ use crate::wire::{
 };
 
 use enough::{Custodian, Rule, Witnesses};
+use leaves::{Below, Next};
 pub(super) use warm::Warm;
 
 /// How much wider than the expected region is where nodes are asked the query itself: publishers see other sizes of the network.
@@ -54,10 +55,10 @@ pub(super) struct QueryJob {
     sent: ItemBytes,
     /// What this node holds itself.
     local: BTreeMap<ShardId, Checked>,
-    /// Indexes of the keys not asked yet.
+    /// Indexes of the keys of the plan not asked yet.
     waiting: VecDeque<usize>,
-    /// Shards below the groups of the plan that were added to the keys.
-    leaves: usize,
+    /// Shards below them.
+    below: Below,
     active: BTreeMap<usize, KeyState>,
     reports: BTreeMap<usize, KeyReport>,
     matches: BTreeMap<ItemKey, FoundDigest>,
@@ -126,7 +127,7 @@ impl Overlay {
             keys,
             sent,
             local: BTreeMap::new(),
-            leaves: 0,
+            below: Below::default(),
             active: BTreeMap::new(),
             reports: BTreeMap::new(),
             matches: BTreeMap::new(),
@@ -167,12 +168,13 @@ impl Overlay {
         let me = self.me.agent;
         loop {
             let Some(job) = self.query_job(id) else { return };
-            let next = job.waiting.front().copied().filter(|_| !job.is_satisfied());
-            if job.active.is_empty() && next.is_none() {
-                return self.finish_query(now, id);
-            }
-            let Some(index) = next.filter(|next| job.may_begin(*next, parallel)) else { return };
-            job.waiting.pop_front();
+            let next = if job.is_satisfied() { Next::Nothing } else { job.next(parallel) };
+            let index = match next {
+                Next::Key(index) => index,
+                // What is still being asked below other keys is needed no more.
+                Next::Nothing if job.is_idle() => return self.finish_query(now, id),
+                Next::Nothing | Next::Later => return,
+            };
             let positions = job.activate(index, me);
             let fresh = job.query.fresh;
             for (placement, position) in (0..).zip(positions) {
@@ -320,7 +322,7 @@ impl Overlay {
             if state.searches == 0
                 && let Some(state) = job.active.remove(&key)
             {
-                job.add_leaves(key, state.leaves, deepest);
+                job.key_ended(key, state.leaves, deepest);
             }
         }
         self.continue_query(now, id);
@@ -354,9 +356,13 @@ impl QueryJob {
     /// Enough matches, or a complete step answered in full.
     fn is_satisfied(&self) -> bool {
         let enough = self.query.want > 0 && self.matches.len() >= self.query.want;
-        enough
-            || (0..self.query.steps.len())
-                .any(|step| self.query.steps[step].complete && self.is_answered_in_full(step))
+        enough || self.is_complete()
+    }
+
+    /// A complete step is answered in full: nothing more is to be found.
+    fn is_complete(&self) -> bool {
+        (0..self.query.steps.len())
+            .any(|step| self.query.steps[step].complete && self.is_answered_in_full(step))
     }
 
     /// Whether custodians answered for every key of a step and the shards below it, and none held anything back.

@@ -1,10 +1,12 @@
 //! The shards below a split group: which of them a query asks, and in which order.
 //!
 //! Custodians of the group name the shards below it and say which may hold matches. Their lists are united: a shard is asked when any of
-//! them thinks it may match, those that most of them name first, then those with most members, a few at a time until enough is found.
+//! them thinks it may match, those that most of them name first, then those with most members, a few at a time until enough is found, and
+//! more at a time when the first bring little. Before any of them is asked, the keys of the plan that may make them needless are: a group
+//! that is not split is cheaper than the shards of one that is. Of several split groups the one with the fewest shards is asked first.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{PlanKey, QueryJob};
 use crate::shard::ShardId;
@@ -12,8 +14,10 @@ use crate::wire::LeafView;
 
 /// Shards below its groups that one query asks.
 const LEAVES_ASKED_MAX: usize = 64;
-/// Of them at once.
+/// Of them at once, in the beginning.
 const LEAVES_PARALLEL: usize = 4;
+/// And when those asked first bring so little that many more will be needed.
+const LEAVES_PARALLEL_MAX: usize = 16;
 
 /// What custodians of one shard say lies below it.
 #[derive(Debug, Default)]
@@ -50,27 +54,107 @@ impl Leaves {
     }
 }
 
+/// The shards below the keys of one query's plan.
+#[derive(Debug, Default)]
+pub(super) struct Below {
+    /// Those not asked yet, by the key above them, the most promising first.
+    waiting: BTreeMap<usize, VecDeque<usize>>,
+    /// How many there are in all.
+    known: usize,
+    /// How many were asked to the end.
+    ended: usize,
+    /// Matches there were before the first was asked.
+    before: Option<usize>,
+}
+
+/// What a query asks next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The searches under this key.
+    Key(usize),
+    /// Something, once what is being asked has ended.
+    Later,
+    /// Nothing.
+    Nothing,
+}
+
 impl QueryJob {
-    /// Adds the shards below the key that was just asked, before the keys that wait.
-    pub(super) fn add_leaves(&mut self, key: usize, leaves: Leaves, deepest: u8) {
+    /// The searches under a key ended; `leaves` is what custodians say lies below it.
+    pub(super) fn key_ended(&mut self, key: usize, leaves: Leaves, deepest: u8) {
+        self.below.ended += usize::from(self.is_leaf(key));
         let step = self.keys[key].step;
-        let room = LEAVES_ASKED_MAX.saturating_sub(self.leaves);
+        let room = LEAVES_ASKED_MAX.saturating_sub(self.below.known);
         let first = self.keys.len();
         for shard in leaves.ranked(deepest).into_iter().take(room) {
             if !self.keys.iter().any(|known| known.shard == shard) {
                 self.keys.push(PlanKey { shard, step });
             }
         }
-        self.leaves += self.keys.len() - first;
-        for index in (first..self.keys.len()).rev() {
-            self.waiting.push_front(index);
+        self.below.known += self.keys.len() - first;
+        if self.keys.len() > first {
+            self.below.waiting.insert(key, (first..self.keys.len()).collect());
         }
     }
 
-    /// Whether a key may be asked now: as many at once as allowed, and not before an earlier step that may make it needless.
-    pub(super) fn may_begin(&self, index: usize, parallel: usize) -> bool {
-        let PlanKey { shard, step } = self.keys[index];
-        let parallel = if shard.depth > 0 { parallel.max(LEAVES_PARALLEL) } else { parallel };
-        self.active.len() < parallel && !self.awaits_step(step)
+    /// Nothing is being asked that could still matter: all is known, and only shards below other groups have not answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.active.is_empty()
+            || (self.is_complete() && self.active.keys().all(|key| self.is_leaf(*key)))
+    }
+
+    /// Takes the next key to ask out of those that wait.
+    pub(super) fn next(&mut self, parallel: usize) -> Next {
+        if !self.below.waiting.is_empty() && !self.awaits_complete() {
+            if self.active.len() >= parallel.max(self.leaves_parallel()) {
+                return Next::Later;
+            }
+            self.below.before.get_or_insert(self.matches.len());
+            return self.next_leaf().map_or(Next::Nothing, Next::Key);
+        }
+        match self.waiting.front().copied() {
+            Some(index)
+                if self.active.len() < parallel && !self.awaits_step(self.keys[index].step) =>
+            {
+                self.waiting.pop_front();
+                Next::Key(index)
+            }
+            Some(_) => Next::Later,
+            None if self.below.waiting.is_empty() => Next::Nothing,
+            None => Next::Later,
+        }
+    }
+
+    /// The next shard of the group that has the fewest left.
+    fn next_leaf(&mut self) -> Option<usize> {
+        let below = &mut self.below.waiting;
+        let key = *below.iter().min_by_key(|(_, leaves)| leaves.len())?.0;
+        let leaves = below.get_mut(&key)?;
+        let next = leaves.pop_front();
+        if leaves.is_empty() {
+            below.remove(&key);
+        }
+        next
+    }
+
+    /// A whole group that holds every match is being asked, or will be: it may make every shard of another needless.
+    fn awaits_complete(&self) -> bool {
+        let mut tops = self.active.keys().chain(&self.waiting);
+        tops.any(|index| !self.is_leaf(*index) && self.query.steps[self.keys[*index].step].complete)
+    }
+
+    /// Shards asked at once: as many as are needed if the others bring what the first did.
+    fn leaves_parallel(&self) -> usize {
+        let Below { ended, before, .. } = self.below;
+        let found = self.matches.len().saturating_sub(before.unwrap_or_default());
+        let missing = match self.query.want {
+            0 => LEAVES_ASKED_MAX,
+            want => want.saturating_sub(self.matches.len()),
+        };
+        let needed = if ended == 0 { 0 } else { missing * ended / found.max(1) };
+        needed.clamp(LEAVES_PARALLEL, LEAVES_PARALLEL_MAX)
+    }
+
+    fn is_leaf(&self, key: usize) -> bool {
+        self.keys[key].shard.depth > 0
     }
 }
