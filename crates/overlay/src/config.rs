@@ -147,7 +147,7 @@ impl Default for Config {
             find_paths: 4,
             find_path_k: K,
             store_paths: 8,
-            store_path_k: 6,
+            store_path_k: 3,
             holders: 10,
             region: true,
             refresh_k: 8,

@@ -609,6 +609,16 @@ impl Lookup {
         contacts
     }
 
+    /// Who is said to be within `region`, asked or not, nearest first, and at least the `least` nearest.
+    pub(crate) fn named(&self, region: Region, least: usize) -> Vec<Contact> {
+        let named = self.nodes.values().filter(|node| node.state != State::Failed);
+        let belongs = |(rank, node): &(usize, &Node)| {
+            *rank < least || region.contains(&self.target, &node.contact.overlay_id)
+        };
+        let named = named.enumerate().take_while(belongs);
+        named.map(|(_, node)| node.contact.clone()).collect()
+    }
+
     /// What is known of the nodes around the target.
     pub(crate) fn surroundings(&self) -> Surroundings {
         let failing = self.is_failing();

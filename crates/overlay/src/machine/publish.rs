@@ -1,8 +1,8 @@
 //! Own items: storing them where they belong, and keeping them stored.
 //!
 //! All places are looked up at once, and what belongs at a place is stored there as soon as its custodians are known: others find
-//! an item under its most specific key first. Who was found to keep a place is remembered, so that most renewals need no lookup; every
-//! [`LOOKUP_EVERY`]th does one, and so does one whose custodians failed. In a network small enough to be seen whole by one lookup,
+//! an item under its most specific key first. Who was found to keep a place is remembered, so that most renewals need no lookup. Now and
+//! then, and when custodians fail, some of the others are asked who came beside them, and rarely all are looked up again. In a network small enough to be seen whole by one lookup,
 //! that lookup serves all places, and where places share most custodians, each custodian is asked once for all of them.
 
 mod own;
@@ -32,8 +32,8 @@ use crate::shard::{PLACEMENTS, Place, ShardId, peer_position};
 use crate::store::check_times;
 use crate::wire::{Response, StoreOutcome};
 
-use own::Published;
 pub(super) use own::Publishing;
+use own::{Published, Remembered};
 use packing::{chunked, store_request};
 use splits::Verdicts;
 
@@ -42,6 +42,12 @@ use splits::Verdicts;
 const LOOKUPS_PARALLEL: usize = 24;
 /// Store requests of one publication at once.
 const STORES_PARALLEL: usize = 96;
+/// Custodians of a place that are asked who is beside them: one honest one is enough, others only repeat it.
+const CHECKED: usize = 4;
+/// So many times the expected custodians are a crowd that a lookup has to look into.
+const CHECK_CROWD: usize = 2;
+/// How much wider than the expected region is where the next known node takes the part of a custodian that failed.
+const REPLACEMENT_REGION_FACTOR: u32 = 2;
 /// Longest one publication may take, lookups and stores included.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -56,6 +62,9 @@ pub(super) struct PublishJob {
     gathers: bool,
     /// What each running lookup's target is for.
     looking: BTreeMap<OverlayId, Vec<(usize, Place)>>,
+    /// Places whose remembered custodians are to be asked for newcomers; then those where they are being asked.
+    checks: BTreeSet<OverlayId>,
+    checking: BTreeSet<OverlayId>,
     /// What each custodian is to be offered.
     offers: BTreeMap<AgentId, (Contact, BTreeSet<(usize, Place)>)>,
     stores_running: usize,
@@ -254,6 +263,8 @@ impl Overlay {
             todo,
             gathers: !retire && holders as u64 > self.size_estimate(),
             looking: BTreeMap::new(),
+            checks: BTreeSet::new(),
+            checking: BTreeSet::new(),
             offers: BTreeMap::new(),
             stores_running: 0,
             requests: Vec::new(),
@@ -342,6 +353,11 @@ impl Overlay {
                 continue;
             }
             job.looking.insert(position, entries);
+            if job.checks.remove(&position) {
+                job.checking.insert(position);
+                self.check_custodians(now, id, position);
+                continue;
+            }
             let breadth =
                 if retire { self.withdrawal_breadth(now) } else { self.store_breadth(now) };
             self.look(now, Goal::Publish(id), position, breadth);
@@ -355,15 +371,58 @@ impl Overlay {
         let Some(job) = self.publish_job(id) else { return };
         let retire = job.retire;
         for (position, entries) in std::mem::take(&mut job.todo) {
-            let known = self.publishing.remembered(&position, size);
-            let is_known = known.is_some();
-            self.assign(now, id, &position, &entries, known.unwrap_or_default());
-            if (!is_known || retire)
-                && let Some(job) = self.publish_job(id)
-            {
+            let (known, is_known, is_checked) = match self.publishing.remembered(&position, size) {
+                Remembered::Nothing => (Vec::new(), false, false),
+                Remembered::Check(known) => (known, true, !retire),
+                Remembered::Known(known) => (known, true, false),
+            };
+            self.assign(now, id, &position, &entries, known);
+            let Some(job) = self.publish_job(id) else { return };
+            if is_checked {
+                job.checks.insert(position);
+            }
+            if !is_known || is_checked || retire {
                 job.todo.push((position, entries));
             }
         }
+    }
+
+    /// Own places are hashes: who is nearest to one tells the size of the network as well as a random place does, over more paths.
+    fn note_place(&mut self, now: Time, lookup: &Lookup) {
+        let found: Vec<_> =
+            lookup.result().iter().take(K).map(|contact| contact.overlay_id).collect();
+        let is_fit = found.len() == K && !lookup.is_escalated() && !lookup.is_failing();
+        if is_fit && !lookup.is_crowded() {
+            self.note_sample(now, lookup.target(), &found, false);
+        }
+    }
+
+    /// Asks some of the custodians of a place, as chance has it, who is beside them.
+    fn check_custodians(&mut self, now: Time, id: CommandId, position: OverlayId) {
+        let known = self.publishing.custodians.get(&position);
+        let mut seeds = known.map(|known| known.contacts.clone()).unwrap_or_default();
+        while seeds.len() > CHECKED {
+            let at = self.rng.next_u32() as usize % seeds.len();
+            seeds.swap_remove(at);
+        }
+        let breadth = self.check_breadth(CHECKED);
+        self.look_from(now, Goal::Publish(id), position, breadth, seeds);
+    }
+
+    /// Some custodians of a place told who is beside them. If none did, or they name a crowd, the place is looked up.
+    fn place_checked(&mut self, now: Time, id: CommandId, lookup: &Lookup) {
+        let position = *lookup.target();
+        let named = lookup.named(self.region(), self.config.holders);
+        let crowded = named.len() > self.config.holders * CHECK_CROWD;
+        let Some(job) = self.publish_job(id) else { return };
+        if lookup.answered() == 0 || crowded {
+            let breadth = self.store_breadth(now);
+            return self.look(now, Goal::Publish(id), position, breadth);
+        }
+        let Some(entries) = job.looking.remove(&position) else { return };
+        self.publishing.remember_newcomers(&position, &named);
+        self.assign(now, id, &position, &entries, named);
+        self.continue_publish(now, id);
     }
 
     /// Who of `all` keeps a place: everyone in the region, and the nearest in any case.
@@ -377,14 +436,19 @@ impl Overlay {
     }
 
     pub(super) fn place_found(&mut self, now: Time, id: CommandId, lookup: &Lookup) {
+        let checked = self.publish_job(id).is_some_and(|job| job.checking.remove(lookup.target()));
+        if checked {
+            return self.place_checked(now, id, lookup);
+        }
         let contacts = if lookup.is_exhaustive() { lookup.result() } else { lookup.custodians() };
         let Some(job) = self.publish_job(id) else { return };
         let Some(entries) = job.looking.remove(lookup.target()) else { return };
         if lookup.is_exhaustive() && !lookup.is_failing() {
             job.everyone = Some(lookup.everyone());
         }
+        self.note_place(now, lookup);
         let size = self.size_estimate();
-        self.publishing.remember(*lookup.target(), contacts.clone(), size);
+        self.publishing.remember(now, *lookup.target(), contacts.clone(), size);
         self.assign(now, id, lookup.target(), &entries, contacts);
         self.continue_publish(now, id);
     }
@@ -489,8 +553,10 @@ impl Overlay {
                 acknowledged.push((state.item.clone(), *place));
             }
         }
-        // The region is not where it was when its custodians were looked up.
-        self.publishing.custodians.retain(|position, _| !misplaced.contains(position));
+        // It keeps another region than it did when custodians were looked up.
+        for position in misplaced {
+            self.publishing.lost_custodian(&position, &from.agent);
+        }
         for (item, place) in acknowledged {
             self.acknowledged(now, &item, place, from);
         }
@@ -535,12 +601,11 @@ impl Overlay {
         failed: &Contact,
         entries: Vec<(usize, Place)>,
     ) {
-        if let Some(known) = self.publishing.custodians.get_mut(position)
-            && known.contacts.iter().any(|contact| contact.agent == failed.agent)
-        {
-            known.failed += 1;
-        }
-        let near = self.table.closest(position, 2 * self.config.holders);
+        self.publishing.lost_custodian(position, &failed.agent);
+        // Who is further away would only say that it keeps nothing of that place.
+        let region = self.region().times(REPLACEMENT_REGION_FACTOR);
+        let mut near = self.table.closest(position, 2 * self.config.holders);
+        near.retain(|contact| region.contains(position, &contact.overlay_id));
         let Some(job) = self.publish_job(id) else { return };
         let asked = job.asked.entry(*position).or_default();
         // Those who took the place of others are not replaced in turn: a dead region would be asked to its end.
@@ -563,7 +628,7 @@ impl Overlay {
         self.lookups.stop(id, |_| true);
         let Some(job) = self.finish(now, id) else { return };
         let Task::Publish(publish) = &job.task else { return };
-        self.adapt_interval(publish);
+        self.adapt_interval(now, publish);
         let interval = self.publishing.interval;
         for state in &publish.items {
             let due = now + self.jittered(interval);

@@ -305,7 +305,7 @@ impl Overlay {
         self.join_step_done(now, command);
     }
 
-    fn note_sample(
+    pub(super) fn note_sample(
         &mut self,
         now: Time,
         target: &OverlayId,

@@ -404,6 +404,11 @@ impl Overlay {
         Breadth { paths, path_k, want: K, ..self.find_breadth(now) }
     }
 
+    /// Breadth of a lookup that asks some known custodians, `asked` at least, who is beside them.
+    pub(super) fn check_breadth(&self, asked: usize) -> Breadth {
+        Breadth { paths: asked, path_k: 1, want: 1, ..self.near_breadth() }
+    }
+
     /// Breadth of a lookup for a withdrawal: further out than any store went whose region was a little larger.
     pub(super) fn withdrawal_breadth(&self, now: Time) -> Breadth {
         let stored = self.store_breadth(now);

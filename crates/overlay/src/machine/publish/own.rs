@@ -8,7 +8,7 @@ use comity_core::{AgentId, OverlayId, Time};
 
 use super::super::{Overlay, Timer};
 use super::PublishJob;
-use crate::config::{PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
+use crate::config::{HOLDERS_MAX, PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
 use crate::contact::Contact;
 use crate::drive::Action;
 use crate::item::{Content, ItemKey, ItemKind, LABELS_PER_ITEM_MAX, Subject, VerifiedItem};
@@ -18,8 +18,16 @@ use crate::shard::{PLACEMENTS, ShardId};
 const CUSTODIANS_MAX: usize = 8_192;
 /// Split groups whose depth is remembered.
 const DEPTHS_MAX: usize = 8_192;
-/// Every how many-th renewal of a place looks its custodians up again, and begins at the top of a split group.
-const LOOKUP_EVERY: u8 = 4;
+/// Every how many-th renewal of a group begins at the top if it is split.
+const PROBE_EVERY: u8 = 4;
+/// Every how many-th renewal of a place asks some of its custodians who came beside them.
+const CHECK_EVERY: u8 = 4;
+/// So does a renewal after one in so many of them failed.
+const CHECK_AFTER_LOST: usize = 4;
+/// Every how many-th renewal of a place looks all of its custodians up again, over disjoint paths.
+const LOOKUP_EVERY: u8 = 16;
+/// So does a renewal when fewer than one in so many of those that were found are left.
+const LOOKUP_BELOW: usize = 2;
 /// Custodians are looked up again when the region has grown or shrunk by half since.
 const REGION_CHANGE: u64 = 2;
 /// Items due within this time of each other are renewed together.
@@ -60,14 +68,30 @@ pub(super) struct Depth {
     rounds: u8,
 }
 
-/// Who keeps a place, as of the last lookup.
+/// Who keeps a place: those a lookup found, without those that failed since, and who came beside them.
 #[derive(Debug)]
 pub(super) struct Custodians {
     pub(super) contacts: Vec<Contact>,
-    pub(super) uses: u8,
-    pub(super) failed: usize,
-    /// Estimated size of the network when they were looked up.
-    pub(super) size: u64,
+    uses: u8,
+    /// Those that failed since they were last looked up or checked, and since `renewed`.
+    failed: usize,
+    lost: usize,
+    /// When all of them were last offered something.
+    renewed: Time,
+    /// How many the lookup found, and the estimated size of the network then.
+    found: usize,
+    size: u64,
+}
+
+/// What is remembered of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Remembered {
+    /// Nothing, or it is too old: it is looked up.
+    Nothing,
+    /// Its custodians; some of them are asked for newcomers.
+    Check(Vec<Contact>),
+    /// Its custodians.
+    Known(Vec<Contact>),
 }
 
 impl Publishing {
@@ -145,7 +169,7 @@ impl Publishing {
         let Some(depth) = self.depths.get_mut(group).filter(|depth| depth.now > 0) else {
             return false;
         };
-        depth.rounds = (depth.rounds + 1) % LOOKUP_EVERY;
+        depth.rounds = (depth.rounds + 1) % PROBE_EVERY;
         depth.rounds == 0
     }
 
@@ -160,55 +184,90 @@ impl Publishing {
     }
 
     /// Remembers who keeps a place.
-    pub(super) fn remember(&mut self, position: OverlayId, contacts: Vec<Contact>, size: u64) {
+    pub(super) fn remember(
+        &mut self,
+        now: Time,
+        position: OverlayId,
+        contacts: Vec<Contact>,
+        size: u64,
+    ) {
         if self.custodians.len() < CUSTODIANS_MAX || self.custodians.contains_key(&position) {
-            let known = Custodians { contacts, uses: 0, failed: 0, size };
+            let found = contacts.len();
+            let (uses, failed, lost, renewed) = (0, 0, 0, now);
+            let known = Custodians { contacts, uses, failed, lost, renewed, found, size };
             self.custodians.insert(position, known);
         }
     }
 
+    /// Adds to the custodians of a place who came beside them.
+    pub(super) fn remember_newcomers(&mut self, position: &OverlayId, contacts: &[Contact]) {
+        let Some(known) = self.custodians.get_mut(position) else { return };
+        for contact in contacts {
+            let is_new = known.contacts.iter().all(|other| other.agent != contact.agent);
+            if is_new && known.contacts.len() < HOLDERS_MAX {
+                known.contacts.push(contact.clone());
+            }
+        }
+    }
+
+    /// One of the custodians of a place does not keep it any more.
+    pub(super) fn lost_custodian(&mut self, position: &OverlayId, agent: &AgentId) {
+        let Some(known) = self.custodians.get_mut(position) else { return };
+        let before = known.contacts.len();
+        known.contacts.retain(|contact| contact.agent != *agent);
+        known.failed += before - known.contacts.len();
+        known.lost += before - known.contacts.len();
+    }
+
     /// The custodians of a place, while they are good enough to skip the lookup.
-    pub(super) fn remembered(&mut self, position: &OverlayId, size: u64) -> Option<Vec<Contact>> {
-        let known = self.custodians.get_mut(position)?;
+    pub(super) fn remembered(&mut self, position: &OverlayId, size: u64) -> Remembered {
+        let Some(known) = self.custodians.get_mut(position) else { return Remembered::Nothing };
         known.uses += 1;
         let moved = size >= known.size.saturating_mul(REGION_CHANGE)
             || known.size >= size.saturating_mul(REGION_CHANGE);
         if known.uses >= LOOKUP_EVERY
-            || known.failed * 4 > known.contacts.len()
+            || known.contacts.len() * LOOKUP_BELOW < known.found
             || known.contacts.is_empty()
             || moved
         {
             self.custodians.remove(position);
-            return None;
+            return Remembered::Nothing;
         }
-        Some(known.contacts.clone())
+        if known.uses.is_multiple_of(CHECK_EVERY)
+            || known.failed * CHECK_AFTER_LOST > known.contacts.len()
+        {
+            known.failed = 0;
+            return Remembered::Check(known.contacts.clone());
+        }
+        Remembered::Known(known.contacts.clone())
     }
 }
 
 impl Overlay {
-    /// Half of the custodians' half-life, estimated from how many of the remembered ones failed since the last renewal; slowly back
-    /// to the maximum while none fails.
-    pub(super) fn adapt_interval(&mut self, publish: &PublishJob) {
+    /// The custodians' half-life, estimated from how many of the remembered ones were lost since the last renewal and how long that
+    /// was; slowly to the maximum while none is. What leaves between two renewals, custodians make up for among themselves.
+    pub(super) fn adapt_interval(&mut self, now: Time, publish: &PublishJob) {
         let positions: BTreeSet<_> = publish
             .items
             .iter()
             .flat_map(|state| state.places.iter().map(|(_, position)| position))
             .collect();
-        let renewed = positions
-            .into_iter()
-            .filter_map(|position| self.publishing.custodians.get(position))
-            .filter(|known| known.uses > 0);
-        let (mut total, mut failed) = (0_u32, 0_u32);
-        for known in renewed {
-            total = total.saturating_add(u32::try_from(known.contacts.len()).unwrap_or(u32::MAX));
-            failed = failed.saturating_add(u32::try_from(known.failed).unwrap_or(u32::MAX));
+        let (mut observed, mut lost) = (0_u64, 0_u64);
+        for position in positions {
+            let Some(known) = self.publishing.custodians.get_mut(position) else { continue };
+            let seconds = now.saturating_since(known.renewed).as_secs();
+            observed += seconds * (known.contacts.len() + known.lost) as u64;
+            lost += known.lost as u64;
+            (known.renewed, known.lost) = (now, 0);
         }
-        if total == 0 {
+        if observed == 0 {
             return;
         }
         let interval = self.publishing.interval;
-        let adapted =
-            if failed == 0 { interval * 2 } else { interval.saturating_mul(total) / (4 * failed) };
+        // Maximum likelihood for exponential lives: time observed over losses, times ln 2.
+        let half_life = observed.saturating_mul(693) / 1_000;
+        let half_life = half_life.checked_div(lost).map(Duration::from_secs);
+        let adapted = half_life.map_or(interval * 2, |half| (interval + half) / 2);
         self.publishing.interval =
             adapted.clamp(self.config.republish_min, self.config.republish_max);
     }
@@ -239,7 +298,7 @@ impl Overlay {
         }
         let size = self.size_estimate();
         for (position, contacts) in custodians {
-            self.publishing.remember(position, contacts, size);
+            self.publishing.remember(now, position, contacts, size);
         }
         self.schedule_republish();
     }
