@@ -16,9 +16,7 @@ use crate::query::{Condition, Query};
 use crate::record::{Capability, Digest};
 
 pub use points::POINTS_MAX;
-pub use shard::{
-    Found, NearMiss, RESULTS_PER_AGENT, ShardAnswer, ShardLimits, evaluate_shard,
-};
+pub use shard::{Found, NearMiss, RESULTS_PER_AGENT, ShardAnswer, ShardLimits, evaluate_shard};
 use subject::Subject;
 use test::Judgement;
 

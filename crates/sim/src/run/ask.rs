@@ -39,7 +39,7 @@ pub(super) struct Query {
     /// Answers it wants; 0: all.
     pub(super) want: usize,
     /// What came of it so far.
-    pub(super) hunt: Hunt,
+    pub(super) hunt: Box<Hunt>,
 }
 
 /// A question that was asked, with its answer.
@@ -191,7 +191,7 @@ impl Runner {
                 .declared(*at)
                 .is_some_and(|declared| self.is_findable(declared.node, asker))
         });
-        let hunt = Hunt::new(question.command_for(want), kind);
+        let hunt = Box::new(Hunt::new(question.command_for(want), kind));
         Query { question, gold, want, hunt }
     }
 

@@ -54,15 +54,7 @@ impl Hunt {
         let limits = FinderLimits { want, at_once, ..FinderLimits::default() };
         let mut finder = Finder::new(query.clone(), limits);
         let asked = if let FinderStep::Ask(first) = finder.step() { first } else { query };
-        Self {
-            finder,
-            kind,
-            asked,
-            found: None,
-            waited: Duration::ZERO,
-            probes: 0,
-            peer: None,
-        }
+        Self { finder, kind, asked, found: None, waited: Duration::ZERO, probes: 0, peer: None }
     }
 
     pub(super) const fn is_continued(&self) -> bool {
@@ -202,7 +194,8 @@ impl Runner {
         let first = good.map(|(rtt, _)| *rtt).min();
         let patience = first
             .map_or(PROBE_TIMEOUT, |first| PROBE_TIMEOUT.min(first * GRACE_FACTOR + GRACE_MIN));
-        let in_time = |answer: &Option<(Duration, bool)>| answer.filter(|(rtt, _)| *rtt <= patience);
+        let in_time =
+            |answer: &Option<(Duration, bool)>| answer.filter(|(rtt, _)| *rtt <= patience);
         let waited = |answer| in_time(answer).map_or(patience, |(rtt, _)| rtt);
         let longest = answers.iter().map(waited).max().unwrap_or_default();
         let trial = |answer: &Option<(Duration, bool)>| match (answer, in_time(answer)) {

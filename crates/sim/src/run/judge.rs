@@ -278,6 +278,8 @@ mod tests {
 
     use super::*;
     use crate::publisher::Lives;
+    use crate::run::ask;
+    use crate::run::hunt::Hunt;
     use crate::scenario::{EPOCH, Scenario};
 
     /// A runner with publishers that are up, and a genuine digest of the first.
@@ -335,7 +337,8 @@ mod tests {
         let (runner, _) = runner_with_digest();
         let asker = runner.askers[0];
         let question = workload::Question::default();
-        let query = Query { question, gold: (0..8).collect(), want: 0 };
+        let hunt = Box::new(Hunt::new(question.command(), ask::Question::Query));
+        let query = Query { question, gold: (0..8).collect(), want: 0, hunt };
         // Without prices all are equally good: any five are the best five.
         let some: BTreeSet<SpecIx> = BTreeSet::from([1, 2, 4, 5, 7]);
         let marks = runner.marks_of(asker, &query, &some);
