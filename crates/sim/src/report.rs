@@ -331,6 +331,8 @@ pub struct Attack {
     pub gpu_hours: f64,
     /// Registrations of floods, stuffers, liars and those with wrong clocks.
     pub registrations: u64,
+    /// Times that an asker tried an agent that was gone, or had not what it declares.
+    pub found_out: u64,
     /// Publications with a wrong clock that the publisher's own machine refused.
     pub refused: u64,
 }

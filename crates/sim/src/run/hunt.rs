@@ -129,6 +129,8 @@ impl Runner {
                 FinderStep::Try(agents) => {
                     let (verdicts, waited) = self.try_all(node, &agents);
                     hunt.waited += waited;
+                    let bad = verdicts.iter().filter(|trial| **trial == Trial::Bad).count();
+                    self.attack.found_out += bad as u64;
                     hunt.probes += u32::try_from(agents.len()).unwrap_or(u32::MAX);
                     for (agent, trial) in agents.iter().zip(verdicts) {
                         hunt.finder.tried(*agent, trial);

@@ -337,7 +337,8 @@ mod tests {
         let (runner, _) = runner_with_digest();
         let asker = runner.askers[0];
         let question = workload::Question::default();
-        let hunt = Box::new(Hunt::new(question.command(), ask::Question::Query));
+        let asked = workload::Question { class: Some(0), ..question.clone() };
+        let hunt = Box::new(Hunt::new(asked.command(), ask::Question::Query));
         let query = Query { question, gold: (0..8).collect(), want: 0, hunt };
         // Without prices all are equally good: any five are the best five.
         let some: BTreeSet<SpecIx> = BTreeSet::from([1, 2, 4, 5, 7]);
