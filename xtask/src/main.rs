@@ -1,13 +1,18 @@
-//! Repository chores. `cargo run -p xtask -- tidy` checks the rules of the workspace that no compiler or linter knows.
+//! Repository chores: the rules of the workspace that no compiler or linter knows, and the protocol models.
 
+mod formal;
 mod tidy;
 
 use std::process::ExitCode;
 
+const USAGE: &str = "usage: cargo run -p xtask -- tidy
+       cargo run -p xtask -- formal [MODEL...]";
+
 fn main() -> anyhow::Result<ExitCode> {
-    let command = std::env::args().nth(1);
-    match command.as_deref() {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
         Some("tidy") => tidy::run(),
-        Some(_) | None => anyhow::bail!("usage: cargo run -p xtask -- tidy"),
+        Some("formal") => formal::run(&arguments.collect::<Vec<_>>()),
+        Some(_) | None => anyhow::bail!("{USAGE}"),
     }
 }
