@@ -2,7 +2,9 @@
 //!
 //! Custodians are asked step by step, the most selective keys first; a step whose groups hold every match ends the
 //! search ([`comity_overlay::Query`]). What they return is believed only as far as its publisher signed it, and evaluated and ranked again here.
+//! Where too many of the best do not keep what they declare, custodians are asked again without them ([`Finder`]).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +17,8 @@ use comity_capability::rank::{self, Candidate, Context, Declared, Score, Signals
 use comity_capability::record::{Beat, Capability, Digest, Record};
 use comity_core::{AgentId, Canonical, Hash, Time};
 use comity_overlay::{
-    CommandError, Content, Cost, FoundDigest, KeyReport, QUERY_KEYS_MAX, QueryStep,
+    CommandError, Content, Cost, Finder, FinderLimits, FinderStep, FoundDigest, KeyReport,
+    QUERY_KEYS_MAX, QueryReport, QueryStep, Trial,
 };
 use futures_util::StreamExt;
 use rand::Rng as _;
@@ -27,12 +30,14 @@ use crate::rpc::CallError;
 
 /// Digests that one custodian is asked for.
 const DIGESTS_PER_CUSTODIAN: u16 = 32;
-/// Candidates whose records are fetched.
+/// Candidates whose records are fetched, more only where they do not hold what the digest says.
 const RECORDS_MAX: usize = 10;
 /// Records fetched at once.
 const FETCHES_AT_ONCE: usize = 8;
 /// How long one candidate may take to hand out its record.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// A search begins nothing new after this share of its time, as a divisor.
+const LATE_DIVISOR: u32 = 2;
 /// How much longer than the first to hand out its record the others may take.
 const GRACE_FACTOR: u32 = 4;
 const GRACE_MIN: Duration = Duration::from_millis(250);
@@ -60,6 +65,62 @@ impl Hit {
     /// The record was fetched and its signature holds.
     pub(crate) fn verified(&self) -> bool {
         self.capability.is_some()
+    }
+
+    /// Takes the full declaration from the agent's record, if it is there.
+    fn read(&mut self, query: &Query, record: &Record) {
+        let mut declared = record.capabilities.iter();
+        if let Some(capability) = declared.find(|known| known.name == self.digest.name) {
+            self.evaluation = matching::evaluate_capability(query, capability);
+            self.capability = Some(Arc::new(capability.clone()));
+        }
+    }
+}
+
+/// What is known of candidates, by agent and name.
+type Hits = BTreeMap<(AgentId, String), Hit>;
+
+/// What came of fetching a candidate's record.
+fn trial_of(hit: &Hit) -> Trial {
+    let is_answered = hit.probe.as_ref().is_some_and(Result::is_ok);
+    if matches!(hit.probe, Some(Err(_))) || (hit.verified() && hit.evaluation.refused()) {
+        Trial::Bad
+    } else if hit.verified() {
+        Trial::Good
+    } else if is_answered {
+        // It has a record, and not what its digest says in it.
+        Trial::Bad
+    } else {
+        Trial::Open
+    }
+}
+
+/// The question to the directory.
+fn question(
+    query: &Query,
+    group: Option<&Arc<PrivateGroup>>,
+    plan: &Plan,
+) -> comity_overlay::Query {
+    let mut room = QUERY_KEYS_MAX;
+    let steps = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let keys: Vec<GroupKey> = step.keys.iter().map(|key| key.key).take(room).collect();
+            room -= keys.len();
+            // A step that is not asked in full proves nothing about what it did not ask.
+            QueryStep { complete: step.complete && keys.len() == step.keys.len(), keys }
+        })
+        .filter(|step| !step.keys.is_empty())
+        .collect();
+    comity_overlay::Query {
+        steps,
+        query: query.encode(),
+        want: usize::try_from(query.k()).unwrap_or(usize::MAX),
+        limit: DIGESTS_PER_CUSTODIAN,
+        exclude: Vec::new(),
+        fresh: false,
+        secret: group.map(|group| group.secret().clone()),
     }
 }
 
@@ -103,7 +164,7 @@ impl Node {
         timeout: Duration,
     ) -> Result<Found, SearchError> {
         let started = Instant::now();
-        let work = Box::pin(self.search_steps(query, group, probe));
+        let work = Box::pin(self.search_steps(query, group, probe, timeout));
         let mut found = tokio::time::timeout(timeout, work)
             .await
             .map_err(|_| SearchError::TimedOut(timeout))??;
@@ -116,6 +177,7 @@ impl Node {
         query: &Query,
         group: Option<&Arc<PrivateGroup>>,
         probe: usize,
+        timeout: Duration,
     ) -> Result<Found, SearchError> {
         let mut found = Found::default();
         let started = Instant::now();
@@ -129,87 +191,122 @@ impl Node {
         }
         found.phases.push(("plan", started.elapsed()));
 
-        let started = Instant::now();
-        let candidates = self.ask_custodians(query, group, &plan, &mut found).await?;
-        found.phases.push(("custodians", started.elapsed()));
-        found.candidates = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+        let at_once = RECORDS_MAX.max(probe);
+        let want = usize::try_from(query.k()).unwrap_or(usize::MAX).min(at_once);
+        let limits = FinderLimits { want, at_once, ..FinderLimits::default() };
+        let mut finder = Finder::new(question(query, group, &plan), limits);
+        let (mut asking, mut trying) = (Duration::ZERO, Duration::ZERO);
+        let mut hits = Hits::new();
+        loop {
+            // What was found in time is worth more than what more searching might find.
+            let is_late = started.elapsed() > timeout / LATE_DIVISOR;
+            let since = Instant::now();
+            match finder.step() {
+                FinderStep::Ask(question) => {
+                    let again = finder.rounds() > 1;
+                    if again && is_late {
+                        break;
+                    }
+                    let asked = self.inner.directory.query(question);
+                    let left =
+                        (timeout - timeout / LATE_DIVISOR / 2).saturating_sub(started.elapsed());
+                    let report = match tokio::time::timeout(left, asked).await {
+                        Ok(Ok(report)) => report,
+                        Ok(Err(error)) if !again => return Err(SearchError::Directory(error)),
+                        Err(_) if !again => return Err(SearchError::TimedOut(timeout)),
+                        Ok(Err(_)) | Err(_) => break,
+                    };
+                    asking += since.elapsed();
+                    let ranked = self.take_in(query, &mut hits, &mut found, &report);
+                    finder.answered(&report, ranked);
+                }
+                FinderStep::Try(agents) => {
+                    if finder.tries() > agents.len() && is_late {
+                        break;
+                    }
+                    let probes = probe.saturating_sub(finder.good());
+                    self.try_all(query, group, &mut hits, &mut finder, &agents, probes).await;
+                    trying += since.elapsed();
+                }
+                FinderStep::Done => break,
+            }
+        }
+        found.phases.push(("custodians", asking));
+        found.candidates = u32::try_from(hits.len()).unwrap_or(u32::MAX);
+        self.conclude(query, group, hits, trying, &mut found).await;
+        Ok(found)
+    }
 
+    /// Ranks what was found and looks at the nearest misses.
+    async fn conclude(
+        &self,
+        query: &Query,
+        group: Option<&Arc<PrivateGroup>>,
+        hits: Hits,
+        trying: Duration,
+        found: &mut Found,
+    ) {
         let started = Instant::now();
-        let ranked = self.order(query, candidates);
-        let (hits, near) = self.consult(query, group, ranked, probe).await;
-        found.phases.push(("records and probes", started.elapsed()));
-
+        let Ordered { passing: mut all, refused } = self.order(query, hits.into_values().collect());
+        all.extend(self.consult_near(query, group, refused).await);
+        found.phases.push(("records and probes", trying + started.elapsed()));
         let started = Instant::now();
-        let mut all = hits;
-        all.extend(near);
         let ranked = self.order(query, all);
         found.hits = ranked.passing;
         found.near = ranked.refused;
         found.near.truncate(NEAR_MISSES_MAX);
         found.phases.push(("rank", started.elapsed()));
-        Ok(found)
     }
 
-    /// Asks the steps of the plan until one that holds every match was answered, or enough was found.
-    async fn ask_custodians(
+    /// Adds what custodians returned to what is known. Returns whose it is, the best first.
+    fn take_in(
         &self,
         query: &Query,
-        group: Option<&Arc<PrivateGroup>>,
-        plan: &Plan,
+        hits: &mut Hits,
         found: &mut Found,
-    ) -> Result<Vec<Hit>, SearchError> {
-        let want = usize::try_from(query.k()).unwrap_or(usize::MAX);
-        let mut room = QUERY_KEYS_MAX;
-        let steps = plan
-            .steps
-            .iter()
-            .map(|step| {
-                let keys: Vec<GroupKey> = step.keys.iter().map(|key| key.key).take(room).collect();
-                room -= keys.len();
-                // A step that is not asked in full proves nothing about what it did not ask.
-                QueryStep { complete: step.complete && keys.len() == step.keys.len(), keys }
-            })
-            .filter(|step| !step.keys.is_empty())
-            .collect();
-        let wanted = comity_overlay::Query {
-            steps,
-            query: query.encode(),
-            want,
-            limit: DIGESTS_PER_CUSTODIAN,
-            exclude: Vec::new(),
-            fresh: false,
-            secret: group.map(|group| group.secret().clone()),
+        report: &QueryReport,
+    ) -> Vec<AgentId> {
+        found.cost = Cost {
+            requests: found.cost.requests + report.cost.requests,
+            failures: found.cost.failures + report.cost.failures,
+            bytes_sent: found.cost.bytes_sent + report.cost.bytes_sent,
+            bytes_received: found.cost.bytes_received + report.cost.bytes_received,
+            hops: found.cost.hops.max(report.cost.hops),
+            elapsed: found.cost.elapsed + report.cost.elapsed,
         };
-        let report = self.inner.directory.query(wanted).await.map_err(SearchError::Directory)?;
-        found.cost = report.cost;
-        found.reports = report.keys;
-        let mut hits: BTreeMap<(AgentId, String), Hit> = BTreeMap::new();
-        for digest in report.matches.into_iter().chain(report.near) {
-            collect(query, &mut hits, digest);
+        found.reports.extend(report.keys.iter().cloned());
+        let mut new = Hits::new();
+        for digest in report.matches.iter().chain(&report.near) {
+            collect(query, &mut new, digest.clone());
         }
-        Ok(hits.into_values().collect())
+        let ranked = self.order(query, new.values().cloned().collect());
+        for (key, hit) in new {
+            hits.entry(key).or_insert(hit);
+        }
+        ranked.passing.iter().map(|hit| hit.agent).collect()
     }
 
-    /// Fetches the records of the best candidates, which also shows who is alive, and probes the very best.
-    async fn consult(
+    /// Fetches the records of some candidates, which also shows who is alive, and probes the first `probes` of them.
+    async fn try_all(
         &self,
         query: &Query,
         group: Option<&Arc<PrivateGroup>>,
-        ranked: Ordered,
-        probe: usize,
-    ) -> (Vec<Hit>, Vec<Hit>) {
-        let Ordered { passing, refused } = ranked;
-        let mut near: Vec<Hit> = refused;
-        near.truncate(NEAR_MISSES_MAX);
+        hits: &mut Hits,
+        finder: &mut Finder,
+        agents: &[AgentId],
+        probes: usize,
+    ) {
         let now = self.inner.clock.now();
-        let silent = |hit: &Hit| self.inner.signals.of(&hit.agent).is_silent(now);
-        let all_silent = passing.iter().all(silent);
-        let wanted = RECORDS_MAX.max(probe);
-        let mut hits: Vec<Hit> = passing;
+        let silent = |agent: &AgentId| self.inner.signals.of(agent).is_silent(now);
+        let all_silent = agents.iter().all(silent);
         let mut fetch = Vec::new();
-        for (place, hit) in hits.iter_mut().enumerate().take(wanted) {
+        for (place, agent) in agents.iter().enumerate() {
+            let own =
+                hits.values_mut().filter(|hit| hit.agent == *agent && !hit.evaluation.refused());
+            // The record of one capability is the record of all.
+            let Some(hit) = own.min_by_key(|hit| Reverse(hit.digest.seq)) else { continue };
             // Whoever kept silent a moment ago is not waited for again while there are others.
-            if silent(hit) && !all_silent {
+            if silent(agent) && !all_silent {
                 hit.probe = Some(Err("kept silent a moment ago".to_owned()));
             } else {
                 fetch.push((place, hit.clone()));
@@ -217,27 +314,54 @@ impl Node {
         }
         let started = Instant::now();
         let mut fetched = futures_util::stream::iter(fetch)
-            .map(|(place, hit)| async move {
-                (place, self.fetch(query, group, hit, place < probe).await)
-            })
+            .map(|(place, hit)| self.fetch(query, group, hit, place < probes))
             .buffer_unordered(FETCHES_AT_ONCE);
         let mut patience = FETCH_TIMEOUT;
         // The slowest does not set the pace: once somebody answered, the others get a little longer than that took.
-        while let Ok(Some((place, hit))) =
+        while let Ok(Some(hit)) =
             tokio::time::timeout(patience.saturating_sub(started.elapsed()), fetched.next()).await
         {
             if hit.verified() {
                 patience = patience.min(started.elapsed() * GRACE_FACTOR + GRACE_MIN);
             }
-            if let Some(slot) = hits.get_mut(place) {
-                *slot = hit;
-            }
+            self.share_record(query, hits, &hit);
+            hits.insert((hit.agent, hit.digest.name.clone()), hit);
         }
         drop(fetched);
-        let near = futures_util::stream::iter(near)
+        for agent in agents {
+            let trials = hits.values().filter(|hit| hit.agent == *agent).map(trial_of);
+            let trial = trials.min_by_key(|trial| match trial {
+                Trial::Good => 0,
+                Trial::Bad => 1,
+                Trial::Open => 2,
+            });
+            finder.tried(*agent, trial.unwrap_or(Trial::Bad));
+        }
+    }
+
+    /// What the record of `told` says of other capabilities of the same agent.
+    fn share_record(&self, query: &Query, hits: &mut Hits, told: &Hit) {
+        for hit in hits.values_mut().filter(|hit| hit.agent == told.agent) {
+            if let Some(record) = self.inner.records.get(&hit.digest.record) {
+                hit.read(query, &record);
+                hit.probe.clone_from(&told.probe);
+            }
+        }
+    }
+
+    /// Reads the records of near misses whose digest left something out.
+    async fn consult_near(
+        &self,
+        query: &Query,
+        group: Option<&Arc<PrivateGroup>>,
+        mut near: Vec<Hit>,
+    ) -> Vec<Hit> {
+        near.truncate(NEAR_MISSES_MAX);
+        let now = self.inner.clock.now();
+        futures_util::stream::iter(near)
             .map(|hit| async move {
-                // Only what the digest left out needs the record.
-                if hit.digest.truncated() && !silent(&hit) {
+                let silent = self.inner.signals.of(&hit.agent).is_silent(now);
+                if hit.digest.truncated() && !hit.verified() && !silent {
                     self.fetch(query, group, hit, false).await
                 } else {
                     hit
@@ -245,8 +369,7 @@ impl Node {
             })
             .buffered(FETCHES_AT_ONCE)
             .collect()
-            .await;
-        (hits, near)
+            .await
     }
 
     async fn fetch(
@@ -268,12 +391,7 @@ impl Node {
         };
         match tokio::time::timeout(FETCH_TIMEOUT, work).await {
             Ok(Ok((record, rtt))) => {
-                let declared =
-                    record.capabilities.iter().find(|known| known.name == hit.digest.name);
-                if let Some(capability) = declared {
-                    hit.evaluation = matching::evaluate_capability(query, capability);
-                    hit.capability = Some(Arc::new(capability.clone()));
-                }
+                hit.read(query, &record);
                 hit.probe = rtt.map(Ok);
             }
             Ok(Err(failure)) => {
@@ -429,7 +547,7 @@ struct Ordered {
     refused: Vec<Hit>,
 }
 
-fn collect(query: &Query, hits: &mut BTreeMap<(AgentId, String), Hit>, found: FoundDigest) {
+fn collect(query: &Query, hits: &mut Hits, found: FoundDigest) {
     let Content::Digest(parsed) = &found.item.content else { return };
     let Ok(digest) = Arc::clone(parsed).downcast::<Digest>() else { return };
     let beat = found.beat.as_ref().and_then(|item| match &item.content {

@@ -121,7 +121,12 @@ impl Design for Gossip {
 }
 
 impl Directory for Gossip {
-    fn attach(&mut self, net: &mut NetOf<Self>, catalogue: &Catalogue, _eclipse: Eclipse) {
+    fn attach(
+        &mut self,
+        net: &mut NetOf<Self>,
+        catalogue: &Catalogue,
+        _eclipse: Eclipse,
+    ) -> Vec<ItemIx> {
         let items = catalogue.items.len();
         let fresh = || Peer { cache: Bits::new(items), ..Peer::default() };
         self.peers = net.hosts.iter().map(|_| fresh()).collect();
@@ -132,6 +137,7 @@ impl Directory for Gossip {
                 net.after(ix, wait, Timer::Republish);
             }
         }
+        Vec::new()
     }
 
     fn settle(&mut self, _net: &mut NetOf<Self>, catalogue: &Catalogue, reserved: &BTreeSet<Ix>) {

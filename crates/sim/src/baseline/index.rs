@@ -82,7 +82,12 @@ impl Design for Index {
 }
 
 impl Directory for Index {
-    fn attach(&mut self, net: &mut NetOf<Self>, catalogue: &Catalogue, _eclipse: Eclipse) {
+    fn attach(
+        &mut self,
+        net: &mut NetOf<Self>,
+        catalogue: &Catalogue,
+        _eclipse: Eclipse,
+    ) -> Vec<ItemIx> {
         let line = Line { region: SERVER_REGION, access: SERVER_ACCESS };
         self.server = net.add_host(line, None);
         for publisher in 0..self.server {
@@ -91,6 +96,7 @@ impl Directory for Index {
                 net.after(publisher, wait, Timer::Beat);
             }
         }
+        Vec::new()
     }
 
     fn settle(&mut self, net: &mut NetOf<Self>, catalogue: &Catalogue, reserved: &BTreeSet<Ix>) {

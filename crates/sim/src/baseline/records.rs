@@ -173,12 +173,20 @@ impl Design for Records {
 }
 
 impl Directory for Records {
-    fn attach(&mut self, net: &mut NetOf<Self>, catalogue: &Catalogue, eclipse: Eclipse) {
+    fn attach(
+        &mut self,
+        net: &mut NetOf<Self>,
+        catalogue: &Catalogue,
+        eclipse: Eclipse,
+    ) -> Vec<ItemIx> {
         let mut ids: Vec<_> = net.hosts.iter().map(|_| draw_id(&mut net.random)).collect();
         let mut keys: Vec<_> = (0..catalogue.keys.len()).collect();
-        keys.retain(|key| self.announces(catalogue.keys[*key].family));
+        keys.retain(|key| catalogue.keys[*key].family == KeyFamily::Name);
         net.random.shuffle(&mut keys);
-        for key in keys.into_iter().take(eclipse.keys) {
+        keys.truncate(eclipse.keys);
+        let victims = keys.iter().filter_map(|key| catalogue.keys[*key].members.first().copied());
+        let victims = victims.collect();
+        for key in keys {
             let place = catalogue.keys[key].place;
             let nearest = ids.iter().map(|id| id ^ place).min().unwrap_or(u128::MAX);
             for _ in 0..eclipse.ids {
@@ -194,6 +202,7 @@ impl Directory for Records {
         for ix in 0..super::net::to_ix(self.held.len()) {
             self.schedule(net, catalogue, ix);
         }
+        victims
     }
 
     fn settle(&mut self, net: &mut NetOf<Self>, catalogue: &Catalogue, reserved: &BTreeSet<Ix>) {

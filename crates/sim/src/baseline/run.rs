@@ -69,8 +69,13 @@ pub(super) struct Held {
 
 /// A directory made of hosts.
 pub(super) trait Directory: Design + Sized {
-    /// Takes over the hosts of `net`, all of them up, and adds its own.
-    fn attach(&mut self, net: &mut NetOf<Self>, catalogue: &Catalogue, eclipse: Eclipse);
+    /// Takes over the hosts of `net`, all of them up, and adds its own. Returns items whose name's key it surrounded with minted ids.
+    fn attach(
+        &mut self,
+        net: &mut NetOf<Self>,
+        catalogue: &Catalogue,
+        eclipse: Eclipse,
+    ) -> Vec<ItemIx>;
 
     /// Everything but what `reserved` publishers have was published long ago.
     fn settle(&mut self, net: &mut NetOf<Self>, catalogue: &Catalogue, reserved: &BTreeSet<Ix>);
@@ -214,6 +219,8 @@ struct Runner<D: Directory> {
     /// Publishers that register while they are watched.
     reserved: Vec<Ix>,
     askers: Vec<Ix>,
+    /// Items whose name's key is surrounded with minted ids; all questions are for them then.
+    eclipsed: Vec<ItemIx>,
     agenda: BTreeMap<(Time, u64), Task>,
     tasks: u64,
     pending: BTreeMap<AskId, Pending>,
@@ -268,6 +275,7 @@ impl<D: Directory> Runner<D> {
             publishers: publishers.iter().map(|ix| (*ix, Publisher::default())).collect(),
             reserved,
             askers: honest.iter().rev().take(scenario.askers).copied().collect(),
+            eclipsed: Vec::new(),
             agenda: BTreeMap::new(),
             tasks: 0,
             pending: BTreeMap::new(),
@@ -300,7 +308,7 @@ impl<D: Directory> Runner<D> {
     }
 
     fn plan_all(&mut self) -> Time {
-        self.design.attach(&mut self.net, &self.catalogue, self.plan.eclipse);
+        self.eclipsed = self.design.attach(&mut self.net, &self.catalogue, self.plan.eclipse);
         if let (true, Some(server), Some((bad, share))) =
             (self.strike_server, self.design.server(), self.plan.bad.first())
         {
@@ -499,9 +507,16 @@ impl<D: Directory> Runner<D> {
 
     fn ask(&mut self, phase: usize) {
         let Some(asker) = self.draw_asker() else { return };
-        let Some(item) = self.draw_item(asker) else { return };
-        let workload = self.plan.scenario.workload.clone();
-        let asked = Rc::new(self.catalogue.draw(&mut self.curiosity, &workload, item));
+        let victim = self.curiosity.pick(&self.eclipsed).copied();
+        let asked = if let Some(victim) = victim {
+            // A question that only the attacked key leads to.
+            self.catalogue.by_name(victim)
+        } else {
+            let Some(item) = self.draw_item(asker) else { return };
+            let workload = self.plan.scenario.workload.clone();
+            self.catalogue.draw(&mut self.curiosity, &workload, item)
+        };
+        let asked = Rc::new(asked);
         let findable =
             |item: &ItemIx| self.is_findable(self.catalogue.item(*item).publisher, asker);
         let gold: Vec<_> = asked.gold.iter().copied().filter(findable).collect();
