@@ -11,11 +11,14 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::Duration;
 
-use comity_core::receipt::ShortText;
+use comity_core::receipt::{Receipt, ShortText, sign_batch};
 use comity_core::{Hash, Identity, Sha256Digest, Time};
+use comity_trust::access::{Access, Call};
 use comity_trust::admission::{Admit, Charter, Group, MAX_ENDORSERS, Rule};
 use comity_trust::evidence::{Evidence, ModelSigning, Provenance, TrustedKeys, Verifiers};
-use comity_trust::grant::{Ask, Chain, Context, Counters, Grant, MAX_CHAIN, SessionGrants};
+use comity_trust::grant::{
+    Ask, Chain, Context, Counters, Grant, MAX_CHAIN, NO_EVIDENCE, SessionGrants,
+};
 use comity_trust::policy::{Policy, Request};
 use comity_trust::revoke::{MAX_ENTRIES, Reason, Revocations, Withdrawn};
 use comity_trust::succession::{MAX_STEPS, Pin, Succession, commitment};
@@ -161,6 +164,81 @@ fn calls(c: &mut Bench) {
     });
 }
 
+/// What deciding adds to a call, all of it, against what a call of something public costs where there is no policy.
+fn admissions(c: &mut Bench) {
+    let (me, peer) = (agent(1).id(), agent(3).id());
+    let bytes = chain(2, 2).to_bytes();
+    let name = "a.capability-with-a-fairly-long-name.1";
+    let target = Target { name, descriptor: Hash::of(b"d"), interface: Sha256Digest::of(b"i") };
+    let chain = Chain::from_bytes(&bytes).unwrap().verify(&me, &peer).unwrap();
+    let request = Request::new(peer, name, NOW);
+    let public = Call {
+        request: Request { public: true, ..request },
+        target,
+        chain: None,
+        evidence: &NO_EVIDENCE,
+    };
+    let granted = Call { request, chain: Some(&chain), ..public };
+    let mut group = c.benchmark_group("admit");
+    let mut open = Access::new(me);
+    group.bench_function("public, no policy (baseline)", |b| {
+        b.iter(|| open.admit(black_box(&public)).unwrap());
+    });
+    group.bench_function("grant of 2 links, no policy", |b| {
+        b.iter(|| open.admit(black_box(&granted)).unwrap());
+    });
+    let policy = Policy::parse(&rules(true)).unwrap();
+    let mut ruled = Access { policy, ..Access::new(me) };
+    group.bench_function("public, 1,000 rules", |b| {
+        b.iter(|| ruled.admit(black_box(&public)).unwrap());
+    });
+    group.bench_function("grant of 2 links, 1,000 rules", |b| {
+        b.iter(|| ruled.admit(black_box(&granted)).unwrap());
+    });
+    group.bench_function(
+        "as a node does: chain looked up, previewed, admitted, counts encoded",
+        |b| {
+            let mut session = SessionGrants::new(me, peer);
+            b.iter(|| {
+                let chain = session.verify(black_box(&bytes)).unwrap();
+                let call = Call { chain: Some(&chain), ..granted };
+                ruled.preview(&call).unwrap();
+                let permit = ruled.admit(&call).unwrap();
+                permit.spent.map(|spent| ruled.counters.rows(&spent).collect::<Vec<_>>())
+            });
+        },
+    );
+    group.finish();
+    let (answered, signer) = (receipt(me, peer), agent(1));
+    c.bench_function("receipt, signed", |b| {
+        b.iter(|| sign_batch(&signer, NOW, vec![answered.clone()]).unwrap());
+    });
+}
+
+fn receipt(callee: comity_core::AgentId, caller: comity_core::AgentId) -> Receipt {
+    let hash = Hash::of(b"x");
+    Receipt {
+        version: comity_core::canonical::Version,
+        session: hash,
+        number: 1,
+        caller,
+        callee,
+        capability: hash,
+        request: hash,
+        response: hash,
+        status: 0,
+        started_ms: 1,
+        finished_ms: 2,
+        cost: 0,
+        evidence: None,
+        leaf: None,
+        interface: Sha256Digest::of(b"i"),
+        valid_until_ms: 3,
+        data_version: None,
+        name: "a.capability-with-a-fairly-long-name.1".try_into().unwrap(),
+    }
+}
+
 /// A thousand rules: for agents, groups, endorsers and everybody, by name, beginning and end.
 fn rules(mixed: bool) -> String {
     let mut text = format!("[groups]\nkey = \"{}\"\n", agent(90).id());
@@ -303,6 +381,6 @@ fn evidence(c: &mut Bench) {
 criterion_group! {
     name = trust;
     config = Criterion::default().with_measurement(CpuTime).measurement_time(Duration::from_millis(800)).warm_up_time(Duration::from_millis(200));
-    targets = chains, calls, policies, statements, evidence
+    targets = chains, calls, admissions, policies, statements, evidence
 }
 criterion_main!(trust);

@@ -134,13 +134,39 @@ impl Access {
         }
     }
 
-    fn by_grant(
-        &mut self,
+    /// By what the call would be allowed, if nothing that is counted stood against it. Counts nothing: for what comes before a call, such as
+    /// whether the caller may know of the capability at all.
+    ///
+    /// # Errors
+    /// As [`Access::admit`], less what counts say.
+    pub fn preview(&self, call: &Call<'_>) -> Result<Ground, Denial> {
+        let kinds: Vec<&str> = call.evidence.iter().map(String::as_str).collect();
+        let request = Request { evidence: &kinds, granted: false, ..call.request };
+        let mut refused = None;
+        if let Some(chain) = call.chain {
+            let decision = self.policy.decide(&Request { granted: true, ..request });
+            if !decision.allowed && decision.line.is_some() {
+                return Err(Denial::Policy(decision));
+            }
+            match self.permits(call, chain, &decision, request.now) {
+                Ok(()) => return Ok(Ground::Grant { leaf: chain.leaf() }),
+                Err(refusal) => refused = Some(refusal),
+            }
+        }
+        let decision = self.policy.decide(&request);
+        if decision.allowed {
+            return Ok(decision.line.map_or(Ground::Public, |line| Ground::Rule { line }));
+        }
+        Err(refused.map_or(Denial::Policy(decision), Denial::Grant))
+    }
+
+    fn permits(
+        &self,
         call: &Call<'_>,
         chain: &VerifiedChain,
         decision: &Decision,
         now: Time,
-    ) -> Result<Permit, Denial> {
+    ) -> Result<(), Refusal> {
         let obligations = decision.obligations;
         let demands =
             Demands { max_stale: obligations.max_stale, max_life: obligations.max_grant_life };
@@ -151,8 +177,18 @@ impl Access {
             revocations: &self.revocations,
             demands,
         };
+        chain.permits(&Ask { target: call.target, cost: call.request.cost }, &context)
+    }
+
+    fn by_grant(
+        &mut self,
+        call: &Call<'_>,
+        chain: &VerifiedChain,
+        decision: &Decision,
+        now: Time,
+    ) -> Result<Permit, Denial> {
         let cost = call.request.cost;
-        chain.permits(&Ask { target: call.target, cost }, &context)?;
+        self.permits(call, chain, decision, now)?;
         let spent = self.counters.spend(chain, cost, now)?;
         if let Err(error) = self.meter.count(&call.request.caller, decision, cost, now) {
             self.counters.refund(&spent);

@@ -24,6 +24,7 @@ mod wire;
 pub use level::{Level, LevelTextError};
 pub use raw_key::RawKey;
 pub use scope::{Fit, MAX_PATTERN, Pattern, Scope, ScopeError, Target};
+pub use wire::claimed_signer;
 
 /// Longest name of a kind of evidence, in bytes.
 pub const MAX_KIND_NAME: usize = 64;

@@ -24,6 +24,9 @@
 //! [[rule]]
 //! deny = "*"
 //! agents = ["…"]
+//!
+//! [levels]                                  # what it takes to be more than self-said
+//! endorsers = ["alice"]
 //! ```
 //!
 //! * **Nothing is allowed unless a rule says so.** A capability that its agent declares public is allowed to everybody unless a rule denies it.
@@ -41,18 +44,19 @@ mod parse;
 mod rule;
 mod when;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comity_core::{AgentId, Hash, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::endorse::LevelRules;
 use crate::grant::Rate;
 use crate::{Level, RawKey};
 use index::Index;
 use rule::Rule;
 
-pub use parse::{MAX_FILE, MAX_LIST, MAX_RULES, PolicyError};
+pub use parse::{MAX_FILE, MAX_LIST, MAX_RULES, PolicyError, parse_rate};
 
 /// Most groups and endorsers of a caller that are looked at.
 pub const MAX_MEMBERSHIPS: usize = 64;
@@ -65,6 +69,9 @@ pub struct Policy {
     deny: Index,
     /// The local lists: which of them an agent is in.
     lists: BTreeMap<RawKey, Vec<u32>>,
+    /// The names of agents.
+    names: BTreeMap<String, RawKey>,
+    levels: LevelRules,
     hash: Hash,
 }
 
@@ -167,7 +174,7 @@ impl Policy {
     /// The policy that allows what is public and nothing else: that of an empty file.
     #[must_use]
     pub fn empty() -> Self {
-        Self::of(Vec::new(), BTreeMap::new(), Hash::of(b""))
+        Self::of(parse::File::default(), Hash::of(b""))
     }
 
     /// Reads a file.
@@ -175,14 +182,39 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] says where it is wrong and what to write.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let (rules, lists) = parse::parse(text)?;
-        Ok(Self::of(rules, lists, Hash::of(text.as_bytes())))
+        Ok(Self::of(parse::parse(text)?, Hash::of(text.as_bytes())))
     }
 
-    fn of(rules: Vec<Rule>, lists: BTreeMap<RawKey, Vec<u32>>, hash: Hash) -> Self {
+    fn of(file: parse::File, hash: Hash) -> Self {
+        let parse::File { rules, lists, names, levels } = file;
         let allow = Index::of(&rules, false);
         let deny = Index::of(&rules, true);
-        Self { rules, allow, deny, lists, hash }
+        Self { rules, allow, deny, lists, names, levels, hash }
+    }
+
+    /// The agent that the file calls so.
+    #[must_use]
+    pub fn agent(&self, name: &str) -> Option<RawKey> {
+        self.names.get(name).copied()
+    }
+
+    /// What the file calls an agent.
+    #[must_use]
+    pub fn name_of(&self, agent: &AgentId) -> Option<&str> {
+        self.names.iter().find(|(_, key)| **key == *agent).map(|(name, _)| name.as_str())
+    }
+
+    /// What each level takes, and whose endorsements count.
+    #[must_use]
+    pub const fn levels(&self) -> &LevelRules {
+        &self.levels
+    }
+
+    /// Everybody whose endorsement of a caller can matter: who is named in a rule, or under `[levels]`.
+    #[must_use]
+    pub fn endorsers(&self) -> BTreeSet<RawKey> {
+        let named = self.rules.iter().flat_map(|rule| rule.who.endorsers.iter().copied());
+        named.chain(self.levels.endorsers.iter().map(|id| RawKey::from(*id))).collect()
     }
 
     /// How many rules.

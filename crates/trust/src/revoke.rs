@@ -271,6 +271,16 @@ impl SetHead {
 checked_payload!(Revoke, MAX_ENTRY);
 checked_payload!(SetHead, MAX_SET_HEAD - (MAX_OVERHEAD - 9));
 
+/// Who is said to have signed a set, without any cryptography: to leave alone what is not asked for before it costs a signature.
+#[must_use]
+pub fn claimed_issuer(bytes: &[u8]) -> Option<RawKey> {
+    if bytes.len() > MAX_SET {
+        return None;
+    }
+    let set: SignedSet = canonical::decode_minicbor(bytes).ok()?;
+    wire::claimed_signer(&set.head)
+}
+
 /// The withdrawals of one issuer that are known here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {

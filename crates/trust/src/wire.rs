@@ -26,6 +26,26 @@ pub(crate) mod millis {
     }
 }
 
+/// Times as whole microseconds since the epoch: for state that is stored, not signed.
+pub(crate) mod micros {
+    use comity_core::Time;
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    pub(crate) fn encode<C, W: Write>(
+        time: &Time,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        e.u64(time.as_micros())?.ok()
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Time, DecodeError> {
+        d.u64().map(Time::from_micros)
+    }
+}
+
 /// Drops what the wire does not carry, so that a decoded statement equals the one that was encoded.
 pub(crate) const fn whole_millis(time: comity_core::Time) -> comity_core::Time {
     comity_core::Time::from_micros(time.as_micros() / 1000 * 1000)
@@ -33,7 +53,8 @@ pub(crate) const fn whole_millis(time: comity_core::Time) -> comity_core::Time {
 
 /// Who is said to have signed an envelope, read from where the canonical form has the key, without any cryptography: to refuse what comes
 /// from the wrong hand before it costs a signature. Nothing follows from it but a refusal; `envelope::open` says who signed.
-pub(crate) fn claimed_signer(envelope: &[u8]) -> Option<RawKey> {
+#[must_use]
+pub fn claimed_signer(envelope: &[u8]) -> Option<RawKey> {
     /// Tag, array head, and head of the protected header.
     const HEAD: [u8; 4] = [0xd2, 0x84, 0x58, 63];
     /// The protected header up to the key's 32 bytes, which end it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comity_capability::record::CLOCK_SKEW;
-use comity_core::{Hash, Time};
+use comity_core::{Canonical as _, Hash, Time};
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Link, VerifiedChain};
@@ -16,17 +16,28 @@ pub const MAX_COUNTERS: usize = 65_536;
 pub const MAX_COUNTERS_PER_ROOT: u32 = 1024;
 
 /// What a link has used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, minicbor::Encode, minicbor::Decode,
+)]
+#[cbor(map)]
 struct Count {
     /// The first link of its chain.
+    #[n(0)]
     root: Hash,
     /// When the link is over, and with it the count.
+    #[cbor(n(1), with = "crate::wire::micros")]
     until: Time,
+    #[n(2)]
     used: u64,
+    #[n(3)]
     spent: u64,
+    #[cbor(n(4), with = "crate::wire::micros")]
     window_start: Time,
+    #[n(5)]
     in_window: u32,
 }
+
+comity_core::impl_canonical!(Count);
 
 /// Uses, budgets and rates of the links that have any. To be stored whole; a count that is lost is an allowance renewed.
 ///
@@ -102,6 +113,30 @@ impl Counters {
                 count.in_window = count.in_window.saturating_sub(1);
             }
         }
+    }
+
+    /// What is counted now of the links of one call, each in a few bytes: to be on disk before the call runs.
+    pub fn rows(&self, spent: &Spent) -> impl Iterator<Item = (Hash, Vec<u8>)> {
+        spent.links.iter().filter_map(|hash| Some((*hash, self.counts.get(hash)?.encode())))
+    }
+
+    /// Takes in what [`Counters::rows`] gave. Returns whether it could be read and there was room.
+    pub fn restore(&mut self, link: Hash, row: &[u8]) -> bool {
+        let Ok(count) = Count::decode(row) else { return false };
+        if self.counts.len() >= MAX_COUNTERS && !self.counts.contains_key(&link) {
+            return false;
+        }
+        if self.counts.insert(link, count).is_none() {
+            *self.per_root.entry(count.root).or_default() += 1;
+        }
+        true
+    }
+
+    /// The links that are over, and whose rows need not be kept any more.
+    #[must_use]
+    pub fn over(&self, now: Time) -> Vec<Hash> {
+        let over = |count: &Count| now.saturating_since(count.until) > 2 * CLOCK_SKEW;
+        self.counts.iter().filter(|(_, count)| over(count)).map(|(hash, _)| *hash).collect()
     }
 
     /// Uses and cost counted for a link so far.

@@ -13,6 +13,8 @@ use super::Obligations;
 use super::glob::Glob;
 use super::rule::{Rule, Who};
 use super::when;
+use crate::endorse::LevelRules;
+use crate::evidence::AttackersTextError;
 use crate::grant::{MAX_RATE_WINDOW, Rate};
 use crate::{Level, RawKey, is_kind_name};
 
@@ -42,7 +44,15 @@ pub struct PolicyError {
 type Value<'a> = Spanned<DeValue<'a>>;
 type Lists = BTreeMap<RawKey, Vec<u32>>;
 
-const TOP: [&str; 3] = ["agents", "groups", "rule"];
+const TOP: [&str; 4] = ["agents", "groups", "levels", "rule"];
+const LEVELS: [&str; 6] = [
+    "endorsers",
+    "endorsements_min",
+    "calls_min",
+    "canaries_min",
+    "experience_max_age",
+    "attested_against",
+];
 const RULE: [&str; 22] = [
     "allow",
     "deny",
@@ -82,8 +92,19 @@ struct Reader<'t> {
     groups: BTreeMap<String, Named>,
 }
 
-/// The rules of a file, and which of its lists each agent is in.
-pub(super) fn parse(text: &str) -> Result<(Vec<Rule>, Lists), PolicyError> {
+/// What a file says.
+#[derive(Default)]
+pub(super) struct File {
+    pub(super) rules: Vec<Rule>,
+    /// Which of its lists each agent is in.
+    pub(super) lists: Lists,
+    /// What it calls agents.
+    pub(super) names: BTreeMap<String, RawKey>,
+    pub(super) levels: LevelRules,
+}
+
+/// Reads a file.
+pub(super) fn parse(text: &str) -> Result<File, PolicyError> {
     let mut reader = Reader { text, agents: BTreeMap::new(), groups: BTreeMap::new() };
     if text.len() > MAX_FILE {
         let what = format!("the file has {} bytes", text.len());
@@ -125,7 +146,8 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Rule>, Lists), PolicyError> {
             rules.push(reader.rule(rule)?);
         }
     }
-    Ok((rules, lists))
+    let levels = reader.levels(root)?;
+    Ok(File { rules, lists, names: reader.agents, levels })
 }
 
 impl Reader<'_> {
@@ -466,7 +488,7 @@ impl Reader<'_> {
                         .to_owned();
                 let error =
                     || self.error(value.span(), format!("`{}` is not a rate", shown(text)), hint);
-                Some(rate(text).ok_or_else(error)?)
+                Some(parse_rate(text).ok_or_else(error)?)
             }
         };
         Ok(Obligations {
@@ -475,6 +497,40 @@ impl Reader<'_> {
             max_stale: self.length(table, "max_stale")?,
             max_grant_life: self.length(table, "max_grant_life")?,
         })
+    }
+
+    fn levels(&self, root: &DeTable<'_>) -> Result<LevelRules, PolicyError> {
+        let mut levels = LevelRules::default();
+        let Some(value) = root.get("levels") else { return Ok(levels) };
+        let table = self.table(value, "levels")?;
+        self.known(table, &LEVELS, "[levels]")?;
+        if let Some(value) = table.get("endorsers") {
+            for endorser in self.list(value, "endorsers")? {
+                let key = self.agent(endorser)?;
+                let agent = key.intake().map_err(|error| {
+                    let what = format!("the key {key} is no proper key");
+                    self.error(endorser.span(), what, error.to_string())
+                })?;
+                levels.endorsers.insert(agent);
+            }
+        }
+        if let Some(count) = self.number(table, "endorsements_min")? {
+            levels.endorsements_min = usize::try_from(count).unwrap_or(usize::MAX);
+        }
+        levels.acknowledged_min =
+            self.number(table, "calls_min")?.unwrap_or(levels.acknowledged_min);
+        levels.canaries_min = self.number(table, "canaries_min")?.unwrap_or(levels.canaries_min);
+        if let Some(length) = self.length(table, "experience_max_age")? {
+            levels.experience_max_age = length;
+        }
+        if let Some(value) = table.get("attested_against") {
+            let text = self.text_of(value, "the attackers")?;
+            levels.attested_against = text.parse().map_err(|error: AttackersTextError| {
+                let what = format!("`{}` names no attackers", shown(text));
+                self.error(value.span(), what, error.to_string())
+            })?;
+        }
+        Ok(levels)
     }
 
     fn length(&self, table: &DeTable<'_>, key: &str) -> Result<Option<Duration>, PolicyError> {
@@ -503,8 +559,9 @@ fn closest<'k>(text: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, word)| word)
 }
 
-/// `60/min`, `3/10min`.
-fn rate(text: &str) -> Option<Rate> {
+/// A rate as policies and people write it: `60/min`, `3/10min`. None for anything else.
+#[must_use]
+pub fn parse_rate(text: &str) -> Option<Rate> {
     let (calls, window) = text.split_once('/')?;
     let window = window.trim();
     let window = if window.starts_with(|c: char| c.is_ascii_digit()) {
