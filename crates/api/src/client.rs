@@ -21,9 +21,15 @@ use tokio::task::JoinHandle;
 use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
     CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
-    Exit, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
-    Peers, PingRequest, PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse,
-    ServeRequest, ServeResponse, ShowResponse, Status,
+    Exit, FindRequest, FindResponse, GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView,
+    Grants, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
+    PingResponse, PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup,
+    PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse,
+    Status,
+};
+use crate::types::{
+    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
+    TrustRequestView,
 };
 use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 
@@ -322,6 +328,119 @@ impl Client {
     pub async fn group_leave(&self, name: &str) -> Result<Done, ClientError> {
         let route = format!("/v1/private-groups/{}", path_segment(name));
         self.json(Method::DELETE, &route, None).await
+    }
+
+    /// `GET /v1/policy`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn policy(&self) -> Result<PolicyStatus, ClientError> {
+        self.get("/v1/policy").await
+    }
+
+    /// `POST /v1/policy/reload`: reads the policy file now.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `bad_manifest` when the file is refused, and the old one stays in force.
+    pub async fn policy_reload(&self) -> Result<PolicyStatus, ClientError> {
+        self.json(Method::POST, "/v1/policy/reload", None).await
+    }
+
+    /// `POST /v1/policy/explain`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn policy_explain(
+        &self,
+        request: &PolicyExplainRequest,
+    ) -> Result<PolicyExplanation, ClientError> {
+        self.post("/v1/policy/explain", request).await
+    }
+
+    /// `GET /v1/grants`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grants(&self) -> Result<Grants, ClientError> {
+        self.get("/v1/grants").await
+    }
+
+    /// `POST /v1/grants`: signs a grant of this agent's.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grant_create(&self, request: &GrantRequest) -> Result<GrantView, ClientError> {
+        self.post("/v1/grants", request).await
+    }
+
+    /// `POST /v1/grants/delegate`: passes part of a held grant on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grant_delegate(&self, request: &GrantRequest) -> Result<GrantView, ClientError> {
+        self.post("/v1/grants/delegate", request).await
+    }
+
+    /// `POST /v1/grants/keep`: keeps a grant that somebody handed over.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grant_keep(&self, request: &GrantKeepRequest) -> Result<GrantView, ClientError> {
+        self.post("/v1/grants/keep", request).await
+    }
+
+    /// `POST /v1/grants/revoke`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn grant_revoke(&self, request: &GrantRevokeRequest) -> Result<Done, ClientError> {
+        self.post("/v1/grants/revoke", request).await
+    }
+
+    /// `GET /v1/trust`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trust(&self) -> Result<TrustList, ClientError> {
+        self.get("/v1/trust").await
+    }
+
+    /// `POST /v1/trust/request`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trust_request(
+        &self,
+        request: &TrustRequest,
+    ) -> Result<TrustRequestView, ClientError> {
+        self.post("/v1/trust/request", request).await
+    }
+
+    /// `POST /v1/trust/approve`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trust_approve(
+        &self,
+        request: &TrustApproveRequest,
+    ) -> Result<TrustApproval, ClientError> {
+        self.post("/v1/trust/approve", request).await
+    }
+
+    /// `POST /v1/trust/deny`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trust_deny(&self, request: &TrustAnswerRequest) -> Result<Done, ClientError> {
+        self.post("/v1/trust/deny", request).await
+    }
+
+    /// `POST /v1/trust/revoke`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trust_revoke(&self, request: &TrustAnswerRequest) -> Result<Done, ClientError> {
+        self.post("/v1/trust/revoke", request).await
     }
 
     /// `POST /v1/resolve`.

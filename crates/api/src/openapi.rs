@@ -5,9 +5,14 @@ use utoipa::OpenApi;
 use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
     CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, FindRequest, FindResponse,
-    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
-    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
-    ServeResponse, ShowResponse, Status,
+    GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, GroupCreateRequest,
+    GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest, PingResponse,
+    PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup, PrivateGroups,
+    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+};
+use crate::types::{
+    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
+    TrustRequestView,
 };
 
 /// The document for this version of the API, as committed in `openapi.json`.
@@ -40,6 +45,19 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         group_show,
         group_invitation,
         group_leave,
+        policy,
+        policy_reload,
+        policy_explain,
+        grants,
+        grant_create,
+        grant_delegate,
+        grant_keep,
+        grant_revoke,
+        trust,
+        trust_request,
+        trust_approve,
+        trust_deny,
+        trust_revoke,
         resolve,
         audit,
         audit_peers,
@@ -153,6 +171,84 @@ fn group_invitation() {}
     (status = 200, body = Done), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn group_leave() {}
+
+/// Which policy is in force, and whether the file is in order.
+#[utoipa::path(get, path = "/v1/policy", responses(
+    (status = 200, body = PolicyStatus), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn policy() {}
+
+/// Read the policy file now. A file with an error is refused, and the old policy stays in force.
+#[utoipa::path(post, path = "/v1/policy/reload", responses(
+    (status = 200, body = PolicyStatus), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn policy_reload() {}
+
+/// Would this call be let through, and which line decides?
+#[utoipa::path(post, path = "/v1/policy/explain", request_body = PolicyExplainRequest, responses(
+    (status = 200, body = PolicyExplanation), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn policy_explain() {}
+
+/// Grants this agent gave, and those it holds.
+#[utoipa::path(get, path = "/v1/grants", responses(
+    (status = 200, body = Grants), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn grants() {}
+
+/// Sign a grant: let an agent call some capabilities of this one for a while.
+#[utoipa::path(post, path = "/v1/grants", request_body = GrantRequest, responses(
+    (status = 200, body = GrantView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn grant_create() {}
+
+/// Pass part of a held grant on.
+#[utoipa::path(post, path = "/v1/grants/delegate", request_body = GrantRequest, responses(
+    (status = 200, body = GrantView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn grant_delegate() {}
+
+/// Keep a grant that somebody handed over; calls show it by themselves from then on.
+#[utoipa::path(post, path = "/v1/grants/keep", request_body = GrantKeepRequest, responses(
+    (status = 200, body = GrantView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn grant_keep() {}
+
+/// Take a grant back, or everything that an agent holds by this agent's leave.
+#[utoipa::path(post, path = "/v1/grants/revoke", request_body = GrantRevokeRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn grant_revoke() {}
+
+/// Requests for access, of others and own ones, and whom this agent trusts.
+#[utoipa::path(get, path = "/v1/trust", responses(
+    (status = 200, body = TrustList), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn trust() {}
+
+/// Ask an agent for access to a capability, or for trust both ways.
+#[utoipa::path(post, path = "/v1/trust/request", request_body = TrustRequest, responses(
+    (status = 200, body = TrustRequestView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn trust_request() {}
+
+/// Grant what an agent asked for.
+#[utoipa::path(post, path = "/v1/trust/approve", request_body = TrustApproveRequest, responses(
+    (status = 200, body = TrustApproval), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn trust_approve() {}
+
+/// Deny what an agent asked for.
+#[utoipa::path(post, path = "/v1/trust/deny", request_body = TrustAnswerRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn trust_deny() {}
+
+/// Take back trust in an agent, and the grants it holds from this one.
+#[utoipa::path(post, path = "/v1/trust/revoke", request_body = TrustAnswerRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn trust_revoke() {}
 
 /// Any text form of an agent to all of them and to its network addresses.
 #[utoipa::path(post, path = "/v1/resolve", request_body = ResolveRequest, responses(

@@ -8,6 +8,7 @@
 //!   silently change meaning); unknown fields in answers are ignored (an older client keeps working).
 //! * Text that comes from other agents (titles, descriptions, labels) is data: render it, never interpret it.
 
+mod access;
 mod audit;
 mod call;
 mod error;
@@ -16,7 +17,9 @@ mod group;
 mod network;
 mod serve;
 mod status;
+mod trust;
 
+pub use access::*;
 pub use audit::*;
 pub use call::*;
 pub use error::*;
@@ -25,3 +28,4 @@ pub use group::*;
 pub use network::*;
 pub use serve::*;
 pub use status::*;
+pub use trust::*;

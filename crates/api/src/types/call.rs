@@ -21,6 +21,9 @@ pub struct CallRequest {
     /// Look for the peer in this private group, by the name it has here, and call it as a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// A grant to show, as text. Without one, a kept grant that serves is shown by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// Deadline for the whole call, all attempts together, in milliseconds; [`DEFAULT_CALL_TIMEOUT_MS`] otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -44,7 +47,14 @@ pub const MAX_ATTEMPTS: u32 = 20;
 impl CallRequest {
     /// A call with the default deadline and number of attempts.
     pub fn new(target: impl Into<QueryInput>, input: Value) -> Self {
-        Self { target: target.into(), input, group: None, timeout_ms: None, max_attempts: None }
+        Self {
+            target: target.into(),
+            input,
+            group: None,
+            grant: None,
+            timeout_ms: None,
+            max_attempts: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use comity_core::AgentId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Declaration;
+use super::{Declaration, PolicyStatus};
 use crate::Ticket;
 
 /// The names of one agent that fit on a line; part of most answers.
@@ -88,6 +88,9 @@ pub struct Status {
     pub capabilities: u32,
     /// Calls since the node started.
     pub calls: CallCounts,
+    /// Which policy is in force, and whether the file is in order.
+    #[serde(default)]
+    pub policy: PolicyStatus,
 }
 
 /// Part a node plays in the overlay; decided by dial-back, not by self-description.
