@@ -128,8 +128,9 @@ impl Echo {
 }
 
 impl CallHandler for Echo {
-    fn offer(&self, capability: &str) -> Option<Arc<Offer>> {
-        (capability == CAPABILITY).then(|| self.offer.clone())
+    fn offer(&self, capability: &str, _: &Caller) -> Result<Arc<Offer>, CallFailure> {
+        let missing = || CallFailure::new(ErrorCode::NotFound, "no such capability");
+        (capability == CAPABILITY).then(|| self.offer.clone()).ok_or_else(missing)
     }
 
     fn call(&self, call: IncomingCall) -> BoxFuture<'static, Result<Reply, CallFailure>> {
@@ -143,7 +144,7 @@ impl CallHandler for Echo {
         })
     }
 
-    fn record(&self, _hash: Option<&Hash>) -> Option<Bytes> {
+    fn record(&self, _hash: Option<&Hash>, _: &Caller) -> Option<Bytes> {
         None
     }
 }

@@ -6,11 +6,17 @@ use std::time::{Duration, Instant};
 use comity_api::types::{
     AgentForms, AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest,
     AuditRequest, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_AUDIT_ENTRIES,
-    DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse, Group,
+    DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
+    GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, Group,
     GroupCreateRequest, GroupInvitation, GroupJoinRequest, GroupLabel, Groups, MAX_PINGS, Peer,
-    PeerCounts, Peers, Ping, PingRequest, PingResponse, PrivateGroup, PrivateGroups, Publication,
-    ResolveRequest, ResolveResponse, Role, ServeRequest, ServeResponse, ServedCapability,
-    SessionState, ShowResponse, SpecialistState, Status,
+    PeerCounts, Peers, Ping, PingRequest, PingResponse, PolicyExplainRequest, PolicyExplanation,
+    PolicyStatus, PrivateGroup, PrivateGroups, Publication, ResolveRequest, ResolveResponse, Role,
+    ServeRequest, ServeResponse, ServedCapability, SessionState, ShowResponse, SpecialistState,
+    Status,
+};
+use comity_api::types::{
+    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
+    TrustRequestView,
 };
 use comity_capability::keys::{self, GroupKey};
 use comity_core::Position;
@@ -78,6 +84,7 @@ impl Backend for Node {
                 served_failed: sum(|served| served.failures.load(Ordering::Relaxed)),
                 in_flight: inner.counts.in_flight.load(Ordering::Relaxed),
             },
+            policy: self.policy_status(),
         })
     }
 
@@ -293,6 +300,64 @@ impl Backend for Node {
                 "{name} is left and its secret forgotten here; the other members keep it"
             ),
         })
+    }
+
+    async fn policy(&self) -> Result<PolicyStatus, ErrorInfo> {
+        Ok(self.policy_status())
+    }
+
+    async fn policy_reload(&self) -> Result<PolicyStatus, ErrorInfo> {
+        self.reload_policy().await
+    }
+
+    async fn policy_explain(
+        &self,
+        request: PolicyExplainRequest,
+    ) -> Result<PolicyExplanation, ErrorInfo> {
+        self.explain_call(request).await
+    }
+
+    async fn grants(&self) -> Result<Grants, ErrorInfo> {
+        Ok(self.grants_view())
+    }
+
+    async fn grant_create(&self, request: GrantRequest) -> Result<GrantView, ErrorInfo> {
+        self.create_grant(request).await
+    }
+
+    async fn grant_delegate(&self, request: GrantRequest) -> Result<GrantView, ErrorInfo> {
+        self.delegate_grant(request).await
+    }
+
+    async fn grant_keep(&self, request: GrantKeepRequest) -> Result<GrantView, ErrorInfo> {
+        self.keep_grant(request).await
+    }
+
+    async fn grant_revoke(&self, request: GrantRevokeRequest) -> Result<Done, ErrorInfo> {
+        self.revoke_grant(request).await
+    }
+
+    async fn trust(&self) -> Result<TrustList, ErrorInfo> {
+        Ok(self.trust_list().await)
+    }
+
+    async fn trust_request(&self, request: TrustRequest) -> Result<TrustRequestView, ErrorInfo> {
+        self.request_trust(request).await
+    }
+
+    async fn trust_approve(
+        &self,
+        request: TrustApproveRequest,
+    ) -> Result<TrustApproval, ErrorInfo> {
+        self.approve_trust(request).await
+    }
+
+    async fn trust_deny(&self, request: TrustAnswerRequest) -> Result<Done, ErrorInfo> {
+        self.deny_trust(request).await
+    }
+
+    async fn trust_revoke(&self, request: TrustAnswerRequest) -> Result<Done, ErrorInfo> {
+        self.revoke_trust(request).await
     }
 
     async fn resolve(&self, request: ResolveRequest) -> Result<ResolveResponse, ErrorInfo> {

@@ -12,6 +12,7 @@ use rand::Rng as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Gate;
 use crate::audit::{Audit, Witness};
 use crate::calls::LocalSigner;
 use crate::clock::Clock;
@@ -279,13 +280,23 @@ impl Builder {
         ));
         network.spawn(Arc::clone(&publisher).renew(renewals));
         let (witnessing, shown) = Witnessing::new(audit.clone());
-        let handler = Handler {
+        let gate = Gate::open(
+            Arc::clone(&identity),
+            clock.clone(),
+            storage.clone(),
+            home.as_ref().map(Home::policy),
+        );
+        let gate = Arc::new(gate.map_err(SpawnError::Access)?);
+        network.spawn(Arc::clone(&gate).keep(audit.clone(), cancel.clone()));
+        let handler = Arc::new(Handler {
             me,
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             groups: Arc::clone(&groups),
             witnessing,
-        };
+            gate: Arc::clone(&gate),
+            audit: audit.clone(),
+        });
         let rpc_clock = clock.clone();
         let rpc_config = RpcConfig {
             identity: Arc::clone(&identity),
@@ -321,6 +332,7 @@ impl Builder {
             directory,
             registry,
             groups,
+            gate,
             publisher,
             transport,
             rpc,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use comity_api::types::{
     Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, Chunk, DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Proof,
@@ -86,6 +87,8 @@ struct Callee {
     capability: Arc<Capability>,
     /// As whose member it is called.
     group: Option<Arc<PrivateGroup>>,
+    /// What it is shown.
+    grants: Option<Bytes>,
 }
 
 impl Node {
@@ -238,7 +241,7 @@ impl Node {
     ) -> Result<Vec<Callee>, ErrorInfo> {
         let group = request.group.as_deref().map(|name| self.inner.groups.get(name)).transpose()?;
         let query = match &request.target {
-            QueryInput::Text(text) => match self.direct(text, group.as_ref()).await? {
+            QueryInput::Text(text) => match self.direct(text, group.as_ref(), request).await? {
                 Some(callee) => return Ok(vec![callee]),
                 None => parse_target(text)?,
             },
@@ -252,7 +255,10 @@ impl Node {
         for hit in found.hits {
             if let Some(capability) = hit.capability {
                 let group = group.clone();
-                callees.push(Callee { agent: hit.agent, addrs: hit.addrs, capability, group });
+                let (agent, addrs, given) = (hit.agent, hit.addrs, request.grant.as_deref());
+                // A grant that is about another agent does not help with this one, and does not stand in its way.
+                let grants = self.to_show(&agent, &capability.name, given).await?;
+                callees.push(Callee { agent, addrs, capability, group, grants });
             }
         }
         // Whoever kept silent a moment ago is asked last, not never: it may be the only one left.
@@ -282,11 +288,13 @@ impl Node {
         &self,
         text: &str,
         group: Option<&Arc<PrivateGroup>>,
+        request: &CallRequest,
     ) -> Result<Option<Callee>, ErrorInfo> {
         let mine = |name: &str| {
             let served = self.inner.registry.get(name)?;
             let capability = Arc::new(served.capability.clone());
-            Some(Callee { agent: self.id(), addrs: Vec::new(), capability, group: None })
+            let (agent, addrs) = (self.id(), Vec::new());
+            Some(Callee { agent, addrs, capability, group: None, grants: None })
         };
         if let Some(callee) = mine(text) {
             return Ok(Some(callee));
@@ -297,10 +305,12 @@ impl Node {
         if resolved.agent == self.id() {
             return mine(name).ok_or_else(|| no_capability(text)).map(Some);
         }
-        let record = self
-            .record_of(resolved.agent, &resolved.addrs, None, group)
-            .await
-            .map_err(|failure| failure.into_info(&self.name_of(&resolved.agent)))?;
+        let grants = self.to_show(&resolved.agent, name, request.grant.as_deref()).await?;
+        let record = match &grants {
+            Some(grants) => self.record_for(resolved.agent, &resolved.addrs, name, grants).await,
+            None => self.record_of(resolved.agent, &resolved.addrs, None, group).await,
+        };
+        let record = record.map_err(|failure| failure.into_info(&self.name_of(&resolved.agent)))?;
         let capability = record
             .capabilities
             .iter()
@@ -310,7 +320,7 @@ impl Node {
             if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
         let capability = Arc::new(capability.clone());
         let group = group.cloned();
-        Ok(Some(Callee { agent: resolved.agent, addrs, capability, group }))
+        Ok(Some(Callee { agent: resolved.agent, addrs, capability, group, grants }))
     }
 
     fn target_text(&self, callee: &Callee) -> String {
@@ -373,6 +383,7 @@ impl Running<'_> {
         request.idempotent = capability.idempotent;
         request.interface = Some(capability.interface.digest());
         request.group = self.callee.group.as_ref().map(|group| group.secret().clone());
+        request.grants.clone_from(&self.callee.grants);
         let node = &self.node.inner;
         let result = self.watched(request).await;
         match &result {

@@ -45,6 +45,9 @@ pub enum SpawnError {
     /// The network runtime ended at once.
     #[error("the network runtime ended before the node was started")]
     Runtime,
+    /// The policy file, or what was kept of grants, cannot be used.
+    #[error(transparent)]
+    Access(crate::access::AccessError),
     /// No join address let the node in.
     #[error(transparent)]
     Join(JoinError),

@@ -252,7 +252,18 @@ impl Node {
         wanted: Option<&str>,
     ) -> Result<ShowResponse, ErrorInfo> {
         let own = agent == self.id();
-        let record = match self.record_of(agent, &addrs, None, None).await {
+        // What was granted is shown to whom it was granted.
+        let grants = match wanted {
+            Some(name) if !own => self.to_show(&agent, name, None).await?,
+            Some(_) | None => None,
+        };
+        let fetched = match &grants {
+            Some(grants) => {
+                self.record_for(agent, &addrs, wanted.unwrap_or_default(), grants).await
+            }
+            None => self.record_of(agent, &addrs, None, None).await,
+        };
+        let record = match fetched {
             Ok(record) => record,
             Err(
                 failure @ (RecordFailure::Call(_)

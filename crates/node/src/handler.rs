@@ -8,18 +8,21 @@ use comity_capability::record::Capability;
 use comity_core::receipt::ShortText;
 use comity_core::{AgentId, Hash, canonical};
 use comity_specialist::{Answer, Invocation, SpecialistError};
+use comity_trust::access::Ground;
+use comity_trust::log::{Event, short_text};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Context, admit};
+use crate::access::{Asked, Gate};
+use crate::audit::Audit;
 use crate::groups::Groups;
 use crate::publisher::Publisher;
 use crate::registry::{Registry, Served};
 use crate::rpc::{
     CallFailure, CallHandler, Caller, Cosigned, ErrorCode, Features, Growth, Hello, IncomingCall,
-    Offer, Reply,
+    Offer, Reply, named,
 };
 use crate::witnessing::Witnessing;
 
@@ -31,36 +34,92 @@ pub(crate) struct Handler {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) witnessing: Witnessing,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) audit: Audit,
 }
 
 impl Handler {
-    /// The capability, if there is one of that name for this caller.
-    fn served(&self, name: &str, caller: &Caller) -> Option<Arc<Served>> {
+    /// The capability and whether the caller is a member of the group it is served to; none if there is none, or only for members of others.
+    fn served(&self, name: &str, caller: &Caller) -> Option<(Arc<Served>, bool)> {
         // Before the name is looked up, so that the time tells nothing about it.
         let member_of = self.groups.proved(caller, &self.me);
         let served = self.registry.get(name)?;
-        let context = Context {
-            me: &self.me,
-            served_to: served.group.as_deref(),
-            member_of: member_of.as_ref().map(|group| group.name()),
-            grants: caller.grants.as_deref(),
+        match (served.group.as_deref(), member_of) {
+            (None, _) => Some((served, false)),
+            (Some(group), Some(proved)) if proved.name() == group => Some((served, true)),
+            // A group is closed: not even a grant opens it to who holds no secret.
+            (Some(_), _) => None,
+        }
+    }
+
+    /// What the caller may call and does not see in public, other than as a member of a group.
+    fn besides(&self, caller: &Caller) -> Vec<Arc<Served>> {
+        let mut all = self.registry.all();
+        all.retain(|served| {
+            let asked = Asked {
+                caller,
+                name: &served.capability.name,
+                served: Some(served),
+                member: false,
+            };
+            served.group.is_none() && !served.is_public() && self.gate.preview(&asked).is_ok()
+        });
+        all
+    }
+
+    async fn log_ground(&self, call: &IncomingCall, ground: Ground) {
+        let caller = call.caller.agent.into();
+        let (Some(session), capability) = (call.caller.session, call.offer.name.clone()) else {
+            return;
         };
-        admit(&caller.agent, &served.capability, &context).is_allowed().then_some(served)
+        match ground {
+            // The entry of the answer says all there is to say.
+            Ground::Public => {}
+            Ground::Rule { line } => {
+                let rule = short_text(&format!("policy line {line}"));
+                self.audit.record(Event::Allowed { caller, capability, rule, session }).await;
+            }
+            Ground::Grant { leaf } => {
+                self.audit.record(Event::GrantUsed { grant: leaf, holder: caller, session }).await;
+            }
+        }
     }
 }
 
-impl CallHandler for Handler {
-    fn offer(&self, capability: &str, caller: &Caller) -> Option<Arc<Offer>> {
-        // What is not for a caller does not exist for it: not even its interface can be told from nothing.
-        self.served(capability, caller).map(|served| Arc::clone(&served.offer))
+impl CallHandler for Arc<Handler> {
+    fn offer(&self, capability: &str, caller: &Caller) -> Result<Arc<Offer>, CallFailure> {
+        let found = self.served(capability, caller);
+        let served = found.as_ref().map(|(served, _)| &**served);
+        let member = found.as_ref().is_some_and(|(_, member)| *member);
+        let ground = self.gate.preview(&Asked { caller, name: capability, served, member })?;
+        let Some((served, _)) = found else {
+            return Err(CallFailure::not_found(&named(capability)));
+        };
+        if caller.is_early() && ground != Ground::Public {
+            // Whoever sends it again must not use up what it is allowed: only after the handshake.
+            return Ok(Arc::new(Offer { idempotent: false, ..(*served.offer).clone() }));
+        }
+        Ok(Arc::clone(&served.offer))
     }
 
     fn call(&self, call: IncomingCall) -> BoxFuture<'static, Result<Reply, CallFailure>> {
         let name = call.offer.name.as_str();
-        let Some(served) = self.served(name, &call.caller) else {
-            return Box::pin(std::future::ready(Err(CallFailure::not_found(&call.offer.name))));
+        let found = self.served(name, &call.caller);
+        let asked = Asked {
+            caller: &call.caller,
+            name,
+            served: found.as_ref().map(|(served, _)| &**served),
+            member: found.as_ref().is_some_and(|(_, member)| *member),
         };
+        let admitted = self.gate.admit(&asked);
+        let handler = Self::clone(self);
         Box::pin(async move {
+            let mut admitted = admitted?;
+            let Some((served, _)) = found else {
+                return Err(CallFailure::not_found(&call.offer.name));
+            };
+            handler.gate.commit(&mut admitted).await?;
+            handler.log_ground(&call, admitted.ground).await;
             let request = call.json().map_err(|error| {
                 CallFailure::new(
                     ErrorCode::InvalidInput,
@@ -85,7 +144,8 @@ impl CallHandler for Handler {
     fn hello(&self, _peer: &AgentId) -> Hello {
         let record = self.publisher.sealed_record().map(|sealed| Hash::of(&sealed));
         let checkpoint = self.witnessing.checkpoint();
-        Hello { record, checkpoint, features: Features::GROUPS, ..Hello::default() }
+        let revocations = self.gate.revocation_state();
+        Hello { record, checkpoint, revocations, features: Features::GROUPS.with(Features::GRANTS) }
     }
 
     fn greeted(&self, peer: &AgentId, _session: &Hash, hello: &Hello) {
@@ -107,10 +167,17 @@ impl CallHandler for Handler {
     fn record(&self, hash: Option<&Hash>, caller: &Caller) -> Option<Bytes> {
         let member_of = self.groups.proved(caller, &self.me);
         let of_group = member_of.and_then(|group| group.told().sealed);
-        // A member that names no record wants the one it alone can ask for.
-        let mut records = of_group.into_iter().chain(self.publisher.sealed_record());
+        let personal = self.publisher.sealed_with(&self.besides(caller));
+        // A member that names no record wants the one it alone can ask for, and so does who may call more than others.
+        let mut records =
+            of_group.into_iter().chain(personal).chain(self.publisher.sealed_record());
         let sealed = records.find(|sealed| hash.is_none_or(|hash| Hash::of(sealed) == *hash))?;
         Some(Bytes::from_owner(sealed))
+    }
+
+    fn trust(&self, caller: Caller, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        let gate = Arc::clone(&self.gate);
+        Box::pin(async move { gate.answer(&caller.agent, &body).await })
     }
 }
 

@@ -154,6 +154,12 @@ impl Home {
         self.root.join("tables")
     }
 
+    /// Who may call what: the operator's file.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.root.join(crate::access::POLICY_FILE)
+    }
+
     /// Secrets of private groups, one file each.
     #[must_use]
     pub fn groups(&self) -> PathBuf {

@@ -45,7 +45,7 @@
 //!
 //! Nothing is contacted but addresses that the caller, or peers reached through them, name.
 
-mod admission;
+pub mod access;
 pub mod audit;
 mod backend;
 mod builder;

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::access::Gate;
 use crate::audit::{Audit, Witness};
 use crate::builder::Builder;
 use crate::calls::LocalSigner;
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     // Synchronised by themselves.
     pub(crate) registry: Arc<Registry>,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) signals: Signals,
     pub(crate) records: RecordCache,
     pub(crate) counts: Counts,

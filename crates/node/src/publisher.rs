@@ -1,7 +1,9 @@
 //! Keeps the network's picture of this agent true: signs its record, digests, beat and peer record, and renews them.
 
+mod personal;
 mod veiled;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -80,6 +82,9 @@ pub(crate) struct Publisher {
     /// One publication at a time, so that sequence numbers leave in order.
     turn: Mutex<()>,
     current: RwLock<Current>,
+    personal: personal::Personal,
+    /// The highest sequence number given out since the start.
+    seq: AtomicU64,
 }
 
 /// What peers are told now.
@@ -119,6 +124,8 @@ impl Publisher {
             audit,
             turn: Mutex::new(()),
             current,
+            personal: personal::Personal::default(),
+            seq: AtomicU64::new(0),
         }
     }
 
@@ -270,10 +277,22 @@ impl Publisher {
         let key = b"seq".to_vec();
         let stored = self.storage.read(Table::State, &key).map_err(PublishError::Storage)?;
         let last = stored.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
-        let seq = self.clock.now().as_millis().max(last.map_or(0, |last| last.saturating_add(1)));
+        let now = self.clock.now();
+        let seq = self.seq_now(now).max(last.map_or(0, |last| last.saturating_add(1)));
+        self.seq.fetch_max(seq, Ordering::Relaxed);
         let change = Change::Put { table: Table::State, key, value: seq.to_be_bytes().to_vec() };
         self.storage.commit(vec![change]).await.map_err(PublishError::Storage)?;
         Ok(seq)
+    }
+
+    /// A number above all given out since the start, and above all of earlier runs as far as the clock goes forward.
+    fn seq_now(&self, now: Time) -> u64 {
+        let last = self.seq.fetch_max(now.as_millis(), Ordering::Relaxed);
+        if last < now.as_millis() {
+            now.as_millis()
+        } else {
+            self.seq.fetch_add(1, Ordering::Relaxed) + 1
+        }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Current> {

@@ -454,14 +454,7 @@ impl Node {
                 other => other?,
             }
         };
-        let opened = Record::open(&bytes, self.inner.clock.now())
-            .map_err(|error| RecordFailure::Invalid(crate::describe(&error)))?;
-        if opened.signer != peer {
-            return Err(RecordFailure::Invalid(format!("it is signed by {}", opened.signer)));
-        }
-        let record = Arc::new(opened.payload);
-        self.inner.records.insert(Hash::of(&bytes), Arc::clone(&record));
-        Ok(record)
+        self.opened_record(peer, &bytes)
     }
 
     async fn fetch_record(
@@ -473,6 +466,29 @@ impl Node {
     ) -> Result<bytes::Bytes, CallError> {
         let secret = group.map(|group| group.secret());
         self.inner.rpc.record(peer, addrs, hash, secret).await
+    }
+
+    /// The verified record that `peer` has for whoever shows these grants and wants `capability`.
+    pub(crate) async fn record_for(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        capability: &str,
+        grants: &[u8],
+    ) -> Result<Arc<Record>, RecordFailure> {
+        let bytes = self.inner.rpc.record_for(peer, addrs, capability, grants).await?;
+        self.opened_record(peer, &bytes)
+    }
+
+    fn opened_record(&self, peer: AgentId, bytes: &[u8]) -> Result<Arc<Record>, RecordFailure> {
+        let opened = Record::open(bytes, self.inner.clock.now())
+            .map_err(|error| RecordFailure::Invalid(crate::describe(&error)))?;
+        if opened.signer != peer {
+            return Err(RecordFailure::Invalid(format!("it is signed by {}", opened.signer)));
+        }
+        let record = Arc::new(opened.payload);
+        self.inner.records.insert(Hash::of(bytes), Arc::clone(&record));
+        Ok(record)
     }
 
     /// Evaluates and ranks with everything known now.

@@ -46,10 +46,18 @@ pub(crate) enum Table {
     Witnessed,
     /// AgentId -> the proof that its audit log has two histories.
     Equivocations,
+    /// Hash of a grant's last link -> the chain, given or held.
+    Grants,
+    /// Hash of a grant's link -> what it has used up.
+    Counters,
+    /// AgentId and capability -> a request for access that waits, or how it was answered.
+    Requests,
+    /// AgentId and capability -> a request for access of this agent's own.
+    Asked,
 }
 
 impl Table {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 11] = [
         Self::Peers,
         Self::Custody,
         Self::Capabilities,
@@ -57,6 +65,10 @@ impl Table {
         Self::Pins,
         Self::Witnessed,
         Self::Equivocations,
+        Self::Grants,
+        Self::Counters,
+        Self::Requests,
+        Self::Asked,
     ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -68,6 +80,10 @@ impl Table {
             Self::Pins => "pins",
             Self::Witnessed => "witnessed",
             Self::Equivocations => "equivocations",
+            Self::Grants => "grants",
+            Self::Counters => "counters",
+            Self::Requests => "requests",
+            Self::Asked => "asked",
         })
     }
 }

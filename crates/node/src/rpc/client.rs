@@ -133,8 +133,24 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// A method that signs nothing, its body, and the group as whose member it is asked.
-type Asked<'a> = (Method, &'a [u8], Option<&'a GroupSecret>);
+/// What a method that signs nothing asks.
+#[derive(Clone, Copy, Debug)]
+struct Asked<'a> {
+    method: Method,
+    body: &'a [u8],
+    /// The group as whose member it is asked.
+    group: Option<&'a GroupSecret>,
+    /// Grants shown along.
+    grants: Option<&'a [u8]>,
+    /// The capability that is meant, where one is.
+    capability: &'a str,
+}
+
+impl<'a> Asked<'a> {
+    const fn of(method: Method, body: &'a [u8]) -> Self {
+        Self { method, body, group: None, grants: None, capability: "" }
+    }
+}
 
 /// What is wanted of a peer, for all attempts.
 #[derive(Debug)]
@@ -219,7 +235,7 @@ impl Rpc {
     /// [`CallError`].
     pub async fn ping(&self, peer: AgentId, addrs: &[SocketAddr]) -> Result<Duration, CallError> {
         let started = Instant::now();
-        self.0.control(peer, addrs, (Method::Ping, &[], None), 0).await?;
+        self.0.control(peer, addrs, Asked::of(Method::Ping, &[]), 0).await?;
         Ok(started.elapsed())
     }
 
@@ -265,7 +281,7 @@ impl Rpc {
     /// [`CallError`].
     pub async fn growth(&self, peer: AgentId, asked: Growth) -> Result<Bytes, CallError> {
         let body = asked.encode();
-        self.0.control(peer, &[], (Method::Growth, &body, None), MAX_PROOF_LEN).await
+        self.0.control(peer, &[], Asked::of(Method::Growth, &body), MAX_PROOF_LEN).await
     }
 
     /// Leaves a signature under a checkpoint of the audit log of `peer`. It must have said hello.
@@ -275,7 +291,23 @@ impl Rpc {
     /// [`CallError`].
     pub async fn cosign(&self, peer: AgentId, cosigned: &Cosigned) -> Result<(), CallError> {
         let body = cosigned.encode();
-        self.0.control(peer, &[], (Method::Cosign, &body, None), 0).await.map(drop)
+        self.0.control(peer, &[], Asked::of(Method::Cosign, &body), 0).await.map(drop)
+    }
+
+    /// The signed record of `peer` for whoever shows these grants and wants `capability`. Its signature is for the caller to check.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; in particular what is wrong with the grants, if they do not allow it.
+    pub async fn record_for(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        capability: &str,
+        grants: &[u8],
+    ) -> Result<Bytes, CallError> {
+        let asked = Asked { grants: Some(grants), capability, ..Asked::of(Method::Record, &[]) };
+        self.0.control(peer, addrs, asked, super::RECORD_BYTES_MAX).await
     }
 
     /// The signed record of `peer`: the latest, or the one with this hash; with the secret of a private group, the one for its members.
@@ -292,7 +324,7 @@ impl Rpc {
         group: Option<&GroupSecret>,
     ) -> Result<Bytes, CallError> {
         let body = hash.as_ref().map_or(&[][..], |hash| hash.as_bytes());
-        let asked = (Method::Record, body, group);
+        let asked = Asked { group, ..Asked::of(Method::Record, body) };
         let record = self.0.control(peer, addrs, asked, super::RECORD_BYTES_MAX).await?;
         match hash {
             Some(hash) if Hash::of(&record) != hash => {
@@ -300,6 +332,21 @@ impl Rpc {
             }
             Some(_) | None => Ok(record),
         }
+    }
+
+    /// Asks `peer` something about trust.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn ask_trust(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        question: &[u8],
+    ) -> Result<Bytes, CallError> {
+        let asked = Asked::of(Method::Trust, question);
+        self.0.control(peer, addrs, asked, super::TRUST_BYTES_MAX).await
     }
 }
 
@@ -449,7 +496,7 @@ impl Shared {
             return Ok(known);
         }
         let mine = self.handler.hello(&peer).encode();
-        let asked = (Method::Hello, &mine[..], None);
+        let asked = Asked::of(Method::Hello, &mine[..]);
         let said = match self.control_on(peer, link, asked, HELLO_BYTES_MAX).await {
             Ok(Ok(said)) => said,
             // Nothing was executed.
@@ -516,7 +563,7 @@ impl Shared {
         &self,
         peer: AgentId,
         link: &Arc<Link>,
-        (method, body, group): Asked<'_>,
+        asked: Asked<'_>,
         limit: usize,
     ) -> Result<Result<Bytes, CallError>, CallError> {
         let interrupted = |error: &iroh::endpoint::ConnectionError| CallError::Interrupted {
@@ -528,11 +575,12 @@ impl Shared {
             Err(error) => return Ok(Err(interrupted(&error))),
         };
         let deadline_ms = u32::try_from(CONTROL_DEADLINE.as_millis()).unwrap_or(u32::MAX);
+        let Asked { method, body, group, grants, capability } = asked;
         let request = RequestFrame {
             method,
             number: link.next_number(),
             deadline_ms,
-            capability: "",
+            capability,
             body,
             repeatable: true,
             descriptor: None,
@@ -540,7 +588,7 @@ impl Shared {
             nonce: None,
             membership: group
                 .map(|group| group.membership(&link.session, &self.transport.id(), &peer)),
-            grants: None,
+            grants,
         };
         let stream = loan.stream();
         if stream.send.write_chunk(wire::frame(&request)).await.is_err() {

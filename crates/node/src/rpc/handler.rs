@@ -15,9 +15,12 @@ use super::{Cosigned, ErrorCode, Growth, Hello};
 
 /// Answers calls. Called on the network runtime: work that computes for long belongs on another thread.
 pub trait CallHandler: Send + Sync + 'static {
-    /// What is signed about answers of the capability named `capability`; none if there is no such capability for this caller, which it
-    /// must not be able to tell from there being none at all.
-    fn offer(&self, capability: &str, caller: &Caller) -> Option<Arc<Offer>>;
+    /// What is signed about answers of the capability named `capability`.
+    ///
+    /// # Errors
+    /// That there is no such capability for this caller, which it must not be able to tell from there being none at all; or why what it
+    /// showed does not help. Decided before anything about the request is looked at, and counts nothing.
+    fn offer(&self, capability: &str, caller: &Caller) -> Result<Arc<Offer>, CallFailure>;
 
     /// Answers one call.
     ///
@@ -55,6 +58,13 @@ pub trait CallHandler: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(no_log())))
     }
 
+    /// Answers a question about trust, at most [`super::TRUST_BYTES_MAX`] both ways. Never in early data.
+    fn trust(&self, caller: Caller, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        let _ = (caller, body);
+        let text = "this agent answers no questions about trust";
+        Box::pin(std::future::ready(Err(CallFailure::new(ErrorCode::NotFound, text))))
+    }
+
     /// Told of each receipt this node signed (its canonical bytes), before the caller has it.
     fn signed(&self, caller: &AgentId, receipt: &Bytes) {
         let _ = (caller, receipt);
@@ -66,8 +76,8 @@ pub trait CallHandler: Send + Sync + 'static {
 pub struct NoCapabilities;
 
 impl CallHandler for NoCapabilities {
-    fn offer(&self, _capability: &str, _caller: &Caller) -> Option<Arc<Offer>> {
-        None
+    fn offer(&self, capability: &str, _caller: &Caller) -> Result<Arc<Offer>, CallFailure> {
+        Err(CallFailure::not_found(&super::named(capability)))
     }
 
     fn call(&self, call: IncomingCall) -> BoxFuture<'static, Result<Reply, CallFailure>> {
@@ -108,7 +118,7 @@ pub struct Caller {
     pub hello: Option<Arc<Hello>>,
     /// Said to prove membership of a private group.
     pub membership: Option<Hash>,
-    /// Presented grants, at most [`super::GRANTS_BYTES_MAX`]; unchecked.
+    /// What it shows besides: grants and what belongs to them, at most [`super::GRANTS_BYTES_MAX`]; unchecked.
     pub grants: Option<Bytes>,
 }
 
@@ -175,12 +185,20 @@ pub struct CallFailure {
     pub code: ErrorCode,
     /// What to do about it; cut to [`super::ERROR_TEXT_MAX`] bytes on the wire.
     pub message: String,
+    /// Why, in a word for the own audit log. Never sent.
+    pub(crate) reason: Option<&'static str>,
 }
 
 impl CallFailure {
     /// A failure with its explanation.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), reason: None }
+    }
+
+    /// Adds what the own audit log says of it.
+    #[must_use]
+    pub(crate) fn reason(self, reason: &'static str) -> Self {
+        Self { reason: Some(reason), ..self }
     }
 
     pub(crate) fn not_found(name: &impl std::fmt::Display) -> Self {

@@ -63,7 +63,14 @@ pub use self::handler::{
 };
 pub(crate) use self::hello::Greeting;
 pub use self::hello::{CHECKPOINT_BYTES_MAX, Features, HELLO_BYTES_MAX, Hello, RevocationState};
-pub use self::wire::{CHUNK_BYTES_MAX, ERROR_TEXT_MAX, GRANTS_BYTES_MAX, REQUEST_BYTES_MAX};
+pub use self::wire::{
+    CHUNK_BYTES_MAX, ERROR_TEXT_MAX, GRANTS_BYTES_MAX, REQUEST_BYTES_MAX, TRUST_BYTES_MAX,
+};
+
+/// A capability's name as a stranger wrote it, in the form that errors repeat it.
+pub(crate) fn named(capability: &str) -> String {
+    wire::cut(capability).escape_debug().to_string()
+}
 
 /// Longest record that a peer may return, in bytes.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;

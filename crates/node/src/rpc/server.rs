@@ -33,6 +33,8 @@ const SMALL_REQUEST_BYTES: usize = 16 * 1024;
 const BUDGET_UNIT_BYTES: usize = 1024;
 /// Items of a streamed answer are gathered up to this many bytes while they come without a pause.
 const GATHER_BYTES: usize = 32 * 1024;
+/// How long an answer about trust may take to make: it is written to disk at most.
+const TRUST_PATIENCE: Duration = Duration::from_secs(5);
 /// Large answers give way to small ones of the same link.
 const BULK_PRIORITY: i32 = -1;
 
@@ -254,6 +256,10 @@ impl Session {
                 let caller = self.caller(&request, &bytes);
                 self.send_record(&request, &caller).await
             }
+            Method::Trust => {
+                let caller = self.caller(&request, &bytes);
+                self.answer_trust(caller, bytes.slice_ref(request.body)).await
+            }
             Method::Call => {
                 let name = short_text(request.capability);
                 let done = match self.accept(&request, self.caller(&request, &bytes)) {
@@ -277,7 +283,7 @@ impl Session {
                 code: ErrorCode::TooEarly | ErrorCode::HelloFirst,
                 ..
             })) => return,
-            Err(End::Failed(failure)) => failure.code.name(),
+            Err(End::Failed(failure)) => failure.reason.unwrap_or_else(|| failure.code.name()),
             Err(End::Gone) => "caller-gone",
         };
         self.server.audit.denied(&self.peer, capability, reason);
@@ -355,6 +361,27 @@ impl Session {
         }
     }
 
+    async fn answer_trust(&mut self, caller: Caller, body: Bytes) -> Result<(), End> {
+        if caller.is_early() {
+            return too_early();
+        }
+        if body.len() > wire::TRUST_BYTES_MAX {
+            let text =
+                format!("a question about trust has at most {} bytes", wire::TRUST_BYTES_MAX);
+            return fail(ErrorCode::TooLarge, text);
+        }
+        let work = AssertUnwindSafe(self.server.handler.trust(caller, body)).catch_unwind();
+        match tokio::time::timeout(TRUST_PATIENCE, work).await {
+            Ok(Ok(Ok(answer))) if answer.len() <= wire::TRUST_BYTES_MAX => {
+                Ok(self.send_whole(&answer, &[]).await?)
+            }
+            Ok(Ok(Ok(_))) => fail(ErrorCode::Internal, "the answer is too long to send"),
+            Ok(Ok(Err(failure))) => Err(failure.into()),
+            Ok(Err(_)) => panicked(),
+            Err(_) => deadline_passed(),
+        }
+    }
+
     async fn send_record(
         &mut self,
         request: &RequestFrame<'_>,
@@ -370,6 +397,10 @@ impl Session {
                 );
             }
         };
+        if !request.capability.is_empty() {
+            // Who names what it wants the record for is told as a call would be.
+            self.server.handler.offer(request.capability, caller)?;
+        }
         match self.server.handler.record(hash.as_ref(), caller) {
             Some(record) if record.len() <= super::RECORD_BYTES_MAX => {
                 Ok(self.send_whole(&record, &[]).await?)
@@ -385,11 +416,7 @@ impl Session {
         if caller.is_early() && (request.membership.is_some() || request.grants.is_some()) {
             return too_early();
         }
-        let Some(offer) = self.server.handler.offer(request.capability, &caller) else {
-            return Err(
-                CallFailure::not_found(&wire::cut(request.capability).escape_debug()).into()
-            );
-        };
+        let offer = self.server.handler.offer(request.capability, &caller)?;
         if request.descriptor.is_some_and(|wanted| wanted != offer.descriptor)
             || request.interface.is_some_and(|wanted| wanted != offer.interface)
         {

@@ -12,8 +12,10 @@ use crate::transport::BiStream;
 
 /// Longest request body, in bytes of canonical CBOR.
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// Longest list of presented grants, in bytes.
-pub const GRANTS_BYTES_MAX: usize = 8 * 1024;
+/// Longest of what a caller shows besides, in bytes: a chain of grants, the revocation sets of its delegators, endorsements.
+pub const GRANTS_BYTES_MAX: usize = 24 * 1024;
+/// Longest question and longest answer about trust, in bytes.
+pub const TRUST_BYTES_MAX: usize = CHUNK_BYTES_MAX;
 /// Longest request frame: the body, the grants and everything around them.
 pub(crate) const REQUEST_FRAME_MAX: usize = REQUEST_BYTES_MAX + GRANTS_BYTES_MAX + 512;
 /// Most answer bytes in one frame; a longer answer is cut into several.
@@ -53,6 +55,9 @@ pub(crate) enum Method {
     /// Take in the caller's signature under a checkpoint of the audit log (the body): see [`super::Cosigned`].
     #[n(5)]
     Cosign,
+    /// A question about trust, and its answer: `crate::access::wire` has both.
+    #[n(8)]
+    Trust,
 }
 
 /// The request frame.
@@ -67,7 +72,7 @@ pub(crate) struct RequestFrame<'a> {
     /// How long the caller waits, in milliseconds from the arrival of the request.
     #[n(2)]
     pub(crate) deadline_ms: u32,
-    /// Name of the capability; empty for other methods.
+    /// Name of the capability that is called, or that a record is asked for; else empty.
     #[b(3)]
     pub(crate) capability: &'a str,
     /// Canonical CBOR of the request.

@@ -1,16 +1,28 @@
 //! What the API server asks of a node.
 
+use std::future::ready;
+
 use comity_api::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
-    CallEvent, CallRequest, Capabilities, Done, ErrorInfo, FindRequest, FindResponse,
-    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest,
-    PingResponse, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
-    ServeResponse, ShowResponse, Status,
+    CallEvent, CallRequest, Capabilities, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
+    GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, GroupCreateRequest,
+    GroupInvitation, GroupJoinRequest, Groups, Peers, PingRequest, PingResponse,
+    PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup, PrivateGroups,
+    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+};
+use comity_api::types::{
+    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
+    TrustRequestView,
 };
 use futures_util::stream::BoxStream;
 
 /// The events of one call, ending with `done` or `error`. Dropping it cancels the call at the far end.
 pub type CallEvents = BoxStream<'static, CallEvent>;
+
+/// What a backend that decides about no calls says.
+fn not_here() -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::NotPermitted, "this backend decides about no calls")
+}
 
 /// The operations behind the local API. Implementations write plain `async fn`s.
 ///
@@ -91,6 +103,107 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `DELETE /v1/private-groups/{name}`.
     fn group_leave(&self, name: String) -> impl Future<Output = Result<Done, ErrorInfo>> + Send;
+
+    /// `GET /v1/policy`.
+    fn policy(&self) -> impl Future<Output = Result<PolicyStatus, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/policy/reload`.
+    fn policy_reload(&self) -> impl Future<Output = Result<PolicyStatus, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/policy/explain`.
+    fn policy_explain(
+        &self,
+        request: PolicyExplainRequest,
+    ) -> impl Future<Output = Result<PolicyExplanation, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `GET /v1/grants`.
+    fn grants(&self) -> impl Future<Output = Result<Grants, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/grants`.
+    fn grant_create(
+        &self,
+        request: GrantRequest,
+    ) -> impl Future<Output = Result<GrantView, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/grants/delegate`.
+    fn grant_delegate(
+        &self,
+        request: GrantRequest,
+    ) -> impl Future<Output = Result<GrantView, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/grants/keep`.
+    fn grant_keep(
+        &self,
+        request: GrantKeepRequest,
+    ) -> impl Future<Output = Result<GrantView, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/grants/revoke`.
+    fn grant_revoke(
+        &self,
+        request: GrantRevokeRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `GET /v1/trust`.
+    fn trust(&self) -> impl Future<Output = Result<TrustList, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/trust/request`.
+    fn trust_request(
+        &self,
+        request: TrustRequest,
+    ) -> impl Future<Output = Result<TrustRequestView, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/trust/approve`.
+    fn trust_approve(
+        &self,
+        request: TrustApproveRequest,
+    ) -> impl Future<Output = Result<TrustApproval, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/trust/deny`.
+    fn trust_deny(
+        &self,
+        request: TrustAnswerRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/trust/revoke`.
+    fn trust_revoke(
+        &self,
+        request: TrustAnswerRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
 
     /// `POST /v1/resolve`.
     fn resolve(

@@ -13,10 +13,15 @@ use comity_api::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
     CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
-    GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups, MAX_ATTEMPTS, MAX_AUDIT_ENTRIES,
+    GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, GroupCreateRequest,
+    GroupInvitation, GroupJoinRequest, Groups, MAX_ATTEMPTS, MAX_AUDIT_ENTRIES,
     MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers, PingRequest, PingResponse,
-    PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse,
-    ShowResponse, Status,
+    PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup, PrivateGroups,
+    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+};
+use comity_api::types::{
+    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
+    TrustRequestView,
 };
 use comity_api::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES};
 use futures_util::StreamExt;
@@ -221,6 +226,85 @@ pub(crate) async fn call<B: Backend>(
     }
     let response = collect(until(ends_at, events)).await?;
     Ok(axum::Json(response).into_response())
+}
+
+pub(crate) async fn policy<B: Backend>(State(node): Node<B>) -> Answer<PolicyStatus> {
+    answer(within(REQUEST_TIMEOUT, node.backend.policy()).await)
+}
+
+pub(crate) async fn policy_reload<B: Backend>(State(node): Node<B>) -> Answer<PolicyStatus> {
+    answer(within(REQUEST_TIMEOUT, node.backend.policy_reload()).await)
+}
+
+pub(crate) async fn policy_explain<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<PolicyExplainRequest>,
+) -> Answer<PolicyExplanation> {
+    answer(within(REQUEST_TIMEOUT, node.backend.policy_explain(request)).await)
+}
+
+pub(crate) async fn grants<B: Backend>(State(node): Node<B>) -> Answer<Grants> {
+    answer(within(REQUEST_TIMEOUT, node.backend.grants()).await)
+}
+
+pub(crate) async fn grant_create<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<GrantRequest>,
+) -> Answer<GrantView> {
+    answer(within(REQUEST_TIMEOUT, node.backend.grant_create(request)).await)
+}
+
+pub(crate) async fn grant_delegate<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<GrantRequest>,
+) -> Answer<GrantView> {
+    answer(within(REQUEST_TIMEOUT, node.backend.grant_delegate(request)).await)
+}
+
+pub(crate) async fn grant_keep<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<GrantKeepRequest>,
+) -> Answer<GrantView> {
+    answer(within(REQUEST_TIMEOUT, node.backend.grant_keep(request)).await)
+}
+
+pub(crate) async fn grant_revoke<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<GrantRevokeRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.grant_revoke(request)).await)
+}
+
+pub(crate) async fn trust<B: Backend>(State(node): Node<B>) -> Answer<TrustList> {
+    answer(within(REQUEST_TIMEOUT, node.backend.trust()).await)
+}
+
+pub(crate) async fn trust_request<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<TrustRequest>,
+) -> Answer<TrustRequestView> {
+    answer(within(REQUEST_TIMEOUT, node.backend.trust_request(request)).await)
+}
+
+pub(crate) async fn trust_approve<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<TrustApproveRequest>,
+) -> Answer<TrustApproval> {
+    answer(within(REQUEST_TIMEOUT, node.backend.trust_approve(request)).await)
+}
+
+pub(crate) async fn trust_deny<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<TrustAnswerRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.trust_deny(request)).await)
+}
+
+pub(crate) async fn trust_revoke<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<TrustAnswerRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.trust_revoke(request)).await)
 }
 
 pub(crate) async fn no_such_route(uri: Uri) -> Failure {

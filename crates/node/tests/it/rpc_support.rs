@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use comity::audit::Audit;
 use comity::rpc::{
-    CallFailure, CallHandler, CallRequest, Caller, Clock, Hello, IncomingCall, Offer, Reply, Rpc,
-    RpcConfig, RpcLimits,
+    CallFailure, CallHandler, CallRequest, Caller, Clock, ErrorCode, Hello, IncomingCall, Offer,
+    Reply, Rpc, RpcConfig, RpcLimits,
 };
 use comity::transport::{IncomingExchange, Limits, Transport, TransportConfig};
 use comity_core::{AgentId, Hash, Identity, Sha256Digest, canonical};
@@ -68,8 +68,12 @@ pub(crate) fn offer(name: &str, idempotent: bool) -> Offer {
 }
 
 impl CallHandler for Scripted {
-    fn offer(&self, capability: &str, _: &Caller) -> Option<Arc<Offer>> {
-        self.offers.get(capability).map(|(offer, _)| Arc::clone(offer))
+    fn offer(&self, capability: &str, _: &Caller) -> Result<Arc<Offer>, CallFailure> {
+        let offer = self.offers.get(capability).map(|(offer, _)| Arc::clone(offer));
+        offer.ok_or_else(|| {
+            let text = format!("this agent offers no capability `{}`", capability.escape_debug());
+            CallFailure::new(ErrorCode::NotFound, text)
+        })
     }
 
     fn call(&self, call: IncomingCall) -> Answer {

@@ -1,0 +1,113 @@
+//! Questions about trust and their answers, as they travel: deterministic CBOR, `[kind, {fields}]`.
+
+use comity_core::canonical;
+use minicbor::bytes::ByteVec;
+
+use super::requests::Stage;
+
+/// What a peer asks. Kinds and fields are never reused.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub(crate) enum Question {
+    /// The asked agent's own revocation set, signed now.
+    #[n(0)]
+    #[cbor(map)]
+    RevocationSet {},
+    /// The caller asks for access: to a capability, or for trust both ways.
+    #[n(1)]
+    #[cbor(map)]
+    Ask {
+        /// Which; none for trust both ways.
+        #[n(0)]
+        capability: Option<String>,
+        /// What the caller says for itself.
+        #[n(1)]
+        message: String,
+        /// The caller's signed declaration of trust, where that is asked for.
+        #[n(2)]
+        trust: Option<ByteVec>,
+    },
+    /// What became of an earlier request of the caller's.
+    #[n(2)]
+    #[cbor(map)]
+    Outcome {
+        /// As in the request.
+        #[n(0)]
+        capability: Option<String>,
+    },
+    /// The caller answers an earlier request of the asked agent's.
+    #[n(3)]
+    #[cbor(map)]
+    Deliver {
+        /// As in the request.
+        #[n(0)]
+        capability: Option<String>,
+        /// The answer.
+        #[n(1)]
+        answer: Answer,
+    },
+}
+
+/// The answer to a request for access.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(crate) struct Answer {
+    /// Where it stands.
+    #[n(0)]
+    pub(crate) stage: Stage,
+    /// The grant.
+    #[n(1)]
+    pub(crate) chain: Option<ByteVec>,
+    /// The signed declaration of trust.
+    #[n(2)]
+    pub(crate) trust: Option<ByteVec>,
+}
+
+impl Answer {
+    /// That there is none yet: also of what was never asked, or dropped.
+    pub(crate) const fn none() -> Self {
+        Self { stage: Stage::Waiting, chain: None, trust: None }
+    }
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub(crate) enum Told {
+    /// A signed revocation set.
+    #[n(0)]
+    #[cbor(map)]
+    RevocationSet {
+        #[n(0)]
+        set: ByteVec,
+    },
+    /// That the question arrived, and nothing else.
+    #[n(1)]
+    #[cbor(map)]
+    Heard {},
+    /// The answer to a request.
+    #[n(2)]
+    #[cbor(map)]
+    Outcome {
+        #[n(0)]
+        answer: Answer,
+    },
+}
+
+impl Question {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        canonical::encode_minicbor(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        canonical::decode_minicbor(bytes).ok()
+    }
+}
+
+impl Told {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        canonical::encode_minicbor(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        canonical::decode_minicbor(bytes).ok()
+    }
+}
