@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{audit, call, find, group, id, network, node, serve, shell, sim};
+use crate::commands::{
+    audit, call, find, grant, group, id, network, node, policy, serve, shell, sim, trust,
+};
 use crate::{bench, demo};
 
 /// Find AI agents by what they can do, call them directly, and keep proof of what they answered.
@@ -99,6 +101,15 @@ pub(crate) enum Command {
     /// Private groups: capabilities that only those who share a secret can find and call.
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Who may call what: check, explain and show the policy file.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Grants: let single agents call what is not public, for a while.
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
+    /// Trust: ask for access to what is not public, and answer who asks.
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -134,6 +145,9 @@ impl Command {
             Self::Peers(args) => args.output.json,
             Self::Groups(args) => args.output.json,
             Self::Group(command) => command.wants_json(),
+            Self::Policy(command) => command.wants_json(),
+            Self::Grant(command) => command.wants_json(),
+            Self::Trust(command) => command.wants_json(),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,
             Self::Bench(args) => args.wants_json(),
@@ -160,6 +174,15 @@ pub(crate) fn time_span(text: &str) -> Result<Duration, String> {
         Ok(span) if span.as_millis() > 0 => Ok(span),
         Ok(_) | Err(_) => Err("the time must be at least 1ms and finite".to_owned()),
     }
+}
+
+/// Reads how long something lasts: as [`time_span`], and also `7d`.
+pub(crate) fn life_span(text: &str) -> Result<Duration, String> {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let Some(days) = text.strip_suffix('d') else { return time_span(text) };
+    let days = days.parse::<u32>().ok().filter(|days| *days > 0);
+    days.and_then(|days| DAY.checked_mul(days))
+        .ok_or_else(|| "expected a number of days, such as 7d".to_owned())
 }
 
 /// Whole milliseconds of a time span, as the API takes them.

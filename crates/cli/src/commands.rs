@@ -3,13 +3,16 @@
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod find;
+pub(crate) mod grant;
 pub(crate) mod group;
 pub(crate) mod id;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod policy;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod sim;
+pub(crate) mod trust;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,9 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Peers(_) => network::peers(context).await,
         Command::Groups(_) => network::groups(context).await,
         Command::Group(command) => group::run(command, context).await,
+        Command::Policy(command) => policy::run(command, context).await,
+        Command::Trust(command) => trust::run(command, context).await,
+        Command::Grant(command) => Box::pin(grant::run(command, context)).await,
         Command::Demo(mut args) => {
             args.json |= context.out.json;
             Box::pin(demo::run(args)).await

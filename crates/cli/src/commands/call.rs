@@ -14,6 +14,7 @@ use comity_api::{CallStream, MAX_REQUEST_BYTES, ProofFile};
 use serde_json::Value;
 
 use super::find::query_of;
+use super::grant::grant_of;
 use crate::args::{OutputArgs, millis, time_span};
 use crate::context::Context;
 use crate::{progress, render};
@@ -55,6 +56,11 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) group: Option<String>,
 
+    /// Show this grant: a file (- = standard input), its text, or the hash that `grant list` shows. Without it, a kept grant that serves is
+    /// shown by itself.
+    #[arg(long, value_name = "GRANT")]
+    pub(crate) grant: Option<String>,
+
     /// Keep question, answer and signed receipt in a file that `comity verify` checks offline.
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
@@ -94,6 +100,7 @@ pub(crate) async fn call(args: CallArgs, context: &Context) -> anyhow::Result<Ex
         target: query_of(&args.target)?,
         input: input.clone(),
         group: args.group.clone(),
+        grant: args.grant.as_deref().map(grant_of).transpose()?,
         timeout_ms: args.timeout.map(millis),
         max_attempts: args.attempts,
     };

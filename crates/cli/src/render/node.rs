@@ -37,6 +37,7 @@ pub(crate) fn status(status: &Status, served: &Capabilities, width: usize) -> St
         ),
         width,
     );
+    text += &field(0, "policy", &super::access::policy_line(&status.policy), width);
     let custody = status.custody;
     text += &field(
         0,

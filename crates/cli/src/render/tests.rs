@@ -241,6 +241,7 @@ fn status() -> Status {
         custody: CustodyCounts { groups: 2, shards: 2, digests: 31, bytes: 14_000 },
         capabilities: 1,
         calls: CallCounts { made: 5, made_failed: 1, served: 8, served_failed: 0, in_flight: 0 },
+        policy: PolicyStatus::default(),
     }
 }
 
@@ -300,6 +301,7 @@ join     no join address answered; still trying
          - 192.0.2.9:1: no answer in 5 s; is it running?
 listens  0.0.0.0:4433
 calls    5 made (1 failed), 8 served (0 failed), 0 running
+policy   no file: what is public is allowed, and nothing else
 keeps    31 digests in 2 shards of 2 groups (13 KiB)
 up       3 min, process 4711, version 0.1.0, in /home/me/.local/share/comity
 serves   ecb-rates ready: table /data/eurofxref.csv; 8 calls, 0 failed; kept by

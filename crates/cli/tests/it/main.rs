@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world fails by panicking")]
 
 mod cli;
+mod e2e_access;
 mod e2e_api;
 mod e2e_audit;
 mod e2e_crash;
@@ -13,6 +14,7 @@ mod e2e_refusals;
 mod e2e_specialists;
 mod e2e_story;
 mod e2e_support;
+mod e2e_trust;
 mod identity;
 mod node;
 mod sim;
