@@ -41,6 +41,9 @@ fn main() -> Outcome {
         ("overlay_machine", 2400, 12),
         ("api_proof", 200, 4),
         ("trust_log", 160, 12),
+        ("trust_grant", 400, 12),
+        ("trust_statements", 300, 14),
+        ("trust_policy", 200, 8),
     ] {
         for n in 0..count {
             write(target, &format!("noise-{n}"), &noise(target, n, len))?;
