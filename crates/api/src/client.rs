@@ -27,6 +27,7 @@ use crate::types::{
     PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse,
     Status,
 };
+use crate::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use crate::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
@@ -441,6 +442,33 @@ impl Client {
     /// [`ClientError`].
     pub async fn trust_revoke(&self, request: &TrustAnswerRequest) -> Result<Done, ClientError> {
         self.post("/v1/trust/revoke", request).await
+    }
+
+    /// `GET /v1/endorsements`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn endorsements(&self) -> Result<Endorsements, ClientError> {
+        self.get("/v1/endorsements").await
+    }
+
+    /// `POST /v1/endorsements`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn endorse(&self, request: &EndorseRequest) -> Result<EndorsementView, ClientError> {
+        self.post("/v1/endorsements", request).await
+    }
+
+    /// `POST /v1/endorsements/revoke`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn endorse_revoke(
+        &self,
+        request: &EndorseRevokeRequest,
+    ) -> Result<Done, ClientError> {
+        self.post("/v1/endorsements/revoke", request).await
     }
 
     /// `POST /v1/resolve`.

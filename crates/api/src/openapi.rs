@@ -10,6 +10,7 @@ use crate::types::{
     PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup, PrivateGroups,
     ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
 };
+use crate::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use crate::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
@@ -58,6 +59,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         trust_approve,
         trust_deny,
         trust_revoke,
+        endorsements,
+        endorse,
+        endorse_revoke,
         resolve,
         audit,
         audit_peers,
@@ -249,6 +253,24 @@ fn trust_deny() {}
     (status = 200, body = Done), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn trust_revoke() {}
+
+/// Endorsements this agent gave, and those it received.
+#[utoipa::path(get, path = "/v1/endorsements", responses(
+    (status = 200, body = Endorsements), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn endorsements() {}
+
+/// Give this agent's word for another's capability.
+#[utoipa::path(post, path = "/v1/endorsements", request_body = EndorseRequest, responses(
+    (status = 200, body = EndorsementView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn endorse() {}
+
+/// Take an endorsement back.
+#[utoipa::path(post, path = "/v1/endorsements/revoke", request_body = EndorseRevokeRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn endorse_revoke() {}
 
 /// Any text form of an agent to all of them and to its network addresses.
 #[utoipa::path(post, path = "/v1/resolve", request_body = ResolveRequest, responses(

@@ -11,6 +11,7 @@
 mod access;
 mod audit;
 mod call;
+mod endorse;
 mod error;
 mod find;
 mod group;
@@ -22,6 +23,7 @@ mod trust;
 pub use access::*;
 pub use audit::*;
 pub use call::*;
+pub use endorse::*;
 pub use error::*;
 pub use find::*;
 pub use group::*;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{AgentName, Declaration};
+use super::{AgentName, Declaration, StandingView};
 
 /// A query in its text form or its JSON form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -48,6 +48,9 @@ pub struct FindRequest {
     /// Search in this private group, by the name it has here, instead of in public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Only what is supported at least so well, in this node's view: `L0` to `L4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_level: Option<String>,
     /// Overall deadline in milliseconds; what was found by then is the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -80,6 +83,7 @@ impl FindRequest {
             limit: None,
             probe: None,
             group: None,
+            min_level: None,
             timeout_ms: None,
         }
     }
@@ -155,6 +159,10 @@ pub struct Match {
     /// Whether it owes its place to the exploration share (slots kept for unproven but matching agents).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub explored: bool,
+    /// How well it is supported that the agent can do this, in this node's view. Absent where nobody asked: the policy file names no endorsers, and
+    /// no level was demanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<StandingView>,
 }
 
 /// One capability that fails at least one hard condition.
@@ -353,6 +361,9 @@ pub struct ShowResponse {
     pub record: RecordView,
     /// The capability asked for, when the target named one; otherwise all of them.
     pub capabilities: Vec<Declaration>,
+    /// How well it is supported that the agent can do this, in this node's view, where one capability was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<StandingView>,
 }
 
 /// The signed frame of a record.
