@@ -14,6 +14,7 @@ use comity_api::types::{
     ServeRequest, ServeResponse, ServedCapability, SessionState, ShowResponse, SpecialistState,
     Status,
 };
+use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
@@ -358,6 +359,18 @@ impl Backend for Node {
 
     async fn trust_revoke(&self, request: TrustAnswerRequest) -> Result<Done, ErrorInfo> {
         self.revoke_trust(request).await
+    }
+
+    async fn endorsements(&self) -> Result<Endorsements, ErrorInfo> {
+        Ok(self.endorsements_view())
+    }
+
+    async fn endorse(&self, request: EndorseRequest) -> Result<EndorsementView, ErrorInfo> {
+        self.endorse_agent(request).await
+    }
+
+    async fn endorse_revoke(&self, request: EndorseRevokeRequest) -> Result<Done, ErrorInfo> {
+        self.revoke_endorsement(request).await
     }
 
     async fn resolve(&self, request: ResolveRequest) -> Result<ResolveResponse, ErrorInfo> {

@@ -257,7 +257,14 @@ impl Node {
                 let group = group.clone();
                 let (agent, addrs, given) = (hit.agent, hit.addrs, request.grant.as_deref());
                 // A grant that is about another agent does not help with this one, and does not stand in its way.
-                let grants = self.to_show(&agent, &capability.name, given).await?;
+                // What is public asks for nothing else to be shown, which would keep the call out of early data.
+                let now = self.inner.clock.now();
+                let kept = self.inner.gate.book.for_call(&agent, &capability.name, now);
+                let grants = if given.is_some() || kept.is_some() {
+                    self.to_show(&agent, &capability.name, given).await?
+                } else {
+                    None
+                };
                 callees.push(Callee { agent, addrs, capability, group, grants });
             }
         }

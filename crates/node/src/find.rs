@@ -18,6 +18,9 @@ use comity_capability::record::{Capability, Record, Visibility};
 use comity_capability::taxonomy;
 use comity_core::{AgentId, Hash, Position};
 use comity_overlay::{CustodianSaid, KeyReport};
+use comity_trust::Level;
+use comity_trust::endorse::Standing;
+use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use crate::calls::bad_query;
@@ -29,6 +32,10 @@ use crate::search::{Found, Hit, RecordFailure, family_name};
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest a request may ask for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// Candidates whose endorsements are asked for.
+const STANDINGS_MAX: usize = 32;
+/// Of these, at once.
+const STANDINGS_AT_ONCE: usize = 8;
 /// Candidates probed unless the query or the request says otherwise.
 const PROBES: u32 = 3;
 
@@ -57,8 +64,47 @@ impl Node {
         let timeout = request.timeout_ms.map_or(TIMEOUT, Duration::from_millis).min(TIMEOUT_MAX);
         let group = request.group.as_deref().map(|name| self.inner.groups.get(name)).transpose()?;
         let probe = usize::try_from(probe).unwrap_or(usize::MAX);
-        let found = self.search(&query, group.as_ref(), probe, timeout).await?;
-        Ok(self.response(&query, &found, request.explain))
+        let min_level = request.min_level.as_deref().map(str::parse::<Level>).transpose();
+        let min_level = min_level.map_err(|error| {
+            ErrorInfo::new(ErrorCode::BadRequest, format!("the level: {error}"))
+        })?;
+        let mut found = self.search(&query, group.as_ref(), probe, timeout).await?;
+        let standings = self.standings(&found.hits, min_level.is_some()).await;
+        if let Some(least) = min_level {
+            let level = |hit: &Hit| {
+                let known = standings.get(&(hit.agent, hit.digest.name.clone()));
+                known.map_or(Level::L0, |standing| standing.level)
+            };
+            found.hits.retain(|hit| level(hit) >= least);
+        }
+        let mut response = self.response(&query, &found, request.explain);
+        for found in &mut response.matches {
+            let standing = standings.get(&(found.agent.agent, found.capability.clone()));
+            found.standing = standing.map(|standing| self.standing_view(standing));
+        }
+        Ok(response)
+    }
+
+    /// How well the first of these are supported, where that is asked for: by a level demanded, or by endorsers that the policy file names.
+    async fn standings(
+        &self,
+        hits: &[Hit],
+        demanded: bool,
+    ) -> BTreeMap<(AgentId, String), Standing> {
+        let endorsed = self.inner.gate.with_policy(|policy| !policy.levels().endorsers.is_empty());
+        if !endorsed && !demanded {
+            return BTreeMap::new();
+        }
+        let mut asked = Vec::new();
+        for hit in hits.iter().take(STANDINGS_MAX) {
+            let Some(capability) = hit.capability.clone() else { continue };
+            let (agent, addrs) = (hit.agent, hit.addrs.clone());
+            asked.push(async move {
+                let standing = self.standing_of(agent, &addrs, &capability).await;
+                ((agent, capability.name.clone()), standing)
+            });
+        }
+        futures_util::stream::iter(asked).buffer_unordered(STANDINGS_AT_ONCE).collect().await
     }
 
     fn response(&self, query: &Query, found: &Found, explain: bool) -> FindResponse {
@@ -137,6 +183,7 @@ impl Node {
             score: score.map_or(0.0, |score| score.total),
             score_parts: score.map(|score| score_parts(&score, weights)).unwrap_or_default(),
             explored: hit.explored,
+            standing: None,
         }
     }
 
@@ -290,7 +337,17 @@ impl Node {
             return Err(ErrorInfo::new(ErrorCode::NotFound, text));
         }
         let addrs = if addrs.is_empty() { record.endpoints.clone() } else { addrs };
+        let one =
+            wanted.and_then(|name| record.capabilities.iter().find(|known| known.name == name));
+        let standing = match one {
+            Some(capability) if !own => {
+                let standing = self.standing_of(agent, &addrs, capability).await;
+                Some(self.standing_view(&standing))
+            }
+            Some(_) | None => None,
+        };
         Ok(ShowResponse {
+            standing,
             agent: AgentForms::of(&agent, &Position::of(&agent)),
             addrs,
             record: record_view(&record, sealed, own),

@@ -99,6 +99,8 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
         .route("/v1/trust/approve", post(handlers::trust_approve::<B>))
         .route("/v1/trust/deny", post(handlers::trust_deny::<B>))
         .route("/v1/trust/revoke", post(handlers::trust_revoke::<B>))
+        .route("/v1/endorsements", get(handlers::endorsements::<B>).post(handlers::endorse::<B>))
+        .route("/v1/endorsements/revoke", post(handlers::endorse_revoke::<B>))
         .route("/v1/resolve", post(handlers::resolve::<B>))
         .route("/v1/audit", get(handlers::audit::<B>))
         .route("/v1/audit/peers", get(handlers::audit_peers::<B>))

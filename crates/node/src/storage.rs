@@ -54,10 +54,12 @@ pub(crate) enum Table {
     Requests,
     /// AgentId and capability -> a request for access of this agent's own.
     Asked,
+    /// Hash of an endorsement -> its envelope, given or received.
+    Endorsements,
 }
 
 impl Table {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Peers,
         Self::Custody,
         Self::Capabilities,
@@ -69,6 +71,7 @@ impl Table {
         Self::Counters,
         Self::Requests,
         Self::Asked,
+        Self::Endorsements,
     ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -84,6 +87,7 @@ impl Table {
             Self::Counters => "counters",
             Self::Requests => "requests",
             Self::Asked => "asked",
+            Self::Endorsements => "endorsements",
         })
     }
 }

@@ -11,6 +11,8 @@
 //! * Early data shows nothing and is let in to what is public alone.
 
 mod book;
+mod endorse_ops;
+mod endorsements;
 mod ops;
 mod policy_file;
 mod presented;
@@ -49,6 +51,7 @@ use crate::rpc::{CallFailure, Caller, ErrorCode, RevocationState};
 use crate::storage::{Change, Storage, StorageError, Table};
 
 pub(crate) use book::{Book, Kept, KeptError, Role};
+use endorsements::{EndorsementError, Endorsements, TOLD_MAX};
 use policy_file::{LOOK_EVERY, PolicyFile};
 pub use policy_file::{POLICY_FILE, PolicyFileError, read_policy};
 pub(crate) use presented::Presented;
@@ -122,6 +125,7 @@ pub(crate) struct Gate {
     pub(crate) requests: Requests,
     /// Own requests.
     pub(crate) asked: Requests,
+    pub(crate) endorsements: Endorsements,
     /// Withdrawals of others were taken in and are to be stored.
     dirty: Notify,
 }
@@ -170,6 +174,7 @@ impl Gate {
         let book = Book::open(&storage, me)?;
         let requests = Requests::open(&storage, Table::Requests)?;
         let asked = Requests::open(&storage, Table::Asked)?;
+        let endorsements = Endorsements::open(&storage, me, now)?;
         let endorsers = policy.endorsers();
         let access = Access { policy, revocations, counters, ..Access::new(me) };
         let state = State { access, file, bonds, endorsers, own_set: None };
@@ -183,6 +188,7 @@ impl Gate {
             book,
             requests,
             asked,
+            endorsements,
             dirty: Notify::new(),
         })
     }
@@ -502,12 +508,42 @@ impl Gate {
             Question::Outcome { capability } => {
                 Told::Outcome { answer: self.outcome_for((*caller, capability)) }
             }
+            Question::Endorsements { capability } => {
+                let now = self.clock.now();
+                let told = self.endorsements.received(capability.as_deref(), now, TOLD_MAX);
+                Told::Endorsements { endorsements: told.into_iter().map(Into::into).collect() }
+            }
+            Question::Endorsed { endorsement } => {
+                self.endorsed(caller, endorsement.into()).await?;
+                Told::Heard {}
+            }
             Question::Deliver { capability, answer } => {
                 self.take_answer((*caller, capability), answer).await?;
                 Told::Heard {}
             }
         };
         Ok(told.encode().into())
+    }
+
+    /// An agent brings its own word for this one.
+    async fn endorsed(&self, caller: &AgentId, sealed: Vec<u8>) -> Result<(), CallFailure> {
+        if comity_trust::claimed_signer(&sealed).is_none_or(|by| by != *caller) {
+            let text = "an endorsement is brought by its endorser";
+            return Err(CallFailure::new(ErrorCode::InvalidInput, text));
+        }
+        match self.endorsements.keep(sealed, &self.storage, self.clock.now()).await {
+            Ok(_) => Ok(()),
+            Err(EndorsementError::Storage(error)) => Err(not_stored(&error)),
+            Err(error) => Err(CallFailure::new(ErrorCode::InvalidInput, crate::describe(&error))),
+        }
+    }
+
+    /// Takes in a revocation set that `issuer` was asked for.
+    pub(crate) fn take_in_set(&self, issuer: &AgentId, set: &[u8]) {
+        if revoke::claimed_issuer(set).is_some_and(|by| by == *issuer) {
+            let now = self.clock.now();
+            self.take_in(&mut locked(&self.state), set, now);
+        }
     }
 
     /// A stranger asks for access. Whatever becomes of it, it is told the same.

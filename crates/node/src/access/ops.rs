@@ -16,6 +16,7 @@ use comity_trust::policy::{Request, parse_rate};
 use comity_trust::revoke::{Reason, Revoke, Withdrawn};
 use comity_trust::{Fit, Level, Scope, Target};
 
+use super::presented::ENDORSEMENTS_MAX;
 use super::view::{named_agent, view_of};
 use super::wire::{Question, Told};
 use super::{
@@ -396,7 +397,7 @@ impl Node {
         let told = self.inner.rpc.ask_trust(agent, &resolved.addrs, &question).await.ok()?;
         match Told::decode(&told)? {
             Told::RevocationSet { set } => Some(set.into()),
-            Told::Heard {} | Told::Outcome { .. } => None,
+            Told::Heard {} | Told::Outcome { .. } | Told::Endorsements { .. } => None,
         }
     }
 
@@ -411,7 +412,14 @@ impl Node {
             Some(text) => Some(Kept::open(self.chain_of(text)?, &self.id())?),
             None => self.kept_for(callee, name).await,
         };
-        let Some(kept) = kept else { return Ok(None) };
+        // What others say of this agent may be what the callee's policy asks for.
+        let now = self.inner.clock.now();
+        let words = self.inner.gate.endorsements.received(Some(name), now, ENDORSEMENTS_MAX);
+        let Some(kept) = kept else {
+            let shown =
+                (!words.is_empty()).then(|| Presented::new(None, Vec::new(), words).encode());
+            return Ok(shown);
+        };
         if kept.role != Role::Held {
             return Err(ErrorInfo::new(
                 ErrorCode::BadRequest,
@@ -420,7 +428,7 @@ impl Node {
             .hint("hand it to its holder"));
         }
         let sets = self.sets_for(&kept, callee).await;
-        let presented = Presented::new(Some(kept.chain.to_bytes()), sets, Vec::new());
+        let presented = Presented::new(Some(kept.chain.to_bytes()), sets, words);
         Ok(Some(presented.encode()))
     }
 

@@ -45,6 +45,22 @@ pub(crate) enum Question {
         #[n(1)]
         answer: Answer,
     },
+    /// Endorsements that the asked agent received, of one capability or of all.
+    #[n(4)]
+    #[cbor(map)]
+    Endorsements {
+        /// Which; none for all.
+        #[n(0)]
+        capability: Option<String>,
+    },
+    /// The caller endorses the asked agent.
+    #[n(5)]
+    #[cbor(map)]
+    Endorsed {
+        /// The sealed endorsement.
+        #[n(0)]
+        endorsement: ByteVec,
+    },
 }
 
 /// The answer to a request for access.
@@ -89,6 +105,13 @@ pub(crate) enum Told {
     Outcome {
         #[n(0)]
         answer: Answer,
+    },
+    /// Sealed endorsements.
+    #[n(3)]
+    #[cbor(map)]
+    Endorsements {
+        #[n(0)]
+        endorsements: Vec<ByteVec>,
     },
 }
 

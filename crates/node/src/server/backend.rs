@@ -10,6 +10,7 @@ use comity_api::types::{
     PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup, PrivateGroups,
     ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
 };
+use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
@@ -200,6 +201,29 @@ pub trait Backend: Send + Sync + 'static {
     fn trust_revoke(
         &self,
         request: TrustAnswerRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `GET /v1/endorsements`.
+    fn endorsements(&self) -> impl Future<Output = Result<Endorsements, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/endorsements`.
+    fn endorse(
+        &self,
+        request: EndorseRequest,
+    ) -> impl Future<Output = Result<EndorsementView, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/endorsements/revoke`.
+    fn endorse_revoke(
+        &self,
+        request: EndorseRevokeRequest,
     ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
         let _ = request;
         ready(Err(not_here()))

@@ -19,6 +19,7 @@ use comity_api::types::{
     PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup, PrivateGroups,
     ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
 };
+use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
@@ -305,6 +306,24 @@ pub(crate) async fn trust_revoke<B: Backend>(
     Json(request): Json<TrustAnswerRequest>,
 ) -> Answer<Done> {
     answer(within(REQUEST_TIMEOUT, node.backend.trust_revoke(request)).await)
+}
+
+pub(crate) async fn endorsements<B: Backend>(State(node): Node<B>) -> Answer<Endorsements> {
+    answer(within(REQUEST_TIMEOUT, node.backend.endorsements()).await)
+}
+
+pub(crate) async fn endorse<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<EndorseRequest>,
+) -> Answer<EndorsementView> {
+    answer(within(REQUEST_TIMEOUT, node.backend.endorse(request)).await)
+}
+
+pub(crate) async fn endorse_revoke<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<EndorseRevokeRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.endorse_revoke(request)).await)
 }
 
 pub(crate) async fn no_such_route(uri: Uri) -> Failure {
