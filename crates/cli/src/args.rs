@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, call, find, grant, group, id, network, node, policy, serve, shell, sim, trust,
+    audit, call, endorse, find, grant, group, id, network, node, policy, serve, shell, sim, trust,
 };
 use crate::{bench, demo};
 
@@ -110,6 +110,8 @@ pub(crate) enum Command {
     /// Trust: ask for access to what is not public, and answer who asks.
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Give one's word for another agent's capability.
+    Endorse(Box<endorse::EndorseArgs>),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -148,6 +150,7 @@ impl Command {
             Self::Policy(command) => command.wants_json(),
             Self::Grant(command) => command.wants_json(),
             Self::Trust(command) => command.wants_json(),
+            Self::Endorse(args) => args.wants_json(),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,
             Self::Bench(args) => args.wants_json(),

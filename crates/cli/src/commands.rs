@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod call;
+pub(crate) mod endorse;
 pub(crate) mod find;
 pub(crate) mod grant;
 pub(crate) mod group;
@@ -40,6 +41,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Group(command) => group::run(command, context).await,
         Command::Policy(command) => policy::run(command, context).await,
         Command::Trust(command) => trust::run(command, context).await,
+        Command::Endorse(args) => endorse::run(*args, context).await,
         Command::Grant(command) => Box::pin(grant::run(command, context)).await,
         Command::Demo(mut args) => {
             args.json |= context.out.json;

@@ -39,6 +39,10 @@ pub(crate) struct FindArgs {
     #[arg(short = 'k', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMIT)))]
     pub(crate) top: Option<u32>,
 
+    /// Only what is supported at least so well, by what this node knows: L0 (self-said) to L4; `comity endorse` and [levels] in the policy file say how.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) min_level: Option<String>,
+
     /// Search in this private group instead of in public.
     #[arg(long, value_name = "NAME")]
     pub(crate) group: Option<String>,
@@ -77,6 +81,7 @@ pub(crate) async fn find(args: &FindArgs, context: &Context) -> anyhow::Result<E
         limit: args.top,
         probe: args.probe,
         group: args.group.clone(),
+        min_level: args.min_level.clone(),
         timeout_ms: args.timeout.map(millis),
     };
     let client = context.client().await?;

@@ -1,8 +1,8 @@
 //! Policies and grants.
 
 use comity_api::types::{
-    GrantLink, GrantView, Grants, PolicyExplanation, PolicyRuleView, PolicyStatus, TrustApproval,
-    TrustBond, TrustList, TrustRequestView,
+    EndorsementView, Endorsements, GrantLink, GrantView, Grants, PolicyExplanation, PolicyRuleView,
+    PolicyStatus, StandingView, TrustApproval, TrustBond, TrustList, TrustRequestView,
 };
 
 use super::{
@@ -222,4 +222,48 @@ pub(crate) fn trust(list: &TrustList, _width: usize) -> String {
         return "nobody asks for access, and this agent asked nobody: `comity trust request AGENT` does\n".to_owned();
     }
     table(&rows)
+}
+
+/// What `endorse` prints.
+pub(crate) fn endorsed(view: &EndorsementView, width: usize) -> String {
+    let mut text = field(0, "endorsed", &view.subject, width);
+    text += &field(0, "for", &clean(&view.capability), width);
+    text += &field(0, "ground", &clean(&view.how), width);
+    text += &field(0, "until", &instant(view.until_ms), width);
+    text += &field(0, "hash", &view.endorsement, width);
+    let told = match view.delivered {
+        Some(true) => format!("{GOOD}the agent has it{GOOD:#} and hands it out"),
+        Some(false) | None => {
+            format!("{UNSURE}the agent did not take it now{UNSURE:#}: endorse again when it is up")
+        }
+    };
+    text + &field(0, "state", &told, width)
+}
+
+/// What `endorse list` prints.
+pub(crate) fn endorsements(all: &Endorsements, _width: usize) -> String {
+    let row = |way: &str, other: &str, view: &EndorsementView| {
+        let state =
+            if view.state == "good" { format!("{GOOD}good{GOOD:#}") } else { clean(&view.state) };
+        let who = format!("{way} {}", cut(other, SHORT_COLUMNS));
+        let until = format!("until {}", instant(view.until_ms));
+        vec![view.endorsement.clone(), who, clean(&view.capability), clean(&view.how), state, until]
+    };
+    let given = all.given.iter().map(|view| row("to", &view.subject, view));
+    let received = all.received.iter().map(|view| row("from", &view.endorser, view));
+    let rows: Vec<_> = given.chain(received).collect();
+    if rows.is_empty() {
+        return "no endorsements: `comity endorse AGENT CAPABILITY` gives one\n".to_owned();
+    }
+    table(&rows)
+}
+
+/// How well a claim is supported, in a line.
+pub(crate) fn standing(view: &StandingView) -> String {
+    let grounds = if view.grounds.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", clean(&view.grounds.join("; ")))
+    };
+    format!("{} ({}){grounds}", clean(&view.level), clean(&view.meaning))
 }

@@ -95,6 +95,9 @@ fn one_match(number: usize, found: &Match, detailed: bool, width: usize, now_ms:
         ),
         width,
     );
+    if let Some(standing) = &found.standing {
+        text += &field(3, "level", &super::access::standing(standing), width);
+    }
     if detailed {
         let parts = found
             .score_parts
@@ -232,6 +235,9 @@ pub(crate) fn record(response: &ShowResponse, width: usize) -> String {
                 }
             }
         }
+    }
+    if let Some(standing) = &response.standing {
+        text += &field(0, "level", &super::access::standing(standing), width);
     }
     text
 }

@@ -83,6 +83,7 @@ fn found(explain: bool) -> FindResponse {
         score: 0.83,
         score_parts: vec![ScorePart { name: "text".into(), value: 0.9, weight: 0.5 }],
         explored: false,
+        standing: None,
     };
     FindResponse {
         query: "\"historical FX\" where pair = EUR/USD and time covers 2021..2024".into(),

@@ -7,6 +7,7 @@ mod e2e_access;
 mod e2e_api;
 mod e2e_audit;
 mod e2e_crash;
+mod e2e_endorse;
 mod e2e_failover;
 mod e2e_faults;
 mod e2e_groups;
