@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("capability", &["core"]),
     ("trust", &["core", "capability"]),
     ("overlay", &["core", "capability"]),
+    ("pilot", &["core"]),
     ("sim", &["core", "capability", "overlay"]),
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
@@ -25,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that take time, randomness and the world as arguments, and what must therefore never be below them.
-const PURE: &[&str] = &["core", "capability", "trust", "overlay", "sim"];
+const PURE: &[&str] = &["core", "capability", "trust", "overlay", "pilot", "sim"];
 const IMPURE_DEPENDENCIES: &[&str] =
     &["tokio", "iroh", "redb", "rusqlite", "hyper", "getrandom", "socket2"];
 

@@ -1,0 +1,420 @@
+//! The sending half: what was written, what is under way, what the peer has.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use comity_core::Time;
+
+use super::rtt::Rtt;
+use super::{position, sack, window_bytes};
+
+/// Segments under way, whatever the windows say: bounds the scoreboard.
+pub(super) const FLIGHT_MAX: usize = 8192;
+/// Segments selectively acknowledged above one that is then taken for lost (RFC 6675, DupThresh).
+const ABOVE_MAX: usize = 3;
+/// Least time by which a later segment must have arrived before a retransmission is taken for lost.
+const REORDER_MIN: Duration = Duration::from_millis(1);
+
+/// A segment under way.
+#[derive(Debug)]
+struct Sent {
+    start: u64,
+    end: u64,
+    at: Time,
+    again: bool,
+    sacked: bool,
+    lost: bool,
+}
+
+impl Sent {
+    const fn bytes(&self) -> u64 {
+        self.end - self.start
+    }
+
+    const fn under_way(&self) -> bool {
+        !self.sacked && !self.lost
+    }
+}
+
+/// What an acknowledgement did.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Newly acknowledged in order.
+    pub(super) bytes: u64,
+    /// A round trip measured.
+    pub(super) rtt: Option<Duration>,
+    /// A loss was found, the first of this round trip.
+    pub(super) loss_event: bool,
+    /// The last loss is made good.
+    pub(super) recovered: bool,
+    /// The congestion window was what kept more from being sent.
+    pub(super) was_limited: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct SendSide {
+    pub(super) segment_bytes: usize,
+    pub(super) flight_max: usize,
+    pub(super) retransmitted: u64,
+    pub(super) timeouts: u64,
+    /// What was under way when a loss was last found.
+    pub(super) pipe_before_loss: u64,
+    /// Written and not acknowledged; the first byte is at `first`.
+    buffer: VecDeque<u8>,
+    capacity: usize,
+    first: u64,
+    next: u64,
+    flight: VecDeque<Sent>,
+    pipe: u64,
+    lost: usize,
+    sacked: usize,
+    edge: u64,
+    window: u16,
+    heard: bool,
+    recovery: Option<u64>,
+    /// When the latest segment known to have arrived was sent, and where it ends.
+    latest: (Time, u64),
+    limited: bool,
+    timed_out_at: Option<u64>,
+}
+
+impl SendSide {
+    pub(super) fn new(segment_bytes: usize, capacity: usize) -> Self {
+        Self {
+            segment_bytes,
+            flight_max: FLIGHT_MAX,
+            retransmitted: 0,
+            timeouts: 0,
+            pipe_before_loss: 0,
+            buffer: VecDeque::new(),
+            capacity,
+            // The SYN has number 0.
+            first: 1,
+            next: 1,
+            flight: VecDeque::new(),
+            pipe: 0,
+            lost: 0,
+            sacked: 0,
+            edge: 1,
+            window: 0,
+            heard: false,
+            recovery: None,
+            latest: (Time::ZERO, 0),
+            limited: false,
+            timed_out_at: None,
+        }
+    }
+
+    pub(super) fn write(&mut self, data: &[u8]) -> usize {
+        let count = data.len().min(self.room());
+        self.buffer.extend(&data[..count]);
+        count
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.buffer.len())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.buffer.len() as u64
+    }
+
+    pub(super) const fn acknowledged_bytes(&self) -> u64 {
+        self.first - 1
+    }
+
+    pub(super) const fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) const fn next_position(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) const fn pipe(&self) -> u64 {
+        self.pipe
+    }
+
+    pub(super) const fn in_recovery(&self) -> bool {
+        self.recovery.is_some()
+    }
+
+    pub(super) fn has_flight(&self) -> bool {
+        !self.flight.is_empty()
+    }
+
+    /// Whether the peer acknowledged anything, our SYN's answer included.
+    pub(super) const fn was_acknowledged(&self) -> bool {
+        self.heard
+    }
+
+    /// The window the peer opened the connection with.
+    pub(super) fn window(&mut self, window: u16) {
+        self.window = window;
+        self.edge = self.edge.max(self.first + window_bytes(window));
+    }
+
+    /// Whether `wire` acknowledges our FIN, which follows everything written.
+    pub(super) fn is_fin(&self, wire: u32) -> bool {
+        position(wire, self.next) == Some(self.next + 1)
+    }
+
+    /// Whether data waits, nothing is under way and the peer's window is closed.
+    pub(super) fn is_window_closed(&self) -> bool {
+        let waiting = self.first + self.buffer.len() as u64 > self.next || self.lost > 0;
+        waiting
+            && self.pipe == 0
+            && (self.window == 0 || (self.lost == 0 && self.edge <= self.next))
+    }
+
+    pub(super) fn copy(&self, start: u64, bytes: usize, out: &mut Vec<u8>) {
+        let from = usize::try_from(start - self.first).expect("positions lie in the buffer");
+        let (head, tail) = self.buffer.as_slices();
+        let split = head.len().clamp(from, from + bytes);
+        if from < split {
+            out.extend_from_slice(&head[from..split]);
+        }
+        if split < from + bytes {
+            out.extend_from_slice(&tail[split - head.len()..from + bytes - head.len()]);
+        }
+    }
+
+    /// How much of `bytes` from `start` can go into one segment: one byte where Pilot's receivers would take the whole for a selective
+    /// acknowledgement.
+    fn cut(&self, start: u64, bytes: usize) -> usize {
+        let from = usize::try_from(start - self.first).expect("positions lie in the buffer");
+        if self.buffer.get(from) != Some(&b'S') {
+            return bytes;
+        }
+        // A selective acknowledgement of the most blocks has 37 bytes.
+        let mut head = Vec::with_capacity(40);
+        self.copy(start, bytes.min(40), &mut head);
+        if sack::looks_like_one(&head) { 1 } else { bytes }
+    }
+
+    /// The blocks of a payload, if it is a selective acknowledgement of what was sent: not below its own acknowledgement, not above
+    /// what was sent. Anything else is data.
+    pub(super) fn plausible_blocks(&self, ack: u32, payload: &[u8]) -> Option<Vec<(u64, u64)>> {
+        let blocks = sack::decode(payload)?;
+        let ack = position(ack, self.first)?;
+        let block = |(left, right): (u32, u32)| {
+            let (left, right) = (position(left, self.first)?, position(right, self.first)?);
+            (left >= ack && left < right && right <= self.next).then_some((left, right))
+        };
+        blocks.into_iter().map(block).collect()
+    }
+
+    /// Takes an acknowledgement and its window; `None` when it is old or acknowledges what was never sent.
+    pub(super) fn acknowledged(
+        &mut self,
+        now: Time,
+        wire: u32,
+        window: u16,
+        blocks: &[(u64, u64)],
+        rtt: &Rtt,
+    ) -> Option<Outcome> {
+        let ack = position(wire, self.first)?;
+        if ack < self.first || ack > self.next + 1 {
+            return None;
+        }
+        self.heard = true;
+        let ack = ack.min(self.next);
+        self.window = window;
+        self.edge = self.edge.max(ack + window_bytes(window));
+        let mut outcome =
+            Outcome { bytes: ack - self.first, was_limited: self.limited, ..Outcome::default() };
+        if outcome.bytes > 0 {
+            self.limited = false;
+            self.advance(now, ack, rtt, &mut outcome);
+        }
+        for (left, right) in blocks {
+            self.mark(*left, *right, now, rtt);
+        }
+        if self.recovery.is_some_and(|point| self.first >= point) {
+            self.recovery = None;
+            outcome.recovered = true;
+        }
+        if self.sacked > 0 {
+            outcome.loss_event = self.find_losses(rtt);
+        }
+        Some(outcome)
+    }
+
+    /// Everything before `ack` has arrived.
+    fn advance(&mut self, now: Time, ack: u64, rtt: &Rtt, outcome: &mut Outcome) {
+        while let Some(sent) = self.flight.front_mut() {
+            if sent.start >= ack {
+                break;
+            }
+            if sent.end > ack {
+                let part = ack - sent.start;
+                if sent.under_way() {
+                    self.pipe -= part;
+                }
+                sent.start = ack;
+                break;
+            }
+            let Some(sent) = self.flight.pop_front() else { break };
+            if sent.under_way() {
+                self.pipe -= sent.bytes();
+            }
+            self.lost -= usize::from(sent.lost);
+            self.sacked -= usize::from(sent.sacked);
+            if !sent.again && !sent.sacked {
+                outcome.rtt = Some(now.saturating_since(sent.at));
+            }
+            self.arrived(now, sent.at, sent.end, sent.again, rtt);
+        }
+        let count = usize::try_from(ack - self.first).unwrap_or(usize::MAX);
+        self.buffer.drain(..count.min(self.buffer.len()));
+        self.first = ack;
+        self.timed_out_at = None;
+    }
+
+    /// Notes what was sent last of what has arrived. A retransmission acknowledged too soon was not what arrived.
+    fn arrived(&mut self, now: Time, at: Time, end: u64, again: bool, rtt: &Rtt) {
+        let soon = rtt.smoothed().unwrap_or_default() / 2;
+        if !again || now.saturating_since(at) >= soon {
+            self.latest = self.latest.max((at, end));
+        }
+    }
+
+    /// Everything between `left` and `right` has arrived out of order.
+    fn mark(&mut self, left: u64, right: u64, now: Time, rtt: &Rtt) {
+        let from = self.flight.partition_point(|sent| sent.start < left);
+        let mut arrived = Vec::new();
+        for sent in self.flight.range_mut(from..) {
+            if sent.end > right {
+                break;
+            }
+            if sent.sacked {
+                continue;
+            }
+            if sent.lost {
+                self.lost -= 1;
+                sent.lost = false;
+            } else {
+                self.pipe -= sent.bytes();
+            }
+            sent.sacked = true;
+            self.sacked += 1;
+            arrived.push((sent.at, sent.end, sent.again));
+        }
+        for (at, end, again) in arrived {
+            self.arrived(now, at, end, again, rtt);
+        }
+    }
+
+    /// Marks what must be lost; true when that begins a new recovery.
+    fn find_losses(&mut self, rtt: &Rtt) -> bool {
+        let reorder = (rtt.smoothed().unwrap_or_default() / 4).max(REORDER_MIN);
+        let before = self.pipe;
+        let (mut above, mut found) = (self.sacked, false);
+        for sent in &mut self.flight {
+            if above == 0 {
+                break;
+            }
+            if sent.sacked {
+                above -= 1;
+                continue;
+            }
+            let late = self.latest.0 >= sent.at + reorder;
+            if !sent.lost && (late || (!sent.again && above >= ABOVE_MAX)) {
+                sent.lost = true;
+                self.lost += 1;
+                self.pipe -= sent.bytes();
+                found = true;
+            }
+        }
+        if found && self.recovery.is_none() {
+            self.recovery = Some(self.next);
+            self.pipe_before_loss = before;
+            return true;
+        }
+        false
+    }
+
+    /// Nothing was heard for a timeout: everything not known to have arrived is taken for lost.
+    pub(super) fn timed_out(&mut self) {
+        self.timeouts += 1;
+        // A receiver may drop what it kept out of order: the second timeout at one place forgets what it said (RFC 2018, section 8).
+        let forget = self.timed_out_at.replace(self.first) == Some(self.first);
+        (self.pipe, self.lost, self.sacked) = (0, 0, 0);
+        for sent in &mut self.flight {
+            sent.sacked &= !forget;
+            sent.lost = !sent.sacked;
+            self.lost += usize::from(sent.lost);
+            self.sacked += usize::from(sent.sacked);
+        }
+        self.recovery = Some(self.next);
+        self.limited = true;
+    }
+
+    /// The next segment to be sent, noted as sent: position and bytes.
+    pub(super) fn next_segment(&mut self, now: Time, congestion: u64) -> Option<(u64, usize)> {
+        if self.lost > 0 {
+            return self.next_lost(now, congestion);
+        }
+        let waiting = self.first + self.buffer.len() as u64 - self.next;
+        if waiting == 0 || self.window == 0 || self.edge <= self.next {
+            return None;
+        }
+        if self.flight.len() >= self.flight_max.min(self.window.into()).min(FLIGHT_MAX) {
+            return None;
+        }
+        let whole = waiting.min(self.segment_bytes as u64);
+        let bytes = whole.min(self.edge - self.next);
+        if bytes < whole && self.pipe > 0 {
+            return None;
+        }
+        if self.pipe > 0 && self.pipe + bytes > congestion {
+            self.limited = true;
+            return None;
+        }
+        let bytes = self.cut(self.next, usize::try_from(bytes).unwrap_or(self.segment_bytes));
+        let (start, end) = (self.next, self.next + bytes as u64);
+        self.next = end;
+        self.pipe += bytes as u64;
+        self.flight.push_back(Sent {
+            start,
+            end,
+            at: now,
+            again: false,
+            sacked: false,
+            lost: false,
+        });
+        Some((start, bytes))
+    }
+
+    fn next_lost(&mut self, now: Time, congestion: u64) -> Option<(u64, usize)> {
+        if self.window == 0 && self.pipe > 0 {
+            return None;
+        }
+        let at = self.flight.iter().position(|sent| sent.lost)?;
+        let (start, end) = (self.flight[at].start, self.flight[at].end);
+        let whole = usize::try_from(end - start).unwrap_or(self.segment_bytes);
+        let bytes = self.cut(start, whole.min(self.segment_bytes));
+        if self.pipe > 0 && self.pipe + bytes as u64 > congestion {
+            self.limited = true;
+            return None;
+        }
+        if bytes < whole {
+            // The path became narrower, or the rest would be misread: two segments from now on.
+            let middle = start + bytes as u64;
+            self.flight[at].end = middle;
+            let rest = Sent { start: middle, end, at: now, again: true, sacked: false, lost: true };
+            self.flight.insert(at + 1, rest);
+            self.lost += 1;
+        }
+        let sent = &mut self.flight[at];
+        (sent.lost, sent.again, sent.at) = (false, true, now);
+        self.lost -= 1;
+        self.pipe += bytes as u64;
+        self.retransmitted += 1;
+        Some((start, bytes))
+    }
+}
