@@ -24,7 +24,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -126,6 +126,8 @@ pub(crate) struct Gate {
     /// Own requests.
     pub(crate) asked: Requests,
     pub(crate) endorsements: Endorsements,
+    /// Signed sets of delegators, as fetched for own calls.
+    pub(crate) fetched_sets: Mutex<BTreeMap<AgentId, (Time, Vec<u8>)>>,
     /// Withdrawals of others were taken in and are to be stored.
     dirty: Notify,
 }
@@ -145,7 +147,7 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -189,6 +191,7 @@ impl Gate {
             requests,
             asked,
             endorsements,
+            fetched_sets: Mutex::default(),
             dirty: Notify::new(),
         })
     }
@@ -562,6 +565,9 @@ impl Gate {
         }
         let now = self.clock.now();
         let subject = (caller, capability);
+        if !self.requests.has_room(&subject, now) {
+            return Ok(());
+        }
         if subject.1.is_none() {
             let declared = {
                 let mut state = locked(&self.state);

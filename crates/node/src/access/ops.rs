@@ -21,12 +21,17 @@ use super::view::{named_agent, view_of};
 use super::wire::{Question, Told};
 use super::{
     AccessError, Kept, KeptError, Presented, Role, WithdrawError, explain_policy, grant_bytes,
+    locked,
 };
 use crate::node::Node;
 use crate::resolve::Reference;
 
 /// How long an offline delegator may keep a call waiting for its newest revocation set.
 const SET_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a fetched set is shown before its signer is asked for a newer one.
+const SET_AGE_MAX: Duration = Duration::from_secs(60);
+/// Fetched sets that are kept.
+const FETCHED_SETS_MAX: usize = 256;
 
 impl From<KeptError> for ErrorInfo {
     fn from(error: KeptError) -> Self {
@@ -450,10 +455,27 @@ impl Node {
             .map(|link| link.signer)
             .filter(|signer| signer != callee && *signer != self.id())
             .collect();
+        let fetched = &self.inner.gate.fetched_sets;
         let mut sets = Vec::new();
         for delegator in delegators {
+            let now = self.inner.clock.now();
+            let known = locked(fetched).get(&delegator).cloned();
+            if let Some((at, set)) = &known
+                && now.saturating_since(*at) < SET_AGE_MAX
+            {
+                sets.push(set.clone());
+                continue;
+            }
             let asked = tokio::time::timeout(SET_PATIENCE, self.revocation_set_of(delegator)).await;
             if let Ok(Some(set)) = asked {
+                let mut fetched = locked(fetched);
+                if fetched.len() >= FETCHED_SETS_MAX {
+                    fetched.clear();
+                }
+                fetched.insert(delegator, (now, set.clone()));
+                sets.push(set);
+            } else if let Some((_, set)) = known {
+                // Old news of who cannot be reached now may still be fresh enough for the callee.
                 sets.push(set);
             }
         }

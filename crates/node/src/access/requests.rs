@@ -193,6 +193,11 @@ impl Requests {
         Ok(true)
     }
 
+    /// Whether a request would be taken in now: to be asked before it costs anything.
+    pub(crate) fn has_room(&self, subject: &Subject, now: Time) -> bool {
+        self.room_for(subject, now).is_some()
+    }
+
     /// What must go for the request to have room; none if it is to be dropped.
     fn room_for(&self, subject: &Subject, now: Time) -> Option<Vec<Subject>> {
         let rows = self.lock();
