@@ -168,6 +168,13 @@ impl Pins {
         Ok(())
     }
 
+    /// Puts back a pin that was kept; more than can be pinned are left out.
+    pub fn restore(&mut self, handle: Handle, pinned: Pinned) {
+        if self.pins.len() < MAX_PINS || self.pins.contains_key(&handle) {
+            self.pins.insert(handle, pinned);
+        }
+    }
+
     /// Forgets a pin by the operator's word.
     pub fn unpin(&mut self, handle: &Handle) -> Option<Pinned> {
         self.pins.remove(handle)

@@ -163,6 +163,38 @@ impl Succession {
         self
     }
 
+    /// This succession and then the other: the passages of one agent, kept one by one. Whether they fit is for [`follow`](Self::follow) to say.
+    #[must_use]
+    pub fn then(mut self, other: Self) -> Self {
+        self.steps.extend(other.steps);
+        self
+    }
+
+    /// What leads on from `key`; none if no rotation here is said to be of it.
+    #[must_use]
+    pub fn since(&self, key: &AgentId) -> Option<Self> {
+        let of_key = |step: &[Vec<u8>; 2]| {
+            let [by_old, _] = step;
+            wire::claimed_signer(by_old).is_some_and(|signer| signer == *key)
+        };
+        let at = self.steps.iter().position(of_key)?;
+        Some(Self { steps: self.steps.get(at..)?.to_vec() })
+    }
+
+    /// The key that the first rotation is said to end, and the one it is said to begin. Nothing is verified.
+    #[must_use]
+    pub fn begins_with(&self) -> Option<(RawKey, RawKey)> {
+        let [by_old, by_new] = self.steps.first()?;
+        Some((wire::claimed_signer(by_old)?, wire::claimed_signer(by_new)?))
+    }
+
+    /// The key that the last rotation is said to begin; none if there is no rotation or nothing can be read. Nothing is verified.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<RawKey> {
+        let [_, by_new] = self.steps.last()?;
+        wire::claimed_signer(by_new)
+    }
+
     /// How many rotations.
     #[must_use]
     pub fn len(&self) -> usize {

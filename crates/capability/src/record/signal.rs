@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use comity_core::canonical::{self, Canonical, DecodeError, Version};
 use comity_core::envelope::{self, Kind, Opened};
-use comity_core::{Identity, Time};
+use comity_core::{AgentId, Identity, Time};
 
 use super::RecordError;
 use super::capability::check_name;
@@ -121,6 +121,10 @@ pub struct PeerRecord {
     /// Whether the agent's node routes and keeps custody for others.
     #[n(5)]
     pub server: bool,
+    /// The key that took this one's place. A pointer and no more: who follows it has the passage from key to key proved. With it there are no
+    /// addresses, since nobody answers under this key.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub successor: Option<[u8; 32]>,
 }
 
 impl Beat {
@@ -215,7 +219,14 @@ impl PeerRecord {
             .take(MAX_ADDRS)
             .map(|addr| SocketAddr::new(addr.ip(), addr.port()))
             .collect();
-        Self { version: Version, seq, issued, expires, addrs, server }
+        Self { version: Version, seq, issued, expires, addrs, server, successor: None }
+    }
+
+    /// That another key took this one's place.
+    #[must_use]
+    pub fn succeeded(seq: u64, issued: Time, expires: Time, by: &AgentId) -> Self {
+        let successor = Some(*by.as_bytes());
+        Self { successor, ..Self::new(seq, issued, expires, &[], false) }
     }
 
     /// Signs it.
@@ -245,6 +256,10 @@ impl Canonical for PeerRecord {
         let peer: Self = canonical::decode_minicbor(bytes)?;
         if peer.addrs.len() > MAX_ADDRS {
             return Err(DecodeError::TooLong { length: peer.addrs.len(), max: MAX_ADDRS });
+        }
+        if peer.successor.is_some() && (!peer.addrs.is_empty() || peer.server) {
+            let reason = "a key that was succeeded has no addresses and serves nobody".to_owned();
+            return Err(DecodeError::Type { reason });
         }
         Ok(peer)
     }

@@ -227,6 +227,21 @@ fn times_allow_for_two_minutes_of_skew() {
 }
 
 #[test]
+fn a_key_that_was_succeeded_has_a_successor_and_nothing_else() {
+    let (me, heir) = (identity(3), identity(4));
+    let moved = PeerRecord::succeeded(9, NOW, NOW + DAY, &heir.id());
+    let sealed = moved.seal(&me);
+    assert!(sealed.len() <= MAX_PEER);
+    let opened = PeerRecord::open(&sealed, NOW).unwrap().payload;
+    assert_eq!(opened.successor, Some(*heir.id().as_bytes()));
+    assert!(opened.addrs.is_empty() && !opened.server);
+    let addrs = vec!["192.0.2.1:1".parse().unwrap()];
+    for lie in [PeerRecord { addrs, ..moved.clone() }, PeerRecord { server: true, ..moved }] {
+        assert!(matches!(PeerRecord::open(&lie.seal(&me), NOW), Err(RecordError::Envelope(_))));
+    }
+}
+
+#[test]
 fn every_kind_refuses_what_is_expired_altered_oversized_or_of_another_kind() {
     let me = identity(3);
     let late = after(NOW, 40 * 3600);

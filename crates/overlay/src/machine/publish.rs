@@ -222,7 +222,8 @@ impl Overlay {
         Ok(verified)
     }
 
-    /// Veiled entries and their withdrawals are signed by pseudonyms of the node's agent, which only the shell knows.
+    /// Veiled entries and their withdrawals are signed by pseudonyms of the node's agent, which only the shell knows; that a key was
+    /// succeeded, by a key that the agent had before.
     fn is_own_pseudonym(&self, item: &VerifiedItem, labels: &[String]) -> bool {
         match item.content.kind() {
             ItemKind::Veiled => true,
@@ -231,7 +232,10 @@ impl Overlay {
                 labels.iter().all(veiled)
                     && (!labels.is_empty() || self.publishing.is_pseudonym(&item.signer))
             }
-            ItemKind::Digest | ItemKind::Beat | ItemKind::Peer => false,
+            ItemKind::Peer => {
+                matches!(&item.content, Content::Peer(contact) if contact.addrs.is_empty())
+            }
+            ItemKind::Digest | ItemKind::Beat => false,
         }
     }
 
