@@ -31,6 +31,7 @@ use crate::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endors
 use crate::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
+    HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest,
 };
 use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 
@@ -157,6 +158,41 @@ impl Client {
     /// [`ClientError`]; code `not_found` when nothing of that name is served.
     pub async fn unserve(&self, name: &str) -> Result<Done, ClientError> {
         self.json(Method::DELETE, &format!("/v1/capabilities/{}", path_segment(name)), None).await
+    }
+
+    /// `GET /v1/handles`: the pinned handles.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn handles(&self) -> Result<HandlePins, ClientError> {
+        self.get("/v1/handles").await
+    }
+
+    /// `POST /v1/handles/resolve`: whom a handle means.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `ambiguous` when that cannot be said, `not_verified` when a succession does not hold.
+    pub async fn handle_resolve(
+        &self,
+        request: &HandleRequest,
+    ) -> Result<HandleMeaning, ClientError> {
+        self.post("/v1/handles/resolve", request).await
+    }
+
+    /// `POST /v1/handles/pin`: has a handle mean this agent from now on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn handle_pin(&self, request: &HandlePinRequest) -> Result<HandlePin, ClientError> {
+        self.post("/v1/handles/pin", request).await
+    }
+
+    /// `POST /v1/handles/unpin`: forgets whom a handle means.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `not_found` when it is not pinned.
+    pub async fn handle_unpin(&self, request: &HandleRequest) -> Result<Done, ClientError> {
+        self.post("/v1/handles/unpin", request).await
     }
 
     /// `GET /v1/audit`: entries of the audit log.

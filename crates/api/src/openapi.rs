@@ -14,6 +14,7 @@ use crate::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endors
 use crate::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
+    HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest,
 };
 
 /// The document for this version of the API, as committed in `openapi.json`.
@@ -63,6 +64,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         endorse,
         endorse_revoke,
         resolve,
+        handles,
+        handle_resolve,
+        handle_pin,
+        handle_unpin,
         audit,
         audit_peers,
         audit_proof,
@@ -277,6 +282,30 @@ fn endorse_revoke() {}
     (status = 200, body = ResolveResponse), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn resolve() {}
+
+/// The pinned handles.
+#[utoipa::path(get, path = "/v1/handles", responses(
+    (status = 200, body = HandlePins), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn handles() {}
+
+/// Whom a handle means: the key it is pinned to, or that key's successor, or the only one under it, which is pinned.
+#[utoipa::path(post, path = "/v1/handles/resolve", request_body = HandleRequest, responses(
+    (status = 200, body = HandleMeaning), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn handle_resolve() {}
+
+/// Have a handle mean this agent from now on, by the operator's word.
+#[utoipa::path(post, path = "/v1/handles/pin", request_body = HandlePinRequest, responses(
+    (status = 200, body = HandlePin), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn handle_pin() {}
+
+/// Forget whom a handle means: the next one found under it is pinned.
+#[utoipa::path(post, path = "/v1/handles/unpin", request_body = HandleRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn handle_unpin() {}
 
 /// Entries of the audit log.
 #[utoipa::path(get, path = "/v1/audit", params(AuditRequest), responses(
