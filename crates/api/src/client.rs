@@ -29,9 +29,8 @@ use crate::types::{
 };
 use crate::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use crate::types::{
-    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
-    TrustRequestView,
-    HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest,
+    HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, TrustAnswerRequest,
+    TrustApproval, TrustApproveRequest, TrustList, TrustRequest, TrustRequestView,
 };
 use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 

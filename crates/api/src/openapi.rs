@@ -12,9 +12,8 @@ use crate::types::{
 };
 use crate::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use crate::types::{
-    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
-    TrustRequestView,
-    HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest,
+    HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, TrustAnswerRequest,
+    TrustApproval, TrustApproveRequest, TrustList, TrustRequest, TrustRequestView,
 };
 
 /// The document for this version of the API, as committed in `openapi.json`.

@@ -16,18 +16,21 @@ use comity_api::types::{
 };
 use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
+    HandleHow, HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest,
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
 };
 use comity_capability::keys::{self, GroupKey};
-use comity_core::Position;
+use comity_core::{CheckedHandle, Handle, HandleTextError, Position};
 use comity_overlay::ItemKind;
+use comity_trust::handle::{How, Pinned};
 use futures_util::StreamExt;
 
 use crate::calls::call_error;
 use crate::find::{label, label_of, own_declaration};
 use crate::groups::{self, GroupError};
 use crate::node::Node;
+use crate::resolve::{Reference, refused, stored};
 use crate::server::{Backend, CallEvents};
 use crate::transport::Protocol;
 
@@ -389,6 +392,71 @@ impl Backend for Node {
         })
     }
 
+    async fn handles(&self) -> Result<HandlePins, ErrorInfo> {
+        let pins = self.inner.handles.all();
+        let view = |(handle, pinned): &_| self.pin_view(handle, pinned);
+        Ok(HandlePins { pins: pins.iter().map(view).collect() })
+    }
+
+    async fn handle_resolve(&self, request: HandleRequest) -> Result<HandleMeaning, ErrorInfo> {
+        let text = request.handle.trim();
+        let meaning = match (text.parse::<CheckedHandle>(), text.parse::<Handle>()) {
+            (Ok(checked), _) => self.resolve_checked(&checked).await?,
+            (Err(_), Ok(handle)) => self.resolve_handle(&handle).await?,
+            (Err(_), Err(error)) => return Err(no_handle(text, &error)),
+        };
+        Ok(HandleMeaning {
+            handle: text.to_owned(),
+            agent: self.name_of(&meaning.agent),
+            how: match meaning.how {
+                How::First => HandleHow::First,
+                How::Pinned => HandleHow::Pinned,
+                How::Succeeded => HandleHow::Succeeded,
+                How::Checked => HandleHow::Checked,
+            },
+            first: meaning.first,
+            conflicts: meaning.conflicts.iter().map(|live| self.name_of(&live.agent)).collect(),
+            addrs: meaning.addrs,
+        })
+    }
+
+    async fn handle_pin(&self, request: HandlePinRequest) -> Result<HandlePin, ErrorInfo> {
+        let handle = parse_handle(&request.handle)?;
+        let agent = match Reference::parse(&request.agent) {
+            // What is pinned must be one key, whoever else there is.
+            Some(Reference::Handle(_)) => {
+                let message = format!("`{}` can mean several agents", request.agent);
+                return Err(ErrorInfo::new(ErrorCode::BadRequest, message)
+                    .hint("give its AgentId, its address or handle#check"));
+            }
+            Some(Reference::Key(agent, _)) => agent,
+            Some(reference @ (Reference::Address(_) | Reference::CheckedHandle(_))) => {
+                self.resolve_reference(&reference).await?.agent
+            }
+            None => self.resolve_text(&request.agent).await?.agent,
+        };
+        let now = self.inner.clock.now();
+        let pinned = self.inner.handles.pin(&handle, agent, None, now).await.map_err(stored)?;
+        pinned.map_err(|error| refused(&error))?;
+        let pinned = self.inner.handles.get(&handle).ok_or_else(shutting_down)?;
+        Ok(self.pin_view(&handle, &pinned))
+    }
+
+    async fn handle_unpin(&self, request: HandleRequest) -> Result<Done, ErrorInfo> {
+        let handle = parse_handle(&request.handle)?;
+        match self.inner.handles.unpin(&handle).await.map_err(stored)? {
+            Some(pinned) => {
+                let message = format!("{handle} means {} no more", pinned.pin.key);
+                Ok(Done { message })
+            }
+            None => {
+                let message = format!("{handle} is not pinned");
+                Err(ErrorInfo::new(ErrorCode::NotFound, message)
+                    .hint("`comity handle list` shows the handles that are"))
+            }
+        }
+    }
+
     async fn audit(&self, request: AuditRequest) -> Result<AuditPage, ErrorInfo> {
         self.audit_page(request).await
     }
@@ -439,6 +507,16 @@ fn count(n: usize) -> u32 {
 }
 
 impl Node {
+    fn pin_view(&self, handle: &Handle, pinned: &Pinned) -> HandlePin {
+        HandlePin {
+            handle: handle.to_string(),
+            agent: self.name_of(&pinned.pin.key),
+            first: pinned.first,
+            since_ms: pinned.pin.since.as_millis(),
+            next_known: pinned.pin.next.is_some(),
+        }
+    }
+
     async fn audit_page(&self, request: AuditRequest) -> Result<AuditPage, ErrorInfo> {
         let audit = &self.inner.audit;
         let limit = usize::try_from(request.limit.unwrap_or(DEFAULT_AUDIT_ENTRIES)).unwrap_or(1);
@@ -454,6 +532,15 @@ impl Node {
             entries: page.entries.iter().map(crate::audit::entry_view).collect(),
         })
     }
+}
+
+fn parse_handle(text: &str) -> Result<Handle, ErrorInfo> {
+    text.trim().parse().map_err(|error| no_handle(text, &error))
+}
+
+fn no_handle(text: &str, error: &HandleTextError) -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::BadRequest, format!("`{text}` is {error}"))
+        .hint("`comity id show` prints the handle of an agent")
 }
 
 fn shutting_down() -> ErrorInfo {

@@ -20,8 +20,10 @@ use crate::directory::{self, Actor, Directory, Parts, PositionCache, TransportCa
 use crate::error::SpawnError;
 use crate::groups::Groups;
 use crate::handler::Handler;
+use crate::handles::Handles;
 use crate::home::{Home, HomeLock};
 use crate::key_file::Keys;
+use crate::lineage::Lineage;
 use crate::node::{Inner, Node};
 use crate::publisher::{Publisher, RENEWALS_LEN};
 use crate::records::RecordCache;
@@ -210,6 +212,12 @@ impl Builder {
         let mut threads = Threads::start(self.runtime).map_err(SpawnError::Thread)?;
         let network = threads.network().clone();
         let cancel = CancellationToken::new();
+        let lineage = match &home {
+            Some(home) => Lineage::load(home, &me).map_err(SpawnError::Lineage)?,
+            None => Lineage::default(),
+        };
+        let lineage = Arc::new(lineage);
+        let handles = Handles::open(storage.clone()).map_err(SpawnError::Storage)?;
         let audit = match &home {
             Some(home) => Audit::start(
                 &home.audit(),
@@ -276,7 +284,7 @@ impl Builder {
             Arc::clone(&registry),
             (Arc::clone(&groups), self.mint_bits),
             addrs.clone(),
-            audit.clone(),
+            (audit.clone(), Arc::clone(&lineage)),
         ));
         network.spawn(Arc::clone(&publisher).renew(renewals));
         let (witnessing, shown) = Witnessing::new(audit.clone());
@@ -296,6 +304,7 @@ impl Builder {
             witnessing,
             gate: Arc::clone(&gate),
             audit: audit.clone(),
+            lineage,
         });
         let rpc_clock = clock.clone();
         let rpc_config = RpcConfig {
@@ -338,6 +347,7 @@ impl Builder {
             rpc,
             audit,
             witness,
+            handles,
             signals: Signals::default(),
             records: RecordCache::default(),
             counts: crate::node::Counts::default(),

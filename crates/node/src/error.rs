@@ -36,6 +36,9 @@ pub enum SpawnError {
     /// The audit log cannot be kept, or is not the one that this agent signed.
     #[error(transparent)]
     Audit(crate::audit::AuditError),
+    /// What was kept of the keys before cannot be used.
+    #[error(transparent)]
+    Lineage(crate::lineage::LineageError),
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(BindError),

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{Asked, Gate};
 use crate::audit::Audit;
 use crate::groups::Groups;
+use crate::lineage::Lineage;
 use crate::publisher::Publisher;
 use crate::registry::{Registry, Served};
 use crate::rpc::{
@@ -36,6 +37,7 @@ pub(crate) struct Handler {
     pub(crate) witnessing: Witnessing,
     pub(crate) gate: Arc<Gate>,
     pub(crate) audit: Audit,
+    pub(crate) lineage: Arc<Lineage>,
 }
 
 impl Handler {
@@ -150,6 +152,10 @@ impl CallHandler for Arc<Handler> {
 
     fn greeted(&self, peer: &AgentId, _session: &Hash, hello: &Hello) {
         self.witnessing.greeted(peer, hello);
+    }
+
+    fn succession(&self, key: &AgentId) -> Option<Vec<u8>> {
+        self.lineage.since(key)
     }
 
     fn growth(&self, asked: Growth) -> BoxFuture<'static, Result<Bytes, CallFailure>> {

@@ -148,6 +148,12 @@ impl Home {
         self.root.join("audit")
     }
 
+    /// The keys before, each with its log.
+    #[must_use]
+    pub fn retired(&self) -> PathBuf {
+        self.root.join("retired")
+    }
+
     /// Imported tables, one SQLite file each.
     #[must_use]
     pub fn tables(&self) -> PathBuf {

@@ -147,6 +147,21 @@ pub fn create(path: &Path, keys: &Keys) -> Result<(), KeyFileError> {
     }
 }
 
+/// Writes `keys` over the file at `path`: mode 0600, the old content or the new one, whatever happens.
+///
+/// # Errors
+/// [`KeyFileError::Io`] when the system refuses.
+pub(crate) fn replace(path: &Path, keys: &Keys) -> Result<(), KeyFileError> {
+    let failed = |source| KeyFileError::Io { action: "write", path: path.to_owned(), source };
+    let temporary = path.with_extension(format!("new-{}", std::process::id()));
+    let replaced = write_new(&temporary, keys).and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        // What matters is why it failed; a file left behind is in nobody's way.
+        let _left = fs::remove_file(&temporary);
+    }
+    replaced.and_then(|()| sync_parent(path)).map_err(failed)
+}
+
 fn write_new(path: &Path, keys: &Keys) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(render(keys).as_bytes())?;

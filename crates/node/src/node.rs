@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::directory::{self, Directory, PositionCache};
 use crate::error::{JoinError, describe};
 use crate::groups::Groups;
+use crate::handles::Handles;
 use crate::home::{Home, HomeLock};
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::records::RecordCache;
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) rpc: Rpc,
     pub(crate) audit: Audit,
     pub(crate) witness: Witness,
+    pub(crate) handles: Handles,
     // Synchronised by themselves.
     pub(crate) registry: Arc<Registry>,
     pub(crate) groups: Arc<Groups>,

@@ -21,6 +21,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::groups::{GroupError, Groups};
+use crate::lineage::Lineage;
 use crate::registry::Registry;
 use crate::storage::{Change, Storage, StorageError, Table};
 
@@ -79,6 +80,7 @@ pub(crate) struct Publisher {
     groups: Arc<Groups>,
     mint_bits: u32,
     audit: Audit,
+    lineage: Arc<Lineage>,
     /// One publication at a time, so that sequence numbers leave in order.
     turn: Mutex<()>,
     current: RwLock<Current>,
@@ -109,7 +111,7 @@ impl Publisher {
         registry: Arc<Registry>,
         (groups, mint_bits): (Arc<Groups>, u32),
         addrs: Vec<std::net::SocketAddr>,
-        audit: Audit,
+        (audit, lineage): (Audit, Arc<Lineage>),
     ) -> Self {
         let current = RwLock::new(Current { addrs, ..Current::default() });
         Self {
@@ -122,11 +124,17 @@ impl Publisher {
             groups,
             mint_bits,
             audit,
+            lineage,
             turn: Mutex::new(()),
             current,
             personal: personal::Personal::default(),
             seq: AtomicU64::new(0),
         }
+    }
+
+    /// The keys before the one in use.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// The sealed record, as strangers may see it. `None` until the first publication.
@@ -264,6 +272,11 @@ impl Publisher {
             .collect();
         let peer = PeerRecord::new(seq, now, now + RECORD_LIFE, &addrs, true);
         items.push(Publication::unlabelled(pack(ItemKind::Peer, &peer.seal(&self.identity))));
+        // Who looks for a key before finds which one it is now.
+        for before in self.lineage.retired() {
+            let moved = PeerRecord::succeeded(seq, now, now + RECORD_LIFE, &self.identity.id());
+            items.push(Publication::unlabelled(pack(ItemKind::Peer, &moved.seal(before))));
+        }
         if listed {
             let beat = Beat::new(seq, now, now + BEAT_LIFE, Status::Warm, Load::Idle);
             items.push(Publication::unlabelled(pack(ItemKind::Beat, &beat.seal(&self.identity))));

@@ -454,7 +454,7 @@ impl Node {
                 other => other?,
             }
         };
-        self.opened_record(peer, &bytes)
+        self.opened_record(peer, &bytes).await
     }
 
     async fn fetch_record(
@@ -477,16 +477,21 @@ impl Node {
         grants: &[u8],
     ) -> Result<Arc<Record>, RecordFailure> {
         let bytes = self.inner.rpc.record_for(peer, addrs, capability, grants).await?;
-        self.opened_record(peer, &bytes)
+        self.opened_record(peer, &bytes).await
     }
 
-    fn opened_record(&self, peer: AgentId, bytes: &[u8]) -> Result<Arc<Record>, RecordFailure> {
+    async fn opened_record(
+        &self,
+        peer: AgentId,
+        bytes: &[u8],
+    ) -> Result<Arc<Record>, RecordFailure> {
         let opened = Record::open(bytes, self.inner.clock.now())
             .map_err(|error| RecordFailure::Invalid(crate::describe(&error)))?;
         if opened.signer != peer {
             return Err(RecordFailure::Invalid(format!("it is signed by {}", opened.signer)));
         }
         let record = Arc::new(opened.payload);
+        self.note_successor(&peer, record.next).await;
         self.inner.records.insert(Hash::of(bytes), Arc::clone(&record));
         Ok(record)
     }

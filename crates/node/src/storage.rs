@@ -258,6 +258,11 @@ impl Storage {
         }
     }
 
+    /// What was read makes no sense.
+    pub(crate) fn damaged(&self, reason: &str) -> StorageError {
+        self.shared.failed(&reason)
+    }
+
     /// Everything in `table`, in key order, at most `len_max` entries.
     pub(crate) fn read_all(
         &self,

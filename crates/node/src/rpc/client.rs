@@ -9,6 +9,7 @@ use comity_capability::record::GroupSecret;
 use comity_core::canonical::{self, JsonError};
 use comity_core::{AgentId, Canonical as _, Hash, Sha256Digest};
 use comity_trust::log::MAX_PROOF_LEN;
+use comity_trust::succession::MAX_SUCCESSION;
 use iroh::endpoint::WriteError;
 use rand::RngExt as _;
 use tokio::time::Instant;
@@ -282,6 +283,21 @@ impl Rpc {
     pub async fn growth(&self, peer: AgentId, asked: Growth) -> Result<Bytes, CallError> {
         let body = asked.encode();
         self.0.control(peer, &[], Asked::of(Method::Growth, &body), MAX_PROOF_LEN).await
+    }
+
+    /// The passages from `key` to the key of `peer`, unchecked ([`comity_trust::succession::Succession::from_bytes`]).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; in particular that the peer never had that key.
+    pub async fn succession(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        key: &AgentId,
+    ) -> Result<Bytes, CallError> {
+        let asked = Asked::of(Method::Succession, key.as_bytes());
+        self.0.control(peer, addrs, asked, MAX_SUCCESSION).await
     }
 
     /// Leaves a signature under a checkpoint of the audit log of `peer`. It must have said hello.

@@ -65,6 +65,12 @@ pub trait CallHandler: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(CallFailure::new(ErrorCode::NotFound, text))))
     }
 
+    /// The signed passages from `key`, which this node's agent had once, to its own; none if it never had it.
+    fn succession(&self, key: &AgentId) -> Option<Vec<u8>> {
+        let _ = key;
+        None
+    }
+
     /// Told of each receipt this node signed (its canonical bytes), before the caller has it.
     fn signed(&self, caller: &AgentId, receipt: &Bytes) {
         let _ = (caller, receipt);

@@ -252,6 +252,18 @@ impl Session {
             Method::Ping => Ok(self.send_whole(&[], &[]).await?),
             Method::Hello => self.greet(&request).await,
             Method::Growth | Method::Cosign => self.attest(&request).await,
+            Method::Succession => {
+                let Ok(key) = <[u8; 32]>::try_from(request.body) else {
+                    return fail(ErrorCode::InvalidInput, "a key has 32 bytes");
+                };
+                // What is no proper key was never anybody's.
+                let key = AgentId::from_bytes(&key).ok();
+                let Some(passages) = key.and_then(|key| self.server.handler.succession(&key))
+                else {
+                    return fail(ErrorCode::NotFound, "this agent never had that key");
+                };
+                Ok(self.send_whole(&passages, &[]).await?)
+            }
             Method::Record => {
                 let caller = self.caller(&request, &bytes);
                 self.send_record(&request, &caller).await

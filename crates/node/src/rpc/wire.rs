@@ -55,6 +55,9 @@ pub(crate) enum Method {
     /// Take in the caller's signature under a checkpoint of the audit log (the body): see [`super::Cosigned`].
     #[n(5)]
     Cosign,
+    /// Answer with the passages from the key that is the body to the callee's own (`comity_trust::succession`).
+    #[n(6)]
+    Succession,
     /// A question about trust, and its answer: `crate::access::wire` has both.
     #[n(8)]
     Trust,

@@ -12,8 +12,8 @@ use comity_api::types::{
 };
 use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
-    TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
-    TrustRequestView,
+    HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, TrustAnswerRequest,
+    TrustApproval, TrustApproveRequest, TrustList, TrustRequest, TrustRequestView,
 };
 use futures_util::stream::BoxStream;
 
@@ -234,6 +234,27 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: ResolveRequest,
     ) -> impl Future<Output = Result<ResolveResponse, ErrorInfo>> + Send;
+
+    /// `GET /v1/handles`.
+    fn handles(&self) -> impl Future<Output = Result<HandlePins, ErrorInfo>> + Send;
+
+    /// `POST /v1/handles/resolve`.
+    fn handle_resolve(
+        &self,
+        request: HandleRequest,
+    ) -> impl Future<Output = Result<HandleMeaning, ErrorInfo>> + Send;
+
+    /// `POST /v1/handles/pin`.
+    fn handle_pin(
+        &self,
+        request: HandlePinRequest,
+    ) -> impl Future<Output = Result<HandlePin, ErrorInfo>> + Send;
+
+    /// `POST /v1/handles/unpin`.
+    fn handle_unpin(
+        &self,
+        request: HandleRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send;
 
     /// `GET /v1/audit`.
     fn audit(

@@ -14,10 +14,11 @@ use comity_api::types::{
     CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
     GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, GroupCreateRequest,
-    GroupInvitation, GroupJoinRequest, Groups, MAX_ATTEMPTS, MAX_AUDIT_ENTRIES,
-    MAX_CALL_TIMEOUT_MS, MAX_LIMIT, MAX_PINGS, Output, Peers, PingRequest, PingResponse,
-    PolicyExplainRequest, PolicyExplanation, PolicyStatus, PrivateGroup, PrivateGroups,
-    ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
+    GroupInvitation, GroupJoinRequest, Groups, HandleMeaning, HandlePin, HandlePinRequest,
+    HandlePins, HandleRequest, MAX_ATTEMPTS, MAX_AUDIT_ENTRIES, MAX_CALL_TIMEOUT_MS, MAX_LIMIT,
+    MAX_PINGS, Output, Peers, PingRequest, PingResponse, PolicyExplainRequest, PolicyExplanation,
+    PolicyStatus, PrivateGroup, PrivateGroups, ResolveRequest, ResolveResponse, ServeRequest,
+    ServeResponse, ShowResponse, Status,
 };
 use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
@@ -156,6 +157,31 @@ pub(crate) async fn resolve<B: Backend>(
 ) -> Answer<ResolveResponse> {
     let limit = deadline(request.timeout_ms, None)?;
     answer(within(limit, node.backend.resolve(request)).await)
+}
+
+pub(crate) async fn handles<B: Backend>(State(node): Node<B>) -> Answer<HandlePins> {
+    answer(within(REQUEST_TIMEOUT, node.backend.handles()).await)
+}
+
+pub(crate) async fn handle_resolve<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<HandleRequest>,
+) -> Answer<HandleMeaning> {
+    answer(within(REQUEST_TIMEOUT, node.backend.handle_resolve(request)).await)
+}
+
+pub(crate) async fn handle_pin<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<HandlePinRequest>,
+) -> Answer<HandlePin> {
+    answer(within(REQUEST_TIMEOUT, node.backend.handle_pin(request)).await)
+}
+
+pub(crate) async fn handle_unpin<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<HandleRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.handle_unpin(request)).await)
 }
 
 pub(crate) async fn audit<B: Backend>(

@@ -11,9 +11,10 @@ use comity_api::types::{
     Attempt, AttemptOutcome, AuditPage, AuditPeers, AuditPeersRequest, AuditProof,
     AuditPruneRequest, AuditRequest, CallEvent, CallRequest, CallSummary, Capabilities, Chunk,
     Done, ErrorBody, ErrorCode, ErrorInfo, FindRequest, FindResponse, GroupCreateRequest,
-    GroupInvitation, GroupJoinRequest, Groups, Output, Peers, PingRequest, PingResponse,
-    PrivateGroup, PrivateGroups, Proof, ReceiptView, ResolveRequest, ResolveResponse,
-    SearchSummary, ServeRequest, ServeResponse, ShowResponse, Source, Status,
+    GroupInvitation, GroupJoinRequest, Groups, HandleMeaning, HandlePin, HandlePinRequest,
+    HandlePins, HandleRequest, Output, Peers, PingRequest, PingResponse, PrivateGroup,
+    PrivateGroups, Proof, ReceiptView, ResolveRequest, ResolveResponse, SearchSummary,
+    ServeRequest, ServeResponse, ShowResponse, Source, Status,
 };
 use comity_api::{Client, ClientError};
 use futures_util::StreamExt;
@@ -220,6 +221,22 @@ impl Backend for Fake {
     async fn audit(&self, request: AuditRequest) -> Result<AuditPage, ErrorInfo> {
         let size = request.from.unwrap_or(0) + u64::from(request.limit.unwrap_or(0));
         Ok(AuditPage { log: agent().agent, size, checkpoint: None, entries: Vec::new() })
+    }
+
+    async fn handles(&self) -> Result<HandlePins, ErrorInfo> {
+        Ok(HandlePins { pins: Vec::new() })
+    }
+
+    async fn handle_resolve(&self, _: HandleRequest) -> Result<HandleMeaning, ErrorInfo> {
+        Err(nothing())
+    }
+
+    async fn handle_pin(&self, _: HandlePinRequest) -> Result<HandlePin, ErrorInfo> {
+        Err(nothing())
+    }
+
+    async fn handle_unpin(&self, request: HandleRequest) -> Result<Done, ErrorInfo> {
+        Ok(Done { message: request.handle })
     }
 
     async fn audit_peers(&self, _: AuditPeersRequest) -> Result<AuditPeers, ErrorInfo> {
