@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, call, endorse, find, grant, group, id, network, node, policy, serve, shell, sim, trust,
+    audit, call, endorse, find, grant, group, handle, id, network, node, policy, serve, shell, sim,
+    trust,
 };
 use crate::{bench, demo};
 
@@ -92,6 +93,9 @@ pub(crate) enum Command {
     /// Read, check and prove what happened here.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Say whom a handle means, and decide it.
+    #[command(subcommand)]
+    Handle(handle::HandleCommand),
     /// Measure the round trip to an agent.
     Ping(network::PingArgs),
     /// List known peers.
@@ -133,6 +137,7 @@ impl Command {
         match self {
             Self::Id(id::IdCommand::New(args)) => args.output.json,
             Self::Id(id::IdCommand::Show(args)) => args.output.json,
+            Self::Id(id::IdCommand::Rotate(args)) => args.output.json,
             Self::Up(args) => args.output.json,
             Self::Down(args) => args.output.json,
             Self::Status(args) => args.output.json,
@@ -143,6 +148,7 @@ impl Command {
             Self::Call(args) => args.output == Some(call::OutputFormat::Json),
             Self::Verify(args) => args.output.json,
             Self::Audit(command) => command.wants_json(),
+            Self::Handle(command) => command.wants_json(),
             Self::Ping(args) => args.output.json,
             Self::Peers(args) => args.output.json,
             Self::Groups(args) => args.output.json,

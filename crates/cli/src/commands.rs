@@ -6,6 +6,7 @@ pub(crate) mod endorse;
 pub(crate) mod find;
 pub(crate) mod grant;
 pub(crate) mod group;
+pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod network;
 pub(crate) mod node;
@@ -35,6 +36,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Call(args) => call::call(args, context).await,
         Command::Verify(args) => call::verify(&args, context),
         Command::Audit(command) => audit::run(command, context).await,
+        Command::Handle(command) => handle::run(command, context).await,
         Command::Ping(args) => network::ping(&args, context).await,
         Command::Peers(_) => network::peers(context).await,
         Command::Groups(_) => network::groups(context).await,

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod find;
 pub(crate) mod group;
+pub(crate) mod handle;
 pub(crate) mod identity;
 pub(crate) mod network;
 pub(crate) mod node;

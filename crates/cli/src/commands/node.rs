@@ -184,7 +184,8 @@ fn spawn_error_code(error: &SpawnError) -> ErrorCode {
         ErrorCode::HomeInUse
     } else if matches!(error, SpawnError::Home(_) | SpawnError::Storage(_)) {
         ErrorCode::Storage
-    } else if matches!(error, SpawnError::Key(_) | SpawnError::Mint { .. }) {
+    } else if matches!(error, SpawnError::Key(_) | SpawnError::Mint { .. } | SpawnError::Lineage(_))
+    {
         ErrorCode::KeyFile
     } else if matches!(error, SpawnError::Bind(_)) {
         ErrorCode::AddressInUse

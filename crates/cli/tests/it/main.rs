@@ -11,6 +11,7 @@ mod e2e_endorse;
 mod e2e_failover;
 mod e2e_faults;
 mod e2e_groups;
+mod e2e_handles;
 mod e2e_refusals;
 mod e2e_specialists;
 mod e2e_story;
