@@ -39,7 +39,7 @@ pub(crate) struct FindArgs {
     #[arg(short = 'k', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMIT)))]
     pub(crate) top: Option<u32>,
 
-    /// Only what is supported at least so well, by what this node knows: L0 (self-said) to L4; `comity endorse` and [levels] in the policy file say how.
+    /// Only what is supported at least so well, by what this node knows: L0 (self-said) to L4; `comity endorse` and `[levels]` in the policy file say how.
     #[arg(long, value_name = "LEVEL")]
     pub(crate) min_level: Option<String>,
 
