@@ -235,8 +235,10 @@ fn a_key_that_was_succeeded_has_a_successor_and_nothing_else() {
     let opened = PeerRecord::open(&sealed, NOW).unwrap().payload;
     assert_eq!(opened.successor, Some(*heir.id().as_bytes()));
     assert!(opened.addrs.is_empty() && !opened.server);
-    let addrs = vec!["192.0.2.1:1".parse().unwrap()];
-    for lie in [PeerRecord { addrs, ..moved.clone() }, PeerRecord { server: true, ..moved }] {
+    let (mut reached, mut serving) = (moved.clone(), moved);
+    reached.addrs.push("192.0.2.1:1".parse().unwrap());
+    serving.server = true;
+    for lie in [reached, serving] {
         assert!(matches!(PeerRecord::open(&lie.seal(&me), NOW), Err(RecordError::Envelope(_))));
     }
 }
