@@ -208,13 +208,13 @@ impl Node {
                         break;
                     }
                     let asked = self.inner.directory.query(question);
-                    let left =
-                        (timeout - timeout / LATE_DIVISOR / 2).saturating_sub(started.elapsed());
-                    let report = match tokio::time::timeout(left, asked).await {
-                        Ok(Ok(report)) => report,
-                        Ok(Err(error)) if !again => return Err(SearchError::Directory(error)),
-                        Err(_) if !again => return Err(SearchError::TimedOut(timeout)),
-                        Ok(Err(_)) | Err(_) => break,
+                    let report = if again {
+                        let left = (timeout - timeout / LATE_DIVISOR / 2)
+                            .saturating_sub(started.elapsed());
+                        let Ok(Ok(report)) = tokio::time::timeout(left, asked).await else { break };
+                        report
+                    } else {
+                        asked.await.map_err(SearchError::Directory)?
                     };
                     asking += since.elapsed();
                     let ranked = self.take_in(query, &mut hits, &mut found, &report);

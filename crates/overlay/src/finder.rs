@@ -46,7 +46,8 @@ pub const FINDER_AT_ONCE_MAX: usize = 32;
 pub struct FinderLimits {
     /// Agents that keep what they declare after which it ends.
     pub want: usize,
-    /// Agents tried at once. Twice as many each time when most of them fail, up to [`FINDER_AT_ONCE_MAX`].
+    /// Agents tried at once in the beginning; then as many as are missing, or twice as many each time when most fail, up to
+    /// [`FINDER_AT_ONCE_MAX`].
     pub at_once: usize,
     /// Agents tried in all.
     pub tries_max: usize,
@@ -139,8 +140,14 @@ impl Finder {
             return FinderStep::Done;
         }
         let room = self.limits.tries_max.saturating_sub(self.tried.len());
-        if self.good() * 2 < self.tried.len() {
+        let good = self.good();
+        if self.tried.is_empty() {
+            self.at_once = self.limits.at_once;
+        } else if good * 2 < self.tried.len() {
             self.at_once = (self.at_once * 2).min(FINDER_AT_ONCE_MAX.max(self.limits.at_once));
+        } else {
+            // Where most are good, as many as are missing will do.
+            self.at_once = (self.limits.want - good).min(self.limits.at_once);
         }
         let count = self.at_once.max(1).min(room).min(self.untried.len());
         if count > 0 {
