@@ -5,6 +5,11 @@
 use std::collections::BTreeMap;
 
 use ciborium::Value;
+use comity_capability::attribute;
+use comity_capability::record::{
+    Beat, Capability, Digest, GroupSecret, Load, MAX_VEILED, PeerRecord, Record, Status, Tombstone,
+    Veiled, Visibility,
+};
 use comity_core::canonical::Version;
 use comity_core::receipt::{Receipt, ReceiptRoot, ShortText};
 use comity_core::{AgentId, Canonical, Hash, Kind, Sha256Digest, envelope};
@@ -27,8 +32,12 @@ enum Type {
     Range(i128, i128),
     Bytes(Option<usize>),
     Text(Option<(usize, usize)>),
+    Bool,
+    Null,
     Array(Vec<(Occurs, Self)>),
     Map(Vec<(bool, i128, Self)>),
+    /// Any number of members with such keys and such values.
+    Dictionary(Box<Self>, Box<Self>),
     Tagged(u64, Box<Self>),
     Choice(Vec<Self>),
 }
@@ -135,6 +144,19 @@ impl Parser {
                 }
                 Type::Array(items)
             }
+            "{" if self.eat("*") => {
+                let key = self.choice();
+                self.expect("=");
+                self.expect(">");
+                let value = self.choice();
+                self.expect("}");
+                Type::Dictionary(Box::new(key), Box::new(value))
+            }
+            "(" => {
+                let inner = self.choice();
+                self.expect(")");
+                inner
+            }
             "{" => {
                 let mut members = Vec::new();
                 while !self.eat("}") {
@@ -148,7 +170,10 @@ impl Parser {
             }
             "bstr" => Type::Bytes(self.size().map(|(size, _)| size)),
             "tstr" => Type::Text(self.size()),
+            "bool" => Type::Bool,
+            "null" => Type::Null,
             "uint" => Type::Range(0, i128::from(u64::MAX)),
+            "int" => Type::Range(-i128::from(u64::MAX) - 1, i128::from(u64::MAX)),
             tag if tag.starts_with("#6.") => {
                 self.expect("(");
                 let inner = self.choice();
@@ -180,6 +205,10 @@ fn fits(rules: &BTreeMap<String, Type>, rule: &Type, value: &Value) -> bool {
         (Type::Bytes(size), Value::Bytes(bytes)) => size.is_none_or(|size| bytes.len() == size),
         (Type::Text(size), Value::Text(text)) => {
             size.is_none_or(|(low, high)| (low..=high).contains(&text.len()))
+        }
+        (Type::Bool, Value::Bool(_)) | (Type::Null, Value::Null) => true,
+        (Type::Dictionary(key, member), Value::Map(entries)) => {
+            entries.iter().all(|(name, value)| fits(rules, key, name) && fits(rules, member, value))
         }
         (Type::Tagged(tag, inner), Value::Tag(found, value)) => {
             tag == found && fits(rules, inner, value)
@@ -253,7 +282,54 @@ fn full_grant() -> Grant {
     grant
 }
 
+/// What the directory keeps.
+fn directory_samples() -> Vec<Sample> {
+    let until = NOW + secs(HOUR);
+    let mut record = Record::new(3, NOW, until, Hash::of(b"next"));
+    record.name = "Rates Ltd".to_owned();
+    record.text = "Keeps tables".to_owned();
+    record.endpoints = vec!["127.0.0.1:4433".parse().unwrap(), "[::1]:4433".parse().unwrap()];
+    record.supersedes = Some(Hash::of(b"before"));
+    let mut capability = Capability::new("fx.rates").unwrap();
+    capability.visibility = Visibility::Public;
+    capability.title = "Exchange rates".to_owned();
+    capability.examples = vec!["EUR to USD".to_owned()];
+    capability.tags = ["fx".to_owned()].into();
+    for (key, value) in [
+        ("x-bool", attribute::Value::Bool(true)),
+        ("x-int", attribute::Value::Int(-5)),
+        ("x-text", attribute::Value::Text("some words".to_owned())),
+    ] {
+        capability.attributes.insert(key.to_owned(), value);
+    }
+    record.capabilities = vec![capability, Capability::new("plain").unwrap()];
+    let digest = Digest::summarise(&record, 0, Hash::of(b"record")).unwrap();
+    let gone = |name: Option<&str>| Tombstone::new(1, NOW, until, name.map(str::to_owned)).unwrap();
+    let addrs = ["127.0.0.1:4433".parse().unwrap()];
+    let secret = GroupSecret::from_bytes([7; 32]);
+    let veiled = secret
+        .veil(&digest, &agent(1), &secret.pseudonym(&agent(1), 0), "class/finance", 1, NOW, until)
+        .unwrap();
+    let veiled = envelope::open::<Veiled>(Kind::Veiled, &veiled, MAX_VEILED).unwrap().payload;
+    vec![
+        sample("record", &record),
+        sample("record", &Record::new(1, NOW, until, Hash::of(b"next"))),
+        sample("digest", &digest),
+        sample("beat", &Beat::new(1, NOW, until, Status::Draining, Load::Overloaded)),
+        sample("tombstone", &gone(Some("fx.rates"))),
+        sample("tombstone", &gone(None)),
+        sample("peer", &PeerRecord::new(1, NOW, until, &addrs, true)),
+        sample("veiled", &veiled),
+    ]
+}
+
 fn samples() -> Vec<Sample> {
+    let mut all = trust_samples();
+    all.extend(directory_samples());
+    all
+}
+
+fn trust_samples() -> Vec<Sample> {
     let until = NOW + secs(HOUR);
     let mut endorse = Endorse::new(id(2), "fx.*".parse().unwrap(), How::Audit, NOW, until);
     endorse.proofs = Some([Hash::of(b"1"), Hash::of(b"2")].into());

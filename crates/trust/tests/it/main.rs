@@ -9,6 +9,7 @@ mod cddl;
 mod claims;
 mod common;
 mod evidence;
+mod golden;
 mod grant;
 mod grant_biscuit;
 mod grant_random;
