@@ -65,11 +65,15 @@ pub enum Kind {
     Admit,
     /// One side of the trust between two agents.
     Trust,
+    /// Word that its signer holds a result and hands it out.
+    Holder,
+    /// A producer's withdrawal of answers that it gave.
+    Retract,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Record,
         Self::Digest,
         Self::Beat,
@@ -89,6 +93,8 @@ impl Kind {
         Self::Charter,
         Self::Admit,
         Self::Trust,
+        Self::Holder,
+        Self::Retract,
     ];
 
     /// The kind's part of the external AAD.
@@ -114,6 +120,8 @@ impl Kind {
             Self::Charter => "charter",
             Self::Admit => "admit",
             Self::Trust => "trust",
+            Self::Holder => "holder",
+            Self::Retract => "retract",
         }
     }
 
