@@ -17,6 +17,7 @@
 mod attributes;
 mod capability;
 mod digest;
+mod reuse;
 mod signal;
 mod times;
 mod veiled;
@@ -34,6 +35,10 @@ pub use capability::{
 };
 pub(crate) use digest::head_of;
 pub use digest::{Bloom, Declared, Digest, MAX_ATTRIBUTES, MAX_DIGEST, MAX_ENDPOINTS};
+pub use reuse::{
+    ANY_FIELD, Determinism, MAX_REUSE_NAME, MAX_SOURCES, MAX_TOLERANCES, Reuse, ReuseError, Scope,
+    Tolerance,
+};
 pub use signal::{Beat, Load, MAX_BEAT, MAX_PEER, MAX_TOMBSTONE, PeerRecord, Status, Tombstone};
 pub use times::{BEAT_LIFE, CLOCK_SKEW, DIGEST_LIFE, TimesError, check_times};
 pub use veiled::{GroupSecret, MAX_VEILED, UnveilError, VEILED_PREFIX, Veiled};

@@ -6,6 +6,7 @@ use comity_core::canonical::{self, Canonical, DecodeError};
 use comity_core::{Hash, Sha256Digest};
 use serde_json::{Value as Json, json};
 
+use super::reuse::{Reuse, ReuseError};
 use crate::attribute::{Period, Value};
 use crate::profile::{self, ProfileError};
 use crate::taxonomy::ClassId;
@@ -93,6 +94,9 @@ pub struct Capability {
     /// How long an answer stays reusable; zero = not at all.
     #[cbor(n(12), with = "crate::wire::period")]
     pub valid_for: Period,
+    /// How answers may be shared and compared; not at all when absent.
+    #[n(13)]
+    pub reuse: Option<Reuse>,
 }
 
 /// Why a capability was refused.
@@ -146,6 +150,14 @@ pub enum CapabilityError {
         name: String,
         /// The key.
         key: String,
+    },
+    /// How answers may be reused is contradictory or too long.
+    #[error("capability `{name}`: {source}")]
+    Reuse {
+        /// The capability.
+        name: String,
+        /// What is wrong.
+        source: ReuseError,
     },
     /// A schema cannot be encoded.
     #[error("the {which} schema cannot be part of an interface: {reason}")]
@@ -256,6 +268,7 @@ impl Capability {
             streaming: false,
             data_version: String::new(),
             valid_for: Period::ZERO,
+            reuse: None,
         })
     }
 
@@ -302,6 +315,10 @@ impl Capability {
                     limit,
                 });
             }
+        }
+        if let Some(reuse) = &self.reuse {
+            let name = || self.name.clone();
+            reuse.check().map_err(|source| CapabilityError::Reuse { name: name(), source })?;
         }
         self.attributes.iter().try_for_each(|(key, value)| self.check_attribute(key, value))
     }
@@ -359,6 +376,7 @@ impl Capability {
             "streaming": self.streaming,
             "data_version": self.data_version,
             "valid_for": self.valid_for.to_string(),
+            "reuse": self.reuse.as_ref().map(Reuse::to_json),
             "hash": self.hash().to_string(),
         })
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use comity_capability::attribute::Value;
 use comity_capability::profile;
 use comity_capability::record::{
-    BEAT_LIFE, Beat, Bloom, Capability, CapabilityError, DIGEST_LIFE, Declared, Digest, Interface,
-    Load, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_RECORD, MAX_TOMBSTONE, PeerRecord, Record,
-    RecordError, Sequenced, Status, TimesError, Tombstone, Visibility, check_times, clean,
+    ANY_FIELD, BEAT_LIFE, Beat, Bloom, Capability, CapabilityError, DIGEST_LIFE, Declared,
+    Determinism, Digest, Interface, Load, MAX_BEAT, MAX_DIGEST, MAX_PEER, MAX_RECORD,
+    MAX_TOMBSTONE, PeerRecord, Record, RecordError, Reuse, Scope, Sequenced, Status, TimesError,
+    Tolerance, Tombstone, Visibility, check_times, clean,
 };
 use comity_core::canonical::Canonical;
 use comity_core::envelope::{self, Kind};
@@ -436,5 +437,43 @@ proptest! {
         if let Ok(digest) = Digest::decode(&bytes) {
             prop_assert_eq!(digest.encode(), bytes);
         }
+    }
+}
+
+#[test]
+fn how_answers_are_reused_is_part_of_the_descriptor_and_of_nothing_that_leaves_it_out() {
+    let plain = Capability::new("rates").unwrap();
+    let mut shared = plain.clone();
+    shared.reuse = Some(Reuse {
+        scope: Scope::Public,
+        determinism: Determinism::Comparable,
+        tolerances: [(ANY_FIELD.to_owned(), Tolerance { relative_ppm: 5, absolute_nano: 0 })]
+            .into(),
+        closed_until_ms: Some(1_735_689_600_000),
+        time_field: Some("time".to_owned()),
+        sources: ["ecb".to_owned()].into(),
+    });
+    assert_eq!(Capability::decode(&shared.encode()).unwrap(), shared);
+    assert_ne!(plain.hash(), shared.hash());
+    assert_eq!(shared.reuse.as_ref().unwrap().tolerance("close").relative_ppm, 5);
+    assert_eq!(shared.to_json()["reuse"]["scope"], "public");
+    assert_eq!(plain.to_json()["reuse"], serde_json::Value::Null);
+}
+
+#[test]
+fn contradictory_reuse_is_refused() {
+    let tolerances = [("x".to_owned(), Tolerance::default())].into();
+    let wrong = [
+        Reuse { tolerances, determinism: Determinism::Exact, ..Reuse::default() },
+        Reuse { closed_until_ms: Some(1), determinism: Determinism::Exact, ..Reuse::default() },
+        Reuse { scope: Scope::Public, ..Reuse::default() },
+        Reuse { sources: (0..9).map(|i| i.to_string()).collect(), ..Reuse::default() },
+        Reuse { time_field: Some("a\u{202e}b".to_owned()), ..Reuse::default() },
+    ];
+    for reuse in wrong {
+        let mut capability = Capability::new("rates").unwrap();
+        capability.reuse = Some(reuse);
+        assert!(matches!(capability.check(), Err(CapabilityError::Reuse { .. })), "{capability:?}");
+        assert!(Capability::decode(&capability.encode()).is_err());
     }
 }
