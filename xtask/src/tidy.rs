@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trust", &["core", "capability"]),
     ("overlay", &["core", "capability"]),
     ("pilot", &["core"]),
+    ("results", &["core", "capability"]),
     ("sim", &["core", "capability", "overlay"]),
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
@@ -26,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that take time, randomness and the world as arguments, and what must therefore never be below them.
-const PURE: &[&str] = &["core", "capability", "trust", "overlay", "pilot", "sim"];
+const PURE: &[&str] = &["core", "capability", "trust", "overlay", "pilot", "results", "sim"];
 const IMPURE_DEPENDENCIES: &[&str] =
     &["tokio", "iroh", "redb", "rusqlite", "hyper", "getrandom", "socket2"];
 
