@@ -121,6 +121,13 @@ impl Client {
         Ok(client)
     }
 
+    /// A client of the node that listens on `socket`, now or later: each request dials by itself, so a request fails
+    /// with [`ClientError::NotRunning`] while nobody listens.
+    #[must_use]
+    pub fn at(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
     /// The socket it talks to.
     #[must_use]
     pub fn socket(&self) -> &Path {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use comity_api::{JoinAddress, Ticket};
 use comity_core::{Hash, Identity, Position};
 use comity_overlay::{Config, Contact, Exempt, Overlay};
+use comity_specialist::mcp::McpOpener;
 use rand::Rng as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ pub struct Builder {
     rpc_limits: RpcLimits,
     overlay: Config,
     places: Option<PositionCache>,
+    mcp: Option<Arc<dyn McpOpener>>,
 }
 
 impl Default for Builder {
@@ -74,6 +76,7 @@ impl Default for Builder {
             rpc_limits: RpcLimits::default(),
             overlay: overlay_config(),
             places: None,
+            mcp: None,
         }
     }
 }
@@ -165,6 +168,13 @@ impl Builder {
     pub fn places_of(mut self, node: &Node) -> Self {
         self.mint_bits = node.inner.info.mint_bits;
         self.places = Some(node.inner.positions.clone());
+        self
+    }
+
+    /// Lets MCP servers be served, which `opener` opens.
+    #[must_use]
+    pub fn mcp(mut self, opener: Arc<dyn McpOpener>) -> Self {
+        self.mcp = Some(opener);
         self
     }
 
@@ -340,6 +350,7 @@ impl Builder {
             storage,
             directory,
             registry,
+            mcp: self.mcp,
             groups,
             gate,
             publisher,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_api::JoinAddress;
+use comity_specialist::mcp::McpOpener;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,8 @@ pub struct DaemonConfig {
     pub until_stdin_closes: bool,
     /// Runs the node's clock ahead of the system's by so many seconds: for tests of clock skew.
     pub clock_offset_secs: i64,
+    /// Opens MCP servers; without it they cannot be served.
+    pub mcp: Option<Arc<dyn McpOpener>>,
 }
 
 /// Why a daemon does not run.
@@ -62,7 +65,11 @@ pub async fn run(config: DaemonConfig) -> Result<(), DaemonError> {
     let home = Home::at(&config.home);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
-    let node = Node::builder()
+    let mut builder = Node::builder();
+    if let Some(opener) = config.mcp {
+        builder = builder.mcp(opener);
+    }
+    let node = builder
         .home(&config.home)
         .listen(config.listen)
         .mint_bits(config.mint_bits)

@@ -11,6 +11,7 @@ use comity_capability::record::{Capability, RecordError};
 use comity_core::{AgentId, OverlayId, Time};
 use comity_overlay::Contact;
 use comity_specialist::Specialist;
+use comity_specialist::mcp::McpOpener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -80,6 +81,7 @@ pub(crate) struct Inner {
     pub(crate) handles: Handles,
     // Synchronised by themselves.
     pub(crate) registry: Arc<Registry>,
+    pub(crate) mcp: Option<Arc<dyn McpOpener>>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) signals: Signals,

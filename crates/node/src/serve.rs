@@ -142,7 +142,11 @@ impl Node {
             .home
             .as_ref()
             .map_or_else(|| std::env::temp_dir().join("comity-tables"), |home| home.tables());
-        let opened = tokio::task::spawn_blocking(move || manifest::open(&manifest, &cache)).await;
+        let mcp = self.inner.mcp.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            manifest::open_with(&manifest, &cache, mcp.as_deref())
+        });
+        let opened = opened.await;
         opened.unwrap_or_else(|panic| {
             let finding = manifest::Finding {
                 level: Level::Error,
@@ -263,6 +267,7 @@ async fn assemble(request: ServeRequest) -> Result<Manifest, ErrorInfo> {
             manifest.table.as_mut().map(|section| &mut section.timeout),
             manifest.exec.as_mut().map(|section| &mut section.timeout),
             manifest.http.as_mut().map(|section| &mut section.timeout),
+            manifest.mcp.as_mut().map(|section| &mut section.timeout),
         ]
         .into_iter()
         .flatten()
@@ -364,9 +369,11 @@ fn open_error(error: &OpenError) -> ErrorInfo {
         OpenError::Table(
             TableError::DiskFull { .. } | TableError::Cache { .. } | TableError::Database { .. },
         ) => ErrorInfo { code: ErrorCode::Storage, ..info },
-        OpenError::Table(_) | OpenError::Exec(_) | OpenError::Http(_) | OpenError::Schema(_) => {
-            info
-        }
+        OpenError::Table(_)
+        | OpenError::Exec(_)
+        | OpenError::Http(_)
+        | OpenError::Mcp(_)
+        | OpenError::Schema(_) => info,
     }
 }
 
@@ -385,6 +392,10 @@ fn source_text(manifest: &Manifest) -> String {
         format!("exec {}", command(&exec.command))
     } else if let Some(http) = &manifest.http {
         format!("http {}", http.url)
+    } else if let Some(mcp) = &manifest.mcp {
+        let what = mcp.tool.as_deref().or(mcp.resource.as_deref()).unwrap_or("the whole server");
+        let server = mcp.url.clone().unwrap_or_else(|| mcp.command.join(" "));
+        format!("mcp {server}: {what}")
     } else {
         "nothing".to_owned()
     }

@@ -14,6 +14,7 @@ pub mod exec;
 pub mod function;
 pub mod http;
 pub mod manifest;
+pub mod mcp;
 pub mod schema;
 pub mod table;
 

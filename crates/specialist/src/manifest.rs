@@ -15,7 +15,7 @@
 //! file = "ecb-reference-rates.csv"
 //! ```
 //!
-//! Exactly one of `[table]`, `[exec]` and `[http]` says what answers. Everything but that section may be left out for a
+//! Exactly one of `[table]`, `[exec]`, `[http]` and `[mcp]` says what answers. Everything but that section may be left out for a
 //! table: name, title, interface and data attributes are derived from the file. [`check`] says what is wrong or could be
 //! better without serving anything; [`open`] starts the specialist.
 
@@ -35,6 +35,7 @@ pub use declare::{Declaration, MAX_DECLARATION_BYTES, declare};
 use crate::call::Specialist;
 use crate::exec::{Environment, Exec, ExecError};
 use crate::http::{Http, HttpError};
+use crate::mcp::{McpOpener, McpSection};
 use crate::schema::{Checked, SchemaError, Validator};
 use crate::table::{Format, Table, TableError, TableSummary};
 
@@ -87,6 +88,8 @@ pub struct Manifest {
     pub exec: Option<ExecSection>,
     /// A local web service answers.
     pub http: Option<HttpSection>,
+    /// An MCP server answers.
+    pub mcp: Option<McpSection>,
 }
 
 /// Who may learn of a capability.
@@ -252,6 +255,9 @@ pub enum OpenError {
     /// The URL cannot be called.
     #[error(transparent)]
     Http(HttpError),
+    /// The MCP server cannot be used.
+    #[error("{0}")]
+    Mcp(String),
     /// A schema cannot be compiled.
     #[error(transparent)]
     Schema(SchemaError),
@@ -283,18 +289,21 @@ impl Manifest {
     }
 
     /// The same manifest with everything that `flags` says instead: set members replace, attributes and column
-    /// descriptions are replaced one by one, and a source (`table`, `exec`, `http`) replaces the manifest's source.
+    /// descriptions are replaced one by one, and a source (`table`, `exec`, `http`, `mcp`) replaces the manifest's source.
     #[must_use]
     pub fn merged(mut self, flags: Self) -> Self {
         fn list(own: Vec<String>, flag: Vec<String>) -> Vec<String> {
             if flag.is_empty() { own } else { flag }
         }
         self.attributes.extend(flags.attributes);
-        let replaces_source = flags.table.is_some() || flags.exec.is_some() || flags.http.is_some();
-        let (table, exec, http) = if replaces_source {
-            (flags.table, flags.exec, flags.http)
+        let replaces_source = flags.table.is_some()
+            || flags.exec.is_some()
+            || flags.http.is_some()
+            || flags.mcp.is_some();
+        let (table, exec, http, mcp) = if replaces_source {
+            (flags.table, flags.exec, flags.http, flags.mcp)
         } else {
-            (self.table, self.exec, self.http)
+            (self.table, self.exec, self.http, self.mcp)
         };
         Self {
             name: flags.name.or(self.name),
@@ -317,6 +326,7 @@ impl Manifest {
             table,
             exec,
             http,
+            mcp,
         }
     }
 }
@@ -342,6 +352,18 @@ pub fn check(manifest: &Manifest) -> Vec<Finding> {
 /// [`OpenError::Declaration`] with everything [`check`] finds when one finding is an error; otherwise what starting
 /// failed of.
 pub fn open(manifest: &Manifest, cache: &Path) -> Result<Served, OpenError> {
+    open_with(manifest, cache, None)
+}
+
+/// The same, where MCP servers can be opened too.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    manifest: &Manifest,
+    cache: &Path,
+    mcp: Option<&dyn McpOpener>,
+) -> Result<Served, OpenError> {
     let refuse = |mut findings: Vec<Finding>| {
         findings.sort_by_key(|finding| finding.level);
         Err(OpenError::Declaration { findings })
@@ -376,6 +398,11 @@ pub fn open(manifest: &Manifest, cache: &Path) -> Result<Served, OpenError> {
             input,
             output,
         ))
+    } else if let Some(section) = &manifest.mcp {
+        let opener =
+            mcp.ok_or_else(|| OpenError::Mcp("this node does not speak MCP".to_owned()))?;
+        let specialist = opener.open(section, manifest).map_err(OpenError::Mcp)?;
+        Arc::new(Checked::new(specialist, input, output))
     } else {
         return refuse(check(manifest));
     };
@@ -384,6 +411,12 @@ pub fn open(manifest: &Manifest, cache: &Path) -> Result<Served, OpenError> {
 
 fn compiled(schema: Option<&Value>) -> Result<Option<Validator>, OpenError> {
     schema.map(Validator::new).transpose().map_err(OpenError::Schema)
+}
+
+/// A time limit as manifests write it, such as `30s`; none for what is no time up to [`MAX_TIMEOUT`].
+#[must_use]
+pub fn timeout(text: &str) -> Option<Duration> {
+    duration(text)
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -82,6 +82,9 @@ impl Manifest {
         if let Some(directory) = self.exec.as_mut().and_then(|exec| exec.directory.as_mut()) {
             place(directory);
         }
+        if let Some(directory) = self.mcp.as_mut().and_then(|mcp| mcp.directory.as_mut()) {
+            place(directory);
+        }
         for schema in [&mut self.input_schema, &mut self.output_schema] {
             if let Some(Value::String(name)) = schema {
                 let file = directory.join(&*name);
@@ -136,24 +139,30 @@ pub(super) fn source_findings(manifest: &Manifest) -> Vec<Finding> {
             fix: fix.to_owned(),
         });
     };
-    let sections = [manifest.table.is_some(), manifest.exec.is_some(), manifest.http.is_some()];
+    let sections = [
+        manifest.table.is_some(),
+        manifest.exec.is_some(),
+        manifest.http.is_some(),
+        manifest.mcp.is_some(),
+    ];
     match sections.into_iter().filter(|present| *present).count() {
         1 => {}
         0 => add(
             "table",
             "nothing says what answers".to_owned(),
-            "add one of [table], [exec] or [http]",
+            "add one of [table], [exec], [http] or [mcp]",
         ),
         _ => add(
             "table",
             "several sections say what answers".to_owned(),
-            "keep one of [table], [exec] and [http]",
+            "keep one of [table], [exec], [http] and [mcp]",
         ),
     }
     let timeouts = [
         ("table.timeout", manifest.table.as_ref().and_then(|section| section.timeout.as_ref())),
         ("exec.timeout", manifest.exec.as_ref().and_then(|section| section.timeout.as_ref())),
         ("http.timeout", manifest.http.as_ref().and_then(|section| section.timeout.as_ref())),
+        ("mcp.timeout", manifest.mcp.as_ref().and_then(|section| section.timeout.as_ref())),
     ];
     for (field, text) in timeouts {
         if let Some(text) = text.filter(|text| duration(text).is_none()) {
@@ -217,6 +226,13 @@ pub(super) fn source_findings(manifest: &Manifest) -> Vec<Finding> {
         && let Err(error) = crate::http::check_url(&section.url)
     {
         add("http.url", error.to_string(), "give the http:// URL of a service on this machine");
+    }
+    if let Some(problem) = manifest.mcp.as_ref().and_then(|section| section.problem()) {
+        add(
+            "mcp",
+            problem.to_owned(),
+            "name one: the command of a program, or the URL of a server",
+        );
     }
     findings
 }
