@@ -23,7 +23,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["core", "capability"]),
     ("node", &["core", "capability", "trust", "overlay", "specialist", "api"]),
     ("lab", &["sim"]),
-    ("cli", &["core", "capability", "specialist", "sim", "lab", "api", "node"]),
+    ("mcp", &["specialist", "api"]),
+    ("cli", &["core", "capability", "specialist", "sim", "lab", "api", "mcp", "node"]),
 ];
 
 /// Crates that take time, randomness and the world as arguments, and what must therefore never be below them.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, call, endorse, find, grant, group, handle, id, network, node, policy, serve, shell, sim,
-    trust,
+    audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy, serve, shell,
+    sim, trust,
 };
 use crate::{bench, demo};
 
@@ -116,6 +116,8 @@ pub(crate) enum Command {
     Trust(trust::TrustCommand),
     /// Give one's word for another agent's capability.
     Endorse(Box<endorse::EndorseArgs>),
+    /// Give MCP clients the network, and use whole MCP servers of peers.
+    Mcp(Box<mcp::McpArgs>),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -157,6 +159,7 @@ impl Command {
             Self::Grant(command) => command.wants_json(),
             Self::Trust(command) => command.wants_json(),
             Self::Endorse(args) => args.wants_json(),
+            Self::Mcp(args) => args.command.as_ref().is_some_and(mcp::McpCommand::wants_json),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,
             Self::Bench(args) => args.wants_json(),

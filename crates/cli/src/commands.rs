@@ -8,6 +8,7 @@ pub(crate) mod grant;
 pub(crate) mod group;
 pub(crate) mod handle;
 pub(crate) mod id;
+pub(crate) mod mcp;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod policy;
@@ -45,6 +46,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Trust(command) => trust::run(command, context).await,
         Command::Endorse(args) => endorse::run(*args, context).await,
         Command::Grant(command) => Box::pin(grant::run(command, context)).await,
+        Command::Mcp(args) => Box::pin(mcp::run(*args, context)).await,
         Command::Demo(mut args) => {
             args.json |= context.out.json;
             Box::pin(demo::run(args)).await

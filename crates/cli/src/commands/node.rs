@@ -141,6 +141,7 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
         network: args.network,
         until_stdin_closes: args.until_stdin_closes,
         clock_offset_secs: args.clock_offset_secs,
+        mcp: Some(std::sync::Arc::new(comity_mcp::host::Host::new(&context.home))),
     };
     let node = Box::pin(daemon::run(config));
     let announce = async {

@@ -15,6 +15,7 @@ use comity_capability::profile;
 use serde_json::Value;
 
 use super::call::read_input;
+use super::mcp::{self, McpServeArgs};
 use crate::args::{OutputArgs, millis, time_span};
 use crate::context::Context;
 use crate::{progress, render};
@@ -22,10 +23,11 @@ use crate::{progress, render};
 /// Options of `serve`.
 #[derive(Debug, Args)]
 #[command(
-    group = clap::ArgGroup::new("what").args(["table", "exec", "http", "manifest"]).required(true).multiple(true),
+    group = clap::ArgGroup::new("what").args(["table", "exec", "http", "mcp", "manifest"]).required(true).multiple(true),
     after_help = "Examples:
   comity serve --table eurofxref-hist.csv --name ecb-rates --class finance
   comity serve --exec 'python3 translate.py' --manifest translate.toml --yes
+  comity serve --mcp 'npx -y @modelcontextprotocol/server-everything' --tool echo --public
   comity serve --manifest lookup.toml --check"
 )]
 pub(crate) struct ServeArgs {
@@ -41,6 +43,9 @@ pub(crate) struct ServeArgs {
     /// Publish a local service that takes the request as a JSON POST.
     #[arg(long, value_name = "URL")]
     pub(crate) http: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) mcp: McpServeArgs,
 
     /// Declaration in a file, TOML or JSON; flags win over it.
     #[arg(short, long, value_name = "FILE")]
@@ -123,6 +128,11 @@ pub(crate) struct UnserveArgs {
 
 pub(crate) async fn serve(args: ServeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let mut request = request_of(&args)?;
+    if args.mcp.mcp.is_some() {
+        let publishing =
+            mcp::Publishing { overrides: request.overrides, yes: args.yes, check: args.check };
+        return Box::pin(mcp::serve(&args.mcp, publishing, context)).await;
+    }
     let client = context.client().await?;
     if !args.yes {
         request.mode = if args.check { ServeMode::Check } else { ServeMode::DryRun };

@@ -12,6 +12,7 @@ mod e2e_failover;
 mod e2e_faults;
 mod e2e_groups;
 mod e2e_handles;
+mod e2e_mcp;
 mod e2e_refusals;
 mod e2e_specialists;
 mod e2e_story;
