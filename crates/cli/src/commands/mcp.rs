@@ -53,7 +53,7 @@ pub(crate) struct EndpointArgs {
     #[arg(long, value_name = "IP:PORT")]
     http: Option<SocketAddr>,
 
-    /// Let web pages of this origin in, such as https://app.example; those of this machine are.
+    /// Let web pages of this origin in, such as `https://app.example`; those of this machine are.
     #[arg(long = "allow-origin", value_name = "ORIGIN", requires = "http")]
     origins: Vec<String>,
 
