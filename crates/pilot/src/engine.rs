@@ -67,8 +67,11 @@ pub const OUT_MAX: usize = 4096;
 pub const ACTIONS_MAX: usize = 8192;
 /// Patience with the first exchange; doubled each time.
 pub const EXCHANGE_TIMEOUT: Duration = Duration::from_millis(250);
-/// Exchanges sent before a peer is taken for unreachable: 250 ms + … + 4 s, 8 seconds in all.
-pub const EXCHANGE_ATTEMPTS_MAX: u32 = 6;
+/// Rounds of exchanges before a peer is taken for unreachable. Each waits twice as long as the one before, 250 ms + 500 ms + 1 s + 2 s + 4 s:
+/// just under 8 seconds in all, of which the last 7 also try the relay.
+pub const EXCHANGE_ATTEMPTS_MAX: u32 = 5;
+/// A peer with connections that is reached through the relay is looked up and tried directly again after this.
+pub const RELAY_RETRY: Duration = Duration::from_secs(30);
 /// An idle tunnel with connections is kept open with a control packet.
 pub const TUNNEL_KEEPALIVE: Duration = Duration::from_secs(25);
 /// A tunnel without connections is forgotten after this.
@@ -228,10 +231,20 @@ impl Bucket {
         Self { tokens: f64::from(rate.1), at: now, rate }
     }
 
-    pub(crate) fn take(&mut self, now: Time) -> bool {
+    /// Whether nothing was taken lately, so that a new bucket would be the same.
+    pub(crate) fn is_full(&mut self, now: Time) -> bool {
+        self.refill(now);
+        self.tokens >= f64::from(self.rate.1)
+    }
+
+    fn refill(&mut self, now: Time) {
         let gained = now.saturating_since(self.at).as_secs_f64() * f64::from(self.rate.0);
         self.at = self.at.max(now);
         self.tokens = (self.tokens + gained).min(f64::from(self.rate.1));
+    }
+
+    pub(crate) fn take(&mut self, now: Time) -> bool {
+        self.refill(now);
         if self.tokens < 1.0 {
             return false;
         }

@@ -9,6 +9,7 @@
 //! | [`crypto`], [`replay`], [`session`] | both dialects' keys and ciphers; what is accepted, and what moves a tunnel |
 //! | [`stream`] | the reliable stream |
 //! | [`registry`], [`handshake`], [`service`] | messages to the registry, of the trust handshake, of the built-in services |
+//! | [`rendezvous`] | a registry and beacon for nodes of either kind |
 //! | [`trust`], [`identity`] | who is trusted and why; the node's key in Pilot's file format |
 //!
 //! ```
@@ -73,6 +74,7 @@ pub mod handshake;
 pub mod identity;
 pub mod packet;
 pub mod registry;
+pub mod rendezvous;
 pub mod replay;
 pub mod service;
 pub mod session;

@@ -48,6 +48,8 @@ pub(crate) enum Opened {
     No,
     /// Of this session, and seen before.
     Replayed,
+    /// Of this session in the dialect that the peer does not speak here: it asked in both, not knowing which is understood.
+    Probe,
 }
 
 impl Session {
@@ -108,16 +110,19 @@ impl Session {
         spare: [u8; 4],
         plain: &mut Vec<u8>,
     ) -> Opened {
-        let dialects: &[Dialect] = match self.dialect {
-            Some(Dialect::A) => &[Dialect::A],
-            Some(Dialect::B) => &[Dialect::B],
-            None => &[Dialect::B, Dialect::A],
+        let dialects = match self.dialect {
+            Some(Dialect::A) => [Dialect::A, Dialect::B],
+            Some(Dialect::B) | None => [Dialect::B, Dialect::A],
         };
         let Some(dialect) =
             dialects.iter().find(|dialect| self.cipher(**dialect).open(sealed, plain))
         else {
             return Opened::No;
         };
+        if self.dialect.is_some_and(|known| known != *dialect) {
+            plain.clear();
+            return Opened::Probe;
+        }
         let verdict = self.replay.accept(sealed.nonce.prefix, sealed.nonce.counter);
         if verdict == Verdict::Replayed {
             plain.clear();

@@ -122,10 +122,10 @@ impl Engine {
     }
 
     /// Opens a connection: [`Action::Connected`] follows, or [`Action::Readable`] with the reason to be read. `None` when
-    /// [`CONNECTIONS_MAX`] are open.
+    /// [`CONNECTIONS_MAX`] are open, and for this node's own number, which no tunnel leads to.
     pub fn connect(&mut self, now: Time, to: SocketAddress) -> Option<ConnectionId> {
         let node = to.address.node;
-        if self.connections.len() >= CONNECTIONS_MAX {
+        if self.connections.len() >= CONNECTIONS_MAX || node == self.config.node {
             return None;
         }
         let link = self.free_link(node, to.port)?;

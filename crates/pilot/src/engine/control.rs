@@ -88,6 +88,7 @@ impl Engine {
                 self.dropped.replayed += 1;
                 self.rekey_if_worn(now, sealed.node);
             }
+            (Opened::Probe, _) => {}
             (Opened::No, _) => {
                 self.dropped.unopened += 1;
                 self.unopened(now, from, sealed.node);
@@ -159,6 +160,9 @@ impl Engine {
 
     /// Asks a peer for a sign of life: [`Action::Pong`] follows, or nothing. Makes a tunnel first where there is none.
     pub fn ping(&mut self, now: Time, node: NodeId) {
+        if node == self.config.node {
+            return self.act(Action::Pong { node, after: Duration::ZERO });
+        }
         self.pings.retain(|_key, at| now < *at + PING_TIMEOUT);
         if self.pings.len() >= PINGS_MAX {
             self.dropped.limited += 1;

@@ -9,7 +9,7 @@ use ed25519_dalek::VerifyingKey;
 
 use super::{
     Action, Bucket, EXCHANGE_ATTEMPTS_MAX, EXCHANGE_TIMEOUT, Engine, PEERS_MAX, PeerStatus,
-    QUEUE_MAX, SYNS_PER_PEER, TUNNEL_IDLE, TUNNEL_KEEPALIVE, TUNNEL_SUSPECT, TimerOf,
+    QUEUE_MAX, RELAY_RETRY, SYNS_PER_PEER, TUNNEL_IDLE, TUNNEL_KEEPALIVE, TUNNEL_SUSPECT, TimerOf,
 };
 use crate::address::NodeId;
 use crate::beacon::{Beacon, relay_header};
@@ -57,6 +57,10 @@ pub(super) struct Peer {
     pub(super) connections: usize,
     /// When it was last dialled.
     pub(super) dialled_at: Option<Time>,
+    /// The dialect it proved before: it will speak it again after a new exchange, most likely.
+    spoke: Option<Dialect>,
+    /// When a direct way was last looked for while the relay was in use.
+    direct_sought_at: Option<Time>,
 }
 
 impl Peer {
@@ -81,6 +85,8 @@ impl Peer {
             syns: Bucket::new(now, SYNS_PER_PEER),
             connections: 0,
             dialled_at: None,
+            spoke: None,
+            direct_sought_at: None,
         }
     }
 
@@ -241,6 +247,12 @@ impl Engine {
         if wanted && !proven && !started {
             self.attempt(now, node);
         }
+        // A registry tells endpoints only once both sides trust each other: until then the relay was the way.
+        let relayed = |peer: &Peer| peer.path() == Some(Path::Relay) && !peer.endpoints.is_empty();
+        if proven && self.peers.get(&node).is_some_and(relayed) {
+            self.ask_punch(node);
+            self.test_paths(now, node);
+        }
     }
 
     /// The answer to [`Action::Find`] when nothing was found: connections being opened to the node end.
@@ -285,7 +297,7 @@ impl Engine {
         if attempt >= 2 || !has_direct || known == Some(Path::Relay) {
             self.send_exchange(now, node, Path::Relay);
         }
-        self.prove(now, node, attempt >= 1);
+        self.prove(now, node, attempt == 0);
         self.set_peer_timer(node, now + EXCHANGE_TIMEOUT * 2u32.pow(attempt));
     }
 
@@ -323,19 +335,24 @@ impl Engine {
         }
     }
 
-    /// Asks the peer to show that it has the key: a ping under every session not proven yet, in the dialect of today, then in both.
-    fn prove(&mut self, now: Time, node: NodeId, both: bool) {
+    /// Asks the peer to show that it has the key: a ping under every session not proven yet, in both dialects, that of today first. The
+    /// `first` goes out in the dialect that the peer spoke before alone, where that is known: a frame of the other is an error in its log.
+    fn prove(&mut self, now: Time, node: NodeId, first: bool) {
         self.ping_number = self.ping_number.wrapping_add(1);
         let header = self.control_header(node, self.ping_number);
         let packet = Packet { header, payload: &[] }.to_vec();
         let me = self.config.node;
         let mut frames = Vec::new();
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        let spoke = peer.spoke.filter(|_dialect| first);
         for session in [&mut peer.current, &mut peer.candidate].into_iter().flatten() {
             if session.is_proven() {
                 continue;
             }
-            for dialect in [Dialect::B, Dialect::A].into_iter().take(if both { 2 } else { 1 }) {
+            for dialect in [Dialect::B, Dialect::A] {
+                if spoke.is_some_and(|spoke| spoke != dialect) {
+                    continue;
+                }
                 let mut frame = Vec::new();
                 session.seal(me, dialect, &mut frame, |out| out.extend_from_slice(&packet));
                 frames.push((session.path, frame));
@@ -402,7 +419,7 @@ impl Engine {
         if !(again || known && lately) {
             self.send_exchange(now, node, from);
         }
-        self.prove(now, node, known);
+        self.prove(now, node, !known);
         if !known && self.peers.get(&node).is_some_and(|peer| peer.attempts == 0) {
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.attempts = 1;
@@ -417,6 +434,7 @@ impl Engine {
         peer.attempts = 0;
         peer.finding = None;
         let (Some(dialect), Some(path)) = (peer.dialect(), peer.path()) else { return };
+        peer.spoke = Some(dialect);
         let queue = std::mem::take(&mut peer.queue);
         self.set_peer_timer(node, now + TUNNEL_SUSPECT);
         self.act(Action::Up { node, dialect, path });
@@ -509,7 +527,19 @@ impl Engine {
             let header = self.control_header(node, 0);
             self.send_packet(now, node, &header, &[]);
         }
+        self.seek_direct(now, node);
         self.set_peer_timer(node, now + TUNNEL_SUSPECT);
+    }
+
+    /// While the relay is in use, endpoints are asked for now and then: [`Engine::found`] tries them.
+    fn seek_direct(&mut self, now: Time, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let relayed = peer.path() == Some(Path::Relay);
+        if !relayed || peer.direct_sought_at.is_some_and(|at| now < at + RELAY_RETRY) {
+            return;
+        }
+        peer.direct_sought_at = Some(now);
+        self.act(Action::Find(node));
     }
 
     /// The peer does not answer where it was: a ping by every way there is; the answer tells which works.

@@ -139,6 +139,12 @@ impl Broker {
         to.into_iter().collect()
     }
 
+    /// Connections that subscribed.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.topics.len()
+    }
+
     /// A connection is gone.
     pub fn closed(&mut self, connection: u64) {
         let Some(topic) = self.topics.remove(&connection) else { return };

@@ -9,6 +9,7 @@
 
 mod net;
 mod nodes;
+mod rendezvous;
 mod streams;
 mod trust;
 mod vectors;

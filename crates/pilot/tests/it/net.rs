@@ -43,6 +43,8 @@ pub(crate) struct Net {
     /// What does not get through.
     pub(crate) blocked: fn(&Datagram) -> bool,
     pub(crate) delay: Duration,
+    /// The registry tells keys, and no endpoints.
+    pub(crate) without_endpoints: bool,
 }
 
 impl Net {
@@ -65,6 +67,7 @@ impl Net {
             seen: Vec::new(),
             blocked: |_datagram| false,
             delay: Duration::from_millis(1),
+            without_endpoints: false,
         }
     }
 
@@ -116,7 +119,8 @@ impl Net {
         out.into_iter().for_each(|datagram| self.send(datagram));
         let again = !wanted.is_empty();
         for (node, peer) in wanted {
-            self.node(node).found(now, peer, identity(peer).public(), [at(peer)]);
+            let endpoints = (!self.without_endpoints).then(|| at(peer));
+            self.node(node).found(now, peer, identity(peer).public(), endpoints);
         }
         if again {
             self.drain();

@@ -147,3 +147,23 @@ fn idle_nodes_keep_quiet() {
     assert!((2..=40).contains(&datagrams), "{datagrams} datagrams in an idle minute");
     assert_eq!(net.node(1).peers()[0].connections, 1);
 }
+
+#[test]
+fn a_first_contact_takes_three_round_trips() {
+    let ways: [fn(&crate::net::Datagram) -> bool; 2] = [
+        |_datagram| false,
+        |(from, to, _)| from.ip() != to.ip() && ![*from, *to].contains(&crate::net::beacon()),
+    ];
+    for (way, hops) in ways.into_iter().zip([1, 2]) {
+        let mut net = Net::new(2);
+        net.blocked = way;
+        net.without_endpoints = hops == 2;
+        net.node(2).listen(7, Access::Trusted).unwrap();
+        let began = net.now;
+        let now = net.now;
+        let id = net.node(1).connect(now, port_of(2, 7)).unwrap();
+        net.wait(1, |action| *action == Action::Connected(id)).unwrap();
+        let took = net.now.saturating_since(began);
+        assert!(took <= net.delay * 6 * hops, "{took:?} with {hops} hops of {:?}", net.delay);
+    }
+}
