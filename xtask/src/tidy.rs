@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("overlay", &["core", "capability"]),
     ("pilot", &["core"]),
     ("results", &["core", "capability"]),
+    ("pilot-net", &["core", "pilot"]),
     ("sim", &["core", "capability", "overlay"]),
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
