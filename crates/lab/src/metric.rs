@@ -140,8 +140,9 @@ fn scale_of(path: &[String]) -> f64 {
     if path.iter().any(|step| step.ends_with("_ms")) { 1e-3 } else { 1.0 }
 }
 
-const SHARES: [&str; 9] = [
+const SHARES: [&str; 10] = [
     "recall",
+    "recall_kept",
     "recall_at_5",
     "text_recall",
     "text_recall_at_5",

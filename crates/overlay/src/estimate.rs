@@ -75,7 +75,16 @@ impl NetworkSize {
     /// Adds what a lookup for a random `target` found: nodes that answered, nearest first. `exhaustive` when there was nobody else to
     /// ask, so that they and this node are all there are.
     pub(crate) fn sample(&mut self, target: &OverlayId, found: &[OverlayId], exhaustive: bool) {
-        let size = if exhaustive { found.len() as u64 + 1 } else { by_density(target, found) };
+        self.add(if exhaustive { found.len() as u64 + 1 } else { by_density(target, found) });
+    }
+
+    /// Adds nodes that are said to be there, nearest first, of whom so many in a thousand are.
+    pub(crate) fn sample_named(&mut self, target: &OverlayId, named: &[OverlayId], permille: u32) {
+        let size = u128::from(by_density(target, named)) * u128::from(permille) / 1_000;
+        self.add(u64::try_from(size).unwrap_or(u64::MAX));
+    }
+
+    fn add(&mut self, size: u64) {
         if std::mem::take(&mut self.restarted) {
             self.samples.clear();
         }
@@ -131,6 +140,13 @@ mod tests {
         let mut size = NetworkSize::new(16);
         size.sample(&OverlayId([0; 32]), &spread(20), false);
         assert!((990..=1_010).contains(&size.get(0)), "{}", size.get(0));
+    }
+
+    #[test]
+    fn who_is_named_and_gone_does_not_count() {
+        let mut size = NetworkSize::new(16);
+        size.sample_named(&OverlayId([0; 32]), &spread(20), 800);
+        assert!((790..=810).contains(&size.get(0)), "{}", size.get(0));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::config::{
 };
 use crate::contact::Contact;
 use crate::shard::Region;
+use crate::wire::{KNOWN_NODES_MAX, Known};
 
 use near::{Near, Slot, Subset};
 
@@ -41,6 +42,10 @@ pub(crate) const SWEEPS: u32 = 5;
 const SWEPT_REGION_FACTOR: u32 = 2;
 /// Requests after which the failure ratio says something.
 const FAILING_SAMPLE_MIN: u32 = 4;
+/// Requests in flight at most, however many fail: when nine of ten nodes are gone, three of thirty answer.
+const WIDTH_MAX: usize = 32;
+/// Nodes nearest to a random target that have to answer before the names around it count as a sample of the network's size.
+const SAMPLE_ANSWERED: usize = 5;
 
 /// How wide and deep to search.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +64,10 @@ pub(crate) struct Breadth {
     pub(crate) trust_names: bool,
     /// Requests in flight.
     pub(crate) alpha: usize,
-    /// Requests in flight when most fail.
+    /// Requests in flight when most fail, at least.
     pub(crate) alpha_failing: usize,
+    /// Most requests failed of late, to whomever.
+    pub(crate) failing: bool,
     /// The first so many seeds are asked at once and heard before anybody else is asked: they are known to lie at the target.
     pub(crate) first: usize,
 }
@@ -173,6 +180,9 @@ pub(crate) struct Lookup {
     first: Vec<Distance>,
     pub(crate) sent: u32,
     pub(crate) failed: u32,
+    /// Those that answered, and those that are slow to.
+    heard: u32,
+    slow: u32,
 }
 
 impl Lookup {
@@ -200,6 +210,8 @@ impl Lookup {
             first: Vec::new(),
             sent: 0,
             failed: 0,
+            heard: 0,
+            slow: 0,
         };
         let first = seeds.iter().take(breadth.first);
         lookup.first = first.map(|seed| seed.overlay_id.distance(&target)).collect();
@@ -470,6 +482,22 @@ impl Lookup {
         None
     }
 
+    /// Whom the node that is about to be asked need not name: everyone its path knows of, and who was asked already. What other paths
+    /// alone know of it names to this path too.
+    pub(crate) fn known_for(&self, asked: &OverlayId) -> Known {
+        let distance = asked.distance(&self.target);
+        let path = self.nodes.slot(&distance).map(|slot| self.nodes.at(slot).path);
+        let bit = path
+            .filter(|_| self.stage == Stage::Paths)
+            .map(|path| u32::try_from(path).ok().and_then(|path| 1_u64.checked_shl(path)));
+        let is_known = |node: &Node| match bit {
+            None => true,
+            Some(bit) => node.state != State::New || node.known_to & bit.unwrap_or(0) != 0,
+        };
+        let known = self.nodes.entries().filter(|(at, node)| **at != distance && is_known(node));
+        Known::of(asked, known.map(|(at, _)| at).take(KNOWN_NODES_MAX))
+    }
+
     /// Whether a node that `nearer` others precede belongs to the result.
     fn belongs(&self, nearer: usize, node: &Node) -> bool {
         let in_region = self
@@ -531,8 +559,24 @@ impl Lookup {
     }
 
     fn width(&self) -> usize {
-        let alpha = if self.is_failing() { self.breadth.alpha_failing } else { self.breadth.alpha };
+        let alpha = if self.is_quiet() { self.width_failing() } else { self.breadth.alpha };
         alpha.max(self.paths.len())
+    }
+
+    /// As many as it takes for [`Breadth::alpha`] of them to be answered.
+    fn width_failing(&self) -> usize {
+        let settled = (self.heard + self.failed + self.slow) as usize;
+        let width = self.breadth.alpha * settled / (self.heard as usize).max(1);
+        width.clamp(self.breadth.alpha_failing, WIDTH_MAX.max(self.breadth.alpha_failing))
+    }
+
+    /// More than half of the requests got no answer in the time most answers take; as long as few were sent, those of other searches.
+    const fn is_quiet(&self) -> bool {
+        let quiet = self.failed + self.slow;
+        if self.heard + quiet < FAILING_SAMPLE_MIN {
+            return self.breadth.failing;
+        }
+        quiet > self.heard
     }
 
     /// More than half of the requests failed.
@@ -555,6 +599,7 @@ impl Lookup {
         {
             node.state = State::Slow;
             self.paths[node.path].waiting -= 1;
+            self.slow += 1;
         }
     }
 
@@ -572,7 +617,10 @@ impl Lookup {
         }
         if node.state == State::Waiting {
             self.paths[node.path].waiting -= 1;
+        } else {
+            self.slow -= 1;
         }
+        self.heard += u32::from(state == State::Answered);
         node.state = state;
         Some((node.path, node.hops))
     }
@@ -631,6 +679,19 @@ impl Lookup {
             silent: self.inside().filter(|(_, node)| silent(node)).count(),
             exhausted: around && self.inside().all(|(_, node)| settled(node)),
         }
+    }
+
+    /// What a search for a random target shows of the network's size: the `K` nearest nodes that are said to be there, and how many of
+    /// a thousand that were asked are. `None` when too few answered.
+    pub(crate) fn sample(&self) -> Option<(Vec<OverlayId>, u32)> {
+        let there = self.nodes.values().filter(|node| node.state != State::Failed);
+        let nearest: Vec<_> = there.take(K).collect();
+        let answered = nearest.iter().filter(|node| node.state == State::Answered).count();
+        if nearest.len() < K || answered < SAMPLE_ANSWERED {
+            return None;
+        }
+        let ids = nearest.into_iter().map(|node| node.contact.overlay_id).collect();
+        Some((ids, self.heard * 1_000 / (self.heard + self.failed)))
     }
 
     /// Longest chain of requests that led to an answer.

@@ -9,12 +9,16 @@ use crate::item::{ItemBytes, Reject};
 use crate::shard::{Place, ShardId};
 
 mod codec;
+mod known;
 
 pub(crate) use codec::contact_len;
 pub use codec::{
     WireError, decode_request, decode_response, encode_request, encode_response,
     encoded_request_len, encoded_response_len,
 };
+
+pub(crate) use known::KNOWN_NODES_MAX;
+pub use known::{KNOWN_BYTES_MAX, Known};
 
 /// Longest encoded message in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
@@ -30,7 +34,7 @@ pub const STORE_LABELS_MAX: usize = 128;
 pub const FOUND_MATCHES_MAX: usize = 32;
 /// Most veiled entries in one answer: a whole shard of them, 38 KiB.
 pub const FOUND_VEILED_MAX: usize = crate::config::SHARD_VEILED_MAX;
-/// Most near misses in one answer.
+/// Most near misses in one answer. A custodian sends fewer: see `machine/serve.rs`.
 pub const FOUND_NEAR_MAX: usize = 8;
 /// Most agents a query may exclude: two answers full of agents that were tried and failed.
 pub const EXCLUDE_MAX: usize = 64;
@@ -71,6 +75,8 @@ pub enum Request {
     FindNode {
         /// The place.
         target: OverlayId,
+        /// Whom the asker knows of: they need not be named.
+        known: Known,
     },
     /// Keep these items.
     Store {
@@ -92,6 +98,8 @@ pub enum Request {
         bits: u16,
         /// Where this lookup is heading: near the overlay id itself or near the second placement.
         target: OverlayId,
+        /// Whom the asker knows of: they need not be named.
+        known: Known,
     },
     /// I am going; forget me.
     Leaving,
@@ -201,6 +209,8 @@ pub struct QueryRequest {
     pub cost_max: u32,
     /// Agents not wanted, at most [`EXCLUDE_MAX`].
     pub exclude: Vec<AgentId>,
+    /// Nodes near the placement that the asker knows of: they need not be named.
+    pub known: Known,
 }
 
 /// What a node answers.

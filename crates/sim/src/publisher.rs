@@ -151,6 +151,12 @@ impl Register {
         self.declared.get(usize::try_from(at).ok()?)
     }
 
+    /// What the digest of a declared capability is about.
+    pub(crate) fn key(&self, at: SpecIx, nodes: &[Node]) -> Option<ItemKey> {
+        let declared = self.declared(at)?;
+        Some(key_of(nodes.get(declared.node)?, &declared.spec))
+    }
+
     /// What honest publishers declared that answers `question`, in order, whether they are there or not.
     pub(crate) fn answers(&self, question: &Question) -> Vec<SpecIx> {
         let lists = [

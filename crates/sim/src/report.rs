@@ -151,6 +151,9 @@ pub struct PhaseReport {
     pub lookups: Sample,
     /// Right answers found, of those there were, as many as the question wanted: structured queries.
     pub recall: Hits,
+    /// [`PhaseReport::recall`], but of answers that a running node besides the asker keeps under a key of the question: what no node
+    /// keeps any more nobody can find.
+    pub recall_kept: Hits,
     /// Of the oracle's best five, those among the five best found (equally good ones count as equal): structured queries.
     pub recall_at_5: Hits,
     /// [`PhaseReport::recall`] of queries in free text.

@@ -112,6 +112,14 @@ impl<V> Near<V> {
         self.order.iter().map(|key| self.at(key.slot))
     }
 
+    /// All of them with their distances, nearest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Distance, &V)> + '_ {
+        self.order.iter().map(|key| {
+            let (distance, value) = &self.values[key.slot.index()];
+            (distance, value)
+        })
+    }
+
     /// Those up to `radius`, nearest first.
     pub(super) fn up_to(
         &self,

@@ -13,6 +13,7 @@ const BREADTH: Breadth = Breadth {
     trust_names: true,
     alpha: 3,
     alpha_failing: 8,
+    failing: false,
     first: 0,
 };
 

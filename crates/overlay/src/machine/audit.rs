@@ -12,11 +12,12 @@ use comity_core::{AgentId, Time};
 
 use super::Overlay;
 use super::traffic::Purpose;
+use crate::config::K;
 use crate::contact::Contact;
 use crate::item::{ItemBytes, ItemKey, ItemKind, Services, VerifiedItem};
 use crate::shard::{Place, ShardId};
 use crate::wire::{
-    Answer, FOUND_VEILED_MAX, QueryOutcome, QueryRequest, Request, Response, StoreEntry,
+    Answer, FOUND_VEILED_MAX, Known, QueryOutcome, QueryRequest, Request, Response, StoreEntry,
     StoreOutcome,
 };
 
@@ -187,6 +188,9 @@ impl Overlay {
     fn ask_keeper(&mut self, now: Time, key: ItemKey, place: Place, contact: Contact) {
         let Place::Shard { shard, index } = place else { return };
         let Some(query) = self.audits.questions.get(&key).cloned() else { return };
+        let position = shard.position(index);
+        let near = self.table.closest(&position, K);
+        let near: Vec<_> = near.iter().map(|known| known.overlay_id.distance(&position)).collect();
         let request = Request::Query(QueryRequest {
             shard,
             placement: index,
@@ -194,6 +198,8 @@ impl Overlay {
             limit: AUDIT_LIMIT,
             cost_max: AUDIT_COST_MAX,
             exclude: Vec::new(),
+            // An ordinary query comes from a search that knows the neighbourhood.
+            known: Known::of(&contact.overlay_id, &near),
         });
         self.counters.audits += 1;
         self.send(now, contact, request, Purpose::Audit { key, place, step: AuditStep::Ask });

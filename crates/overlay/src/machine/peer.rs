@@ -12,7 +12,7 @@ use crate::item::{Content, ItemBytes, Services, VerifiedItem};
 use crate::lookup::Lookup;
 use crate::shard::peer_position;
 use crate::store::{check_times, shares_prefix};
-use crate::wire::{PEER_RECORDS_MAX, PREFIX_BITS_MIN, Request};
+use crate::wire::{PEER_RECORDS_MAX, PREFIX_BITS_MIN};
 
 /// Nodes that must return a peer's record before the search is satisfied.
 const COPIES_ENOUGH: usize = 2;
@@ -101,11 +101,10 @@ impl Overlay {
         }
     }
 
-    pub(super) fn peer_question(&self, id: CommandId, target: OverlayId) -> Option<Request> {
+    /// The prefix that a search for records is about, and its length.
+    pub(super) fn peer_question(&self, id: CommandId) -> Option<(OverlayId, u16)> {
         match self.jobs.get(&id).map(|job| &job.task) {
-            Some(Task::Peer(job)) => {
-                Some(Request::FindPeer { prefix: job.prefix, bits: job.bits, target })
-            }
+            Some(Task::Peer(job)) => Some((job.prefix, job.bits)),
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ use comity_core::{AgentId, OverlayId, Time};
 
 use super::traffic::Goal;
 use super::{Overlay, Task};
-use crate::config::{BEAT_GRACE, K, QUERY_KEYS_MAX};
+use crate::config::{BEAT_GRACE, QUERY_KEYS_MAX};
 use crate::contact::Contact;
 use crate::drive::{
     CommandError, CommandId, CustodianReport, CustodianSaid, Failure, FoundDigest, KeyReport,
@@ -30,8 +30,8 @@ use crate::lookup::{Breadth, Lookup, Surroundings};
 use crate::shard::{PLACEMENTS, ShardId};
 use crate::store::check_times;
 use crate::wire::{
-    Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, FOUND_VEILED_MAX, LeafView, QueryOutcome, QueryRequest,
-    Request,
+    Answer, EXCLUDE_MAX, FOUND_MATCHES_MAX, FOUND_VEILED_MAX, Known, LeafView, QueryOutcome,
+    QueryRequest,
 };
 
 use enough::{Custodian, Rule, Witnesses};
@@ -181,7 +181,7 @@ impl Overlay {
                 let mut seeds =
                     if fresh { Vec::new() } else { self.warm_custodians(now, &position) };
                 let breadth = Breadth { first: seeds.len(), ..self.find_breadth(now) };
-                seeds.extend(self.table.closest(&position, K));
+                seeds.extend(self.seeds(now, &position));
                 let goal = Goal::Query { command: id, key: index, placement };
                 self.look_from(now, goal, position, breadth, seeds);
             }
@@ -201,11 +201,11 @@ impl Overlay {
         placement: u8,
         target: OverlayId,
         contact: &Contact,
-    ) -> Option<Request> {
+    ) -> Option<QueryRequest> {
         let Some(Task::Query(job)) = self.jobs.get(&id).map(|job| &job.task) else { return None };
         let near = self.region().times(ASKED_REGION_FACTOR).contains(&target, &contact.overlay_id);
         let shard = job.keys.get(key)?.shard;
-        near.then(|| Request::Query(job.request(shard, placement)))
+        near.then(|| job.request(shard, placement))
     }
 
     pub(super) fn custodian_answered(
@@ -350,6 +350,7 @@ impl QueryJob {
             limit: self.query.limit,
             cost_max: COST_MAX,
             exclude: self.query.exclude.clone(),
+            known: Known::default(),
         }
     }
 

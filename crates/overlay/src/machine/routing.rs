@@ -23,6 +23,11 @@ const PINGS_PER_ROUND: usize = 32;
 /// An entry is pinged when it was unseen for this share, as a divisor, of the time in which half of them go: then about 8 % of the
 /// entries are dead at a time.
 const PING_DIVISOR: u32 = 4;
+/// Requests to table entries in one maintenance round: where other work makes fewer, those unseen longest are pinged, so that the
+/// failure of many is noticed within a few minutes by a node that has nothing to do.
+const HEARTBEATS_PER_ROUND: usize = 4;
+/// Buckets next to the own id whose lookups are no samples of the network's size.
+const NEIGHBOURHOOD_BUCKETS: usize = 4;
 /// Buckets refreshed in one maintenance round.
 const REFRESHES_PER_ROUND: usize = 2;
 /// How long a table entry may be unseen before a newcomer makes it doubtful.
@@ -214,7 +219,7 @@ impl Overlay {
             join.tried = seeds.len();
             join.imported = imported;
         }
-        let breadth = self.near_breadth();
+        let breadth = self.join_breadth();
         self.look_from(now, Goal::Join(id), self.me.overlay_id, breadth, seeds);
     }
 
@@ -242,11 +247,13 @@ impl Overlay {
             let found: Vec<_> = lookup.result().iter().map(|contact| contact.overlay_id).collect();
             self.note_sample(now, lookup.target(), &found, true);
         } else {
-            for _ in 0..self.config.estimate_samples_join {
+            // The nearest bucket was filled by the lookup for the own id.
+            let buckets = self.table.buckets().saturating_sub(1);
+            let free = (0..buckets).filter(|bucket| self.is_sample(*bucket)).count();
+            for _ in free..self.config.estimate_samples_join {
                 todo.push((Goal::Sample(Some(id)), self.random_id()));
             }
-            // The nearest bucket was filled by the lookup for the own id.
-            for bucket in 0..self.table.buckets().saturating_sub(1) {
+            for bucket in 0..buckets {
                 let noise = self.noise();
                 todo.push((Goal::Fill(Some(id)), self.table.place_in(bucket, noise)));
             }
@@ -293,11 +300,35 @@ impl Overlay {
         }
     }
 
-    pub(super) fn filled(&mut self, now: Time, command: Option<CommandId>) {
+    /// A bucket was looked up: at a place that chance decided, so that it tells the size of the network too.
+    pub(super) fn filled(&mut self, now: Time, command: Option<CommandId>, lookup: &Lookup) {
+        let shared = lookup.target().distance(&self.me.overlay_id).leading_zeros();
+        let bucket = usize::try_from(shared).unwrap_or(usize::MAX);
+        if self.is_sample(bucket)
+            && let Some((named, permille)) = lookup.sample()
+        {
+            self.size.sample_named(lookup.target(), &named, permille);
+            self.noted_size(now);
+        }
         self.join_step_done(now, command);
     }
 
+    /// Whether a lookup in this bucket is a sample of the network's size: not one near the own id, which somebody may have crowded.
+    fn is_sample(&self, bucket: usize) -> bool {
+        self.is_large() && bucket + NEIGHBOURHOOD_BUCKETS < self.table.buckets()
+    }
+
+    /// More nodes than one lookup finds.
+    fn is_large(&self) -> bool {
+        self.table.len() >= 2 * K
+    }
+
     pub(super) fn sampled(&mut self, now: Time, command: Option<CommandId>, lookup: &Lookup) {
+        if let Some((named, permille)) = lookup.sample().filter(|_| !lookup.is_exhaustive()) {
+            self.size.sample_named(lookup.target(), &named, permille);
+            self.noted_size(now);
+            return self.join_step_done(now, command);
+        }
         let found: Vec<_> = lookup.result().iter().map(|contact| contact.overlay_id).collect();
         if !found.is_empty() {
             self.note_sample(now, lookup.target(), &found, lookup.is_exhaustive());
@@ -322,9 +353,10 @@ impl Overlay {
         self.upkeep.sampled_at = self.table.buckets();
     }
 
-    /// One path is enough for a sample, but it must find the `K` nearest.
+    /// One path is enough for a sample; of many nodes, the names around the nearest tell as much as asking them would.
     pub(super) fn sample_breadth(&self) -> crate::lookup::Breadth {
-        crate::lookup::Breadth { path_k: K, want: K, ..self.refresh_breadth() }
+        let want = if self.is_large() { self.config.refresh_k } else { K };
+        crate::lookup::Breadth { path_k: want, want, ..self.refresh_breadth() }
     }
 
     // ---- upkeep ----
@@ -359,6 +391,11 @@ impl Overlay {
         let idle = self.adapted(PING_DIVISOR, self.config.ping_after_min, self.config.ping_after);
         let unseen = self.table.unseen(now, idle, PINGS_PER_ROUND);
         due.extend(unseen);
+        let noted = self.vitals.take_noted() + due.len();
+        if noted < HEARTBEATS_PER_ROUND {
+            let unheard = self.config.maintenance_every;
+            due.extend(self.table.unseen(now, unheard, HEARTBEATS_PER_ROUND - noted));
+        }
         due.sort_by_key(|contact| contact.overlay_id);
         due.dedup_by_key(|contact| contact.overlay_id);
         for contact in due.into_iter().take(PINGS_PER_ROUND) {

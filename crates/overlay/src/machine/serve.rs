@@ -12,13 +12,19 @@ use crate::item::{
 use crate::shard::{PLACEMENTS, Place, peer_position};
 use crate::store::Member;
 use crate::wire::{
-    Answer, CONTACTS_MAX, EXCLUDE_MAX, ErrorCode, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
-    FOUND_VEILED_MAX, PEER_RECORDS_MAX, QueryOutcome, QueryRequest, Request, Response,
-    STORE_ENTRIES_MAX, STORE_ITEMS_MAX, StoreEntry, StoreOutcome,
+    Answer, CONTACTS_MAX, EXCLUDE_MAX, ErrorCode, FOUND_MATCHES_MAX, FOUND_VEILED_MAX, Known,
+    PEER_RECORDS_MAX, QueryOutcome, QueryRequest, Request, Response, STORE_ENTRIES_MAX,
+    STORE_ITEMS_MAX, StoreEntry, StoreOutcome,
 };
 
 /// Bytes of items in one answer; contacts and framing fit beside them.
 const ANSWER_BYTES_MAX: usize = 48 * 1_024;
+/// Near misses shown beside matches, and where nothing matches: they tell an asker why, and prove that the shard is kept. All custodians
+/// of a shard show the same.
+const NEAR_BESIDE_MATCHES: usize = 1;
+const NEAR_ALONE: usize = 3;
+/// Matches beside which no near miss is shown: who finds so much needs no explanation.
+const MATCHES_PLENTY: usize = 3;
 /// Condition evaluations a custodian spends on one query, whatever the asker allows.
 const COST_MAX: u32 = 400_000;
 
@@ -60,8 +66,8 @@ impl Overlay {
                 Response::Done
             }
             _ if !self.me.server => Response::Error(ErrorCode::NotServing),
-            Request::FindNode { target } => {
-                Response::Nodes { contacts: self.nearest(now, &target, from) }
+            Request::FindNode { target, known } => {
+                Response::Nodes { contacts: self.nearest(now, &target, from, &known) }
             }
             Request::Store { items, labels, entries } => {
                 self.serve_store(now, services, from, &items, &labels, &entries)
@@ -70,21 +76,30 @@ impl Overlay {
             Request::Report(report) => self.serve_report(now, from, report),
             Request::Compare { sets } => self.serve_compare(now, &sets),
             Request::Reconcile(asked) => self.serve_reconcile(now, &asked),
-            Request::FindPeer { prefix, bits, target } => {
+            Request::FindPeer { prefix, bits, target, known } => {
                 let records = self.custody.peer_records(now, &prefix, bits, PEER_RECORDS_MAX);
                 let records = records.into_iter().map(|item| item.bytes.clone()).collect();
-                Response::Peer { records, closer: self.nearest(now, &target, from) }
+                Response::Peer { records, closer: self.nearest(now, &target, from, &known) }
             }
         }
     }
 
-    /// The contacts nearest to `target`, without the asker itself and those that fell silent just now.
-    fn nearest(&self, now: Time, target: &OverlayId, asker: &Contact) -> Vec<Contact> {
+    /// The contacts nearest to `target`, without the asker itself, those that fell silent just now, and those it knows.
+    fn nearest(
+        &self,
+        now: Time,
+        target: &OverlayId,
+        asker: &Contact,
+        known: &Known,
+    ) -> Vec<Contact> {
         let mut contacts = self.table.closest(target, 2 * CONTACTS_MAX);
         contacts.retain(|contact| {
             contact.agent != asker.agent && !self.vitals.is_silent(now, &contact.overlay_id)
         });
         contacts.truncate(CONTACTS_MAX);
+        contacts.retain(|contact| {
+            !known.has(&self.me.overlay_id, &contact.overlay_id.distance(target))
+        });
         contacts
     }
 
@@ -181,7 +196,7 @@ impl Overlay {
             return Response::Error(ErrorCode::Invalid);
         }
         let position = query.shard.position(query.placement);
-        let closer = self.nearest(now, &position, from);
+        let closer = self.nearest(now, &position, from, &query.known);
         match self.evaluate_shard(now, services, query) {
             Err(_) => Response::Error(ErrorCode::Query),
             Ok(answer)
@@ -230,7 +245,7 @@ impl Overlay {
         let candidates: Vec<_> = members.iter().filter_map(candidate).collect();
         let limits = EvaluationLimits {
             matches_max: usize::from(query.limit).min(FOUND_MATCHES_MAX),
-            near_max: FOUND_NEAR_MAX,
+            near_max: NEAR_ALONE,
             cost_max: query.cost_max.min(COST_MAX),
         };
         let evaluation = services.evaluate(now, &query.query, &candidates, limits)?;
@@ -258,8 +273,12 @@ impl Overlay {
             matches.push(member.digest.bytes.clone());
             beats.extend(beat.map(|beat| beat.bytes.clone()));
         }
-        for member in
-            evaluation.near.iter().take(FOUND_NEAR_MAX).filter_map(|index| members.get(*index))
+        let near_max = match matches.len() {
+            0 => NEAR_ALONE,
+            1..MATCHES_PLENTY => NEAR_BESIDE_MATCHES,
+            _ => 0,
+        };
+        for member in evaluation.near.iter().take(near_max).filter_map(|index| members.get(*index))
         {
             if fits(member.digest.bytes.len()) {
                 near.push(member.digest.bytes.clone());

@@ -12,8 +12,12 @@ use crate::drive::{Action, CommandId, Failure, RequestId};
 use crate::item::{ItemKey, Services};
 use crate::lookup::{Breadth, Lookup, Step, Surroundings, Sweep, sibling};
 use crate::shard::Place;
-use crate::wire::{ErrorCode, Request, Response, encoded_request_len, encoded_response_len};
+use crate::wire::{
+    ErrorCode, Known, QueryRequest, Request, Response, encoded_request_len, encoded_response_len,
+};
 
+/// Contacts each path of the search for the own place follows; then the `K` nearest of all paths are asked.
+const JOIN_PATH_K: usize = 5;
 /// Contacts each path of a lookup into a sibling subtree follows, beside everyone in the subtree.
 const SWEEP_PATH_K: usize = 8;
 
@@ -385,6 +389,7 @@ impl Overlay {
             trust_names: false,
             alpha: self.config.alpha,
             alpha_failing: self.config.alpha_failing,
+            failing: self.vitals.is_failing(),
             first: 0,
         }
     }
@@ -426,10 +431,28 @@ impl Overlay {
         }
     }
 
+    /// Breadth of the search for the own place: one for its neighbours, whom it tells that it is there.
+    pub(super) fn join_breadth(&self) -> Breadth {
+        Breadth { path_k: JOIN_PATH_K, ..self.near_breadth() }
+    }
+
     /// Starts a lookup from the table.
     pub(super) fn look(&mut self, now: Time, goal: Goal, target: OverlayId, breadth: Breadth) {
-        let seeds = self.table.closest(&target, K);
+        let seeds = self.seeds(now, &target);
         self.look_from(now, goal, target, breadth, seeds);
+    }
+
+    /// The contacts a search begins with. While most requests fail, those that have just failed are passed over.
+    pub(super) fn seeds(&self, now: Time, target: &OverlayId) -> Vec<Contact> {
+        if self.vitals.is_failing() {
+            let mut seeds = self.table.closest(target, LOOKUP_SEEDS_MAX);
+            seeds.retain(|seed| !self.vitals.is_silent(now, &seed.overlay_id));
+            seeds.truncate(K);
+            if !seeds.is_empty() {
+                return seeds;
+            }
+        }
+        self.table.closest(target, K)
     }
 
     /// Starts a lookup, or queues it when too many run.
@@ -487,7 +510,8 @@ impl Overlay {
             match running.lookup.step() {
                 Step::Ask(contact) => {
                     let (goal, target) = (running.goal, *running.lookup.target());
-                    let request = self.question(&goal, target, &contact);
+                    let known = running.lookup.known_for(&contact.overlay_id);
+                    let request = self.question(&goal, target, &contact, known);
                     if !self.send(now, contact.clone(), request, Purpose::Lookup(id))
                         && let Some(running) = self.lookups.running.get_mut(&id)
                     {
@@ -575,20 +599,27 @@ impl Overlay {
     }
 
     /// What a lookup asks a contact.
-    fn question(&self, goal: &Goal, target: OverlayId, contact: &Contact) -> Request {
-        let plain = Request::FindNode { target };
+    fn question(&self, goal: &Goal, target: OverlayId, contact: &Contact, known: Known) -> Request {
+        let plain = |known| Request::FindNode { target, known };
         match goal {
             Goal::Query { command, key, placement } => {
-                self.custody_question(*command, *key, *placement, target, contact).unwrap_or(plain)
+                let query = self.custody_question(*command, *key, *placement, target, contact);
+                match query {
+                    Some(query) => Request::Query(QueryRequest { known, ..query }),
+                    None => plain(known),
+                }
             }
-            Goal::Peer(command) => self.peer_question(*command, target).unwrap_or(plain),
+            Goal::Peer(command) => match self.peer_question(*command) {
+                Some((prefix, bits)) => Request::FindPeer { prefix, bits, target, known },
+                None => plain(known),
+            },
             Goal::Join(_)
             | Goal::Fill(_)
             | Goal::Sample(_)
             | Goal::Closest(_)
             | Goal::Above
             | Goal::Publish(_)
-            | Goal::Sweep { .. } => plain,
+            | Goal::Sweep { .. } => plain(known),
         }
     }
 
@@ -650,7 +681,7 @@ impl Overlay {
         }
         match goal {
             Goal::Join(command) => self.joined_self(now, command, &lookup),
-            Goal::Fill(command) => self.filled(now, command),
+            Goal::Fill(command) => self.filled(now, command, &lookup),
             Goal::Sample(command) => self.sampled(now, command, &lookup),
             Goal::Closest(command) => self.closest_found(now, command, lookup.result()),
             Goal::Above => self.above_found(now, &lookup),

@@ -31,6 +31,8 @@ pub(super) struct Vitals {
     /// Outcomes of requests to table entries, the newest lowest; a set bit failed.
     outcomes: u32,
     seen: u32,
+    /// Outcomes since [`Vitals::take_noted`].
+    noted: usize,
     failing: bool,
     /// Seconds that table entries were known to live, and entries that went, both fading.
     lived: u64,
@@ -43,6 +45,7 @@ impl Vitals {
     pub(super) fn note_entry(&mut self, failed: bool) -> bool {
         self.outcomes = self.outcomes << 1 | u32::from(failed);
         self.seen = (self.seen + 1).min(WINDOW);
+        self.noted += 1;
         let failures = self.outcomes.count_ones();
         let before = self.failing;
         if self.seen >= WINDOW_MIN && failures * 2 > self.seen {
@@ -61,6 +64,11 @@ impl Vitals {
     /// More than half of the recent requests to table entries failed, and not three quarters of the newest were answered since.
     pub(super) const fn is_failing(&self) -> bool {
         self.failing
+    }
+
+    /// Requests to table entries that were answered, or were not, since this was last asked.
+    pub(super) const fn take_noted(&mut self) -> usize {
+        std::mem::replace(&mut self.noted, 0)
     }
 
     /// A table entry is known to have lived for so long since it was last heard of.

@@ -14,9 +14,9 @@ use minicbor::encode::{Encoder, Error as EncodeError, Write};
 
 use super::{
     Answer, CONTACTS_MAX, EXCLUDE_MAX, ErrorCode, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
-    FOUND_VEILED_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, PREFIX_BITS_MIN, QueryOutcome,
-    QueryRequest, Request, RequestFrame, Response, STORE_ENTRIES_MAX, STORE_ITEMS_MAX,
-    STORE_LABELS_MAX, StoreEntry, StoreOutcome,
+    FOUND_VEILED_MAX, KNOWN_BYTES_MAX, Known, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, PREFIX_BITS_MIN,
+    QueryOutcome, QueryRequest, Request, RequestFrame, Response, STORE_ENTRIES_MAX,
+    STORE_ITEMS_MAX, STORE_LABELS_MAX, StoreEntry, StoreOutcome,
 };
 use crate::contact::{ADDRS_PER_CONTACT_MAX, Contact, Positions};
 use crate::item::{ITEM_BYTES_MAX, ItemBytes, LABEL_BYTES_MAX, QUERY_BYTES_MAX, Reject};
@@ -187,7 +187,10 @@ fn write_frame<W: Write>(e: &mut Encoder<W>, frame: &RequestFrame) -> Written<W>
 fn write_request<W: Write>(e: &mut Encoder<W>, request: &Request) -> Written<W> {
     match request {
         Request::Ping => e.array(1)?.u8(0)?.ok(),
-        Request::FindNode { target } => e.array(2)?.u8(1)?.bytes(&target.0)?.ok(),
+        Request::FindNode { target, known } => {
+            e.array(fields_with(2, known))?.u8(1)?.bytes(&target.0)?;
+            write_known(e, known)
+        }
         Request::Store { items, labels, entries } => {
             e.array(4)?.u8(2)?;
             write_items(e, items)?;
@@ -197,14 +200,17 @@ fn write_request<W: Write>(e: &mut Encoder<W>, request: &Request) -> Written<W> 
             entries.iter().try_for_each(|entry| write_entry(e, entry))
         }
         Request::Query(query) => {
-            e.array(7)?.u8(3)?;
+            e.array(fields_with(7, &query.known))?.u8(3)?;
             write_shard(e, &query.shard)?;
             e.u8(query.placement)?.bytes(&query.query)?.u16(query.limit)?.u32(query.cost_max)?;
             e.array(query.exclude.len() as u64)?;
-            query.exclude.iter().try_for_each(|agent| e.bytes(agent.as_bytes())?.ok())
+            query.exclude.iter().try_for_each(|agent| e.bytes(agent.as_bytes())?.ok())?;
+            write_known(e, &query.known)
         }
-        Request::FindPeer { prefix, bits, target } => {
-            e.array(4)?.u8(4)?.bytes(&prefix.0)?.u16(*bits)?.bytes(&target.0)?.ok()
+        Request::FindPeer { prefix, bits, target, known } => {
+            e.array(fields_with(4, known))?.u8(4)?;
+            e.bytes(&prefix.0)?.u16(*bits)?.bytes(&target.0)?;
+            write_known(e, known)
         }
         Request::Leaving => e.array(1)?.u8(5)?.ok(),
         Request::Report(report) => sets::write_report(e, report),
@@ -221,8 +227,8 @@ fn read_request(d: &mut Decoder<'_>) -> Result<Request, WireError> {
     match number {
         0 => shape(1).map(|()| Request::Ping),
         1 => {
-            shape(2)?;
-            Ok(Request::FindNode { target: read_id(d)? })
+            let known = has_known(fields, 2)?;
+            Ok(Request::FindNode { target: read_id(d)?, known: read_known(d, known)? })
         }
         2 => {
             shape(4)?;
@@ -234,15 +240,16 @@ fn read_request(d: &mut Decoder<'_>) -> Result<Request, WireError> {
             Ok(Request::Store { items, labels, entries })
         }
         3 => {
-            shape(7)?;
-            read_query(d).map(Request::Query)
+            let known = has_known(fields, 7)?;
+            read_query(d, known).map(Request::Query)
         }
         4 => {
-            shape(4)?;
+            let known = has_known(fields, 4)?;
             let (prefix, bits, target) = (read_id(d)?, d.u16()?, read_id(d)?);
+            let known = read_known(d, known)?;
             let in_range = (PREFIX_BITS_MIN..=256).contains(&bits);
             if in_range {
-                Ok(Request::FindPeer { prefix, bits, target })
+                Ok(Request::FindPeer { prefix, bits, target, known })
             } else {
                 Err(WireError::Invalid("prefix length"))
             }
@@ -264,7 +271,7 @@ fn read_request(d: &mut Decoder<'_>) -> Result<Request, WireError> {
     }
 }
 
-fn read_query(d: &mut Decoder<'_>) -> Result<QueryRequest, WireError> {
+fn read_query(d: &mut Decoder<'_>, known: bool) -> Result<QueryRequest, WireError> {
     let shard = read_shard(d)?;
     let placement = read_placement(d)?;
     let query = read_bytes(d, QUERY_BYTES_MAX, "query bytes")?;
@@ -274,7 +281,40 @@ fn read_query(d: &mut Decoder<'_>) -> Result<QueryRequest, WireError> {
     }
     let cost_max = d.u32()?;
     let exclude = list(d, EXCLUDE_MAX, "excluded agents", read_agent)?;
-    Ok(QueryRequest { shard, placement, query, limit, cost_max, exclude })
+    let known = read_known(d, known)?;
+    Ok(QueryRequest { shard, placement, query, limit, cost_max, exclude, known })
+}
+
+/// The fields of a request that ends with what its sender knows, unless that is nothing.
+const fn fields_with(others: u64, known: &Known) -> u64 {
+    if known.is_empty() { others } else { others + 1 }
+}
+
+fn has_known(fields: u64, others: u64) -> Result<bool, WireError> {
+    match fields.checked_sub(others) {
+        Some(0) => Ok(false),
+        Some(1) => Ok(true),
+        Some(_) | None => Err(WireError::Invalid("number of request fields")),
+    }
+}
+
+fn write_known<W: Write>(e: &mut Encoder<W>, known: &Known) -> Written<W> {
+    if known.is_empty() { Ok(()) } else { e.bytes(known.as_bytes())?.ok() }
+}
+
+fn read_known(d: &mut Decoder<'_>, is_there: bool) -> Result<Known, WireError> {
+    if !is_there {
+        return Ok(Known::default());
+    }
+    let bytes = d.bytes()?;
+    if bytes.is_empty() {
+        return Err(WireError::Invalid("filter: an empty one is left out"));
+    }
+    if bytes.len() > KNOWN_BYTES_MAX {
+        let given = bytes.len() as u64;
+        return Err(WireError::TooMany { what: "filter bytes", given, max: KNOWN_BYTES_MAX });
+    }
+    Ok(Known::from_bytes(bytes))
 }
 
 fn write_entry<W: Write>(e: &mut Encoder<W>, entry: &StoreEntry) -> Written<W> {

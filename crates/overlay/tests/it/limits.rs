@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
 use comity_core::OverlayId;
-use comity_overlay::wire::{ErrorCode, QueryRequest, StoreEntry, StoreOutcome};
+use comity_overlay::wire::{ErrorCode, Known, QueryRequest, StoreEntry, StoreOutcome};
 use comity_overlay::{
     Action, COMMANDS_MAX, Command, CommandError, Config, Failure, Outcome, Overlay, Place,
     Publication, Query, QueryStep, Reason, Reject, ReplyToken, Request, RequestId, Response,
@@ -130,6 +130,7 @@ fn bad_requests_get_an_error() {
             limit,
             cost_max: 10,
             exclude: Vec::new(),
+            known: Known::default(),
         })
     };
     let error = |code| Response::Error(code);
@@ -151,7 +152,7 @@ fn bad_requests_get_an_error() {
     overlay.set_me(Vec::new(), false);
     let target = OverlayId([0; 32]);
     assert_eq!(
-        ask(&mut overlay, &mut services, 1, Request::FindNode { target }),
+        ask(&mut overlay, &mut services, 1, Request::FindNode { target, known: Known::default() }),
         error(ErrorCode::NotServing)
     );
 }

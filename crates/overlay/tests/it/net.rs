@@ -313,7 +313,9 @@ impl Net {
             fellows
         };
         match request {
-            Request::FindNode { target } => Some(Response::Nodes { contacts: fellows(*target) }),
+            Request::FindNode { target, .. } => {
+                Some(Response::Nodes { contacts: fellows(*target) })
+            }
             Request::Store { entries, .. } => {
                 Some(Response::Stored { outcomes: vec![StoreOutcome::Stored; entries.len()] })
             }

@@ -7,7 +7,7 @@ use comity_capability::query::Query as Question;
 use comity_capability::record::{Capability, Digest, GroupSecret, Record, Tombstone, Visibility};
 use comity_core::{Canonical, Hash, Identity, Position, Time};
 use comity_overlay::directory::{Directory, digest, pack};
-use comity_overlay::wire::{FOUND_VEILED_MAX, QueryOutcome, QueryRequest};
+use comity_overlay::wire::{FOUND_VEILED_MAX, Known, QueryOutcome, QueryRequest};
 use comity_overlay::{
     Action, Command, CommandError, Config, Contact, CustodianSaid, ItemKind, Outcome, Overlay,
     Place, Publication, Query, QueryReport, QueryStep, Reject, ReplyToken, Request, Response,
@@ -273,6 +273,7 @@ fn an_entry_is_kept_where_its_label_says_alone() {
         limit: 1,
         cost_max: 0,
         exclude: Vec::new(),
+        known: Known::default(),
     };
     let Response::Found { answer: QueryOutcome::Answered(answer), .. } =
         node.ask(Request::Query(query))

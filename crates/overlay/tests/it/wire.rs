@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use comity_capability::keys::GroupKey;
 use comity_core::{Hash, OverlayId};
 use comity_overlay::wire::{
-    Answer, Compared, ElementRange, ElementState, ErrorCode, LeafView, MESSAGE_BYTES_MAX,
+    Answer, Compared, ElementRange, ElementState, ErrorCode, Known, LeafView, MESSAGE_BYTES_MAX,
     QueryOutcome, QueryRequest, RangeHeld, Reconcile, Report, StoreEntry, StoreOutcome, WireError,
     decode_request, decode_response, encode_request, encode_response, encoded_request_len,
     encoded_response_len,
@@ -43,6 +43,10 @@ fn shard() -> impl Strategy<Value = ShardId> {
     })
 }
 
+fn known() -> impl Strategy<Value = Known> {
+    vec(any::<u8>(), 0..=128).prop_map(|bytes| Known::from_bytes(&bytes))
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let entry = (0_u8..3, shard(), 0_u8..2, proptest::option::of(0_u8..2), any::<bool>()).prop_map(
         |(item, shard, index, label, peer)| {
@@ -51,20 +55,27 @@ fn request() -> impl Strategy<Value = Request> {
         },
     );
     let store = (vec(item(), 3), vec("[ -~]{0,256}", 2), vec(entry, 0..50));
-    let query = (shard(), 0_u8..2, item(), 1_u16..=32, any::<u32>(), vec(0_usize..20, 0..=16));
+    let query =
+        (shard(), 0_u8..2, item(), 1_u16..=32, any::<u32>(), vec(0_usize..20, 0..=16), known());
     prop_oneof![
         Just(Request::Ping),
         Just(Request::Leaving),
-        id().prop_map(|target| Request::FindNode { target }),
+        (id(), known()).prop_map(|(target, known)| Request::FindNode { target, known }),
         store.prop_map(|(items, labels, entries)| Request::Store { items, labels, entries }),
-        query.prop_map(|(shard, placement, query, limit, cost_max, exclude)| {
+        query.prop_map(|(shard, placement, query, limit, cost_max, exclude, known)| {
             let exclude = exclude.into_iter().map(agent).collect();
-            Request::Query(QueryRequest { shard, placement, query, limit, cost_max, exclude })
+            Request::Query(QueryRequest {
+                shard,
+                placement,
+                query,
+                limit,
+                cost_max,
+                exclude,
+                known,
+            })
         }),
-        (id(), 16_u16..=256, id()).prop_map(|(prefix, bits, target)| Request::FindPeer {
-            prefix,
-            bits,
-            target
+        (id(), 16_u16..=256, id(), known()).prop_map(|(prefix, bits, target, known)| {
+            Request::FindPeer { prefix, bits, target, known }
         }),
         (shard(), 0_u8..2, any::<u32>(), proptest::option::of(vec(any::<u8>(), 1..=512)))
             .prop_filter("a leaf has a depth", |(shard, ..)| shard.depth > 0)

@@ -42,7 +42,7 @@ pub struct Misrouter;
 impl Adversary for Misrouter {
     fn on_request(&mut self, colluders: &Colluders, _from: &Contact, request: &Request) -> Verdict {
         match request {
-            Request::FindNode { target } => {
+            Request::FindNode { target, .. } => {
                 Verdict::Answer(Response::Nodes { contacts: colluders.nearest(target) })
             }
             Request::Store { entries, .. } => Verdict::Answer(stored(entries.len())),
@@ -214,7 +214,7 @@ pub struct Eclipser;
 impl Adversary for Eclipser {
     fn on_request(&mut self, colluders: &Colluders, _from: &Contact, request: &Request) -> Verdict {
         match request {
-            Request::FindNode { target } => {
+            Request::FindNode { target, .. } => {
                 Verdict::Answer(Response::Nodes { contacts: colluders.nearest(target) })
             }
             Request::FindPeer { target, .. } => Verdict::Answer(Response::Peer {

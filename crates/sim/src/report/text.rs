@@ -85,6 +85,9 @@ fn phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport) -> fmt::Result {
     }
     let hits = |hits: Hits| format!("{:.3} % of {}", 100.0 * hits.share(), hits.wanted);
     write!(f, "  recall {}, @5 {}", hits(phase.recall), hits(phase.recall_at_5))?;
+    if phase.recall_kept.wanted < phase.recall.wanted {
+        write!(f, ", of what is kept {}", hits(phase.recall_kept))?;
+    }
     if phase.text_recall_at_5.wanted > 0 {
         write!(f, "; texts {}, @5 {}", hits(phase.text_recall), hits(phase.text_recall_at_5))?;
     }

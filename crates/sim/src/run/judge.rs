@@ -6,7 +6,7 @@ use std::time::Duration;
 use comity_capability::matching::evaluate;
 use comity_core::{AgentId, OverlayId};
 use comity_overlay::{
-    FoundDigest, K, LookupReport, PeerReport, QueryReport, VerifiedItem, directory,
+    FoundDigest, ItemKey, K, LookupReport, PeerReport, QueryReport, VerifiedItem, directory,
 };
 
 use super::ask::Query;
@@ -26,6 +26,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default)]
 struct Marks {
     recall: Hits,
+    kept: Hits,
     at_5: Hits,
 }
 
@@ -47,6 +48,7 @@ impl Runner {
         let now = self.world.now();
         let builder = &mut self.phases[phase];
         builder.done.recall.add(marks.recall.found, marks.recall.wanted);
+        builder.done.recall_kept.add(marks.kept.found, marks.kept.wanted);
         builder.done.recall_at_5.add(marks.at_5.found, marks.at_5.wanted);
         builder.queries.add(report.cost, marks.is_full());
         self.series.query(now, report.cost, marks.is_full(), marks.recall, marks.at_5);
@@ -148,11 +150,39 @@ impl Runner {
             .filter(|(at, merit)| shown.contains(at) && good.is_some_and(|good| *merit >= good))
             .count()
             .min(best);
+        let missed = gold.keys().filter(|at| !shown.contains(at)).copied();
+        let kept = found + self.kept_by_others(node, query, missed, wanted - found);
         let count = |number: usize| number as u64;
         Marks {
+            kept: Hits { found: count(found), wanted: count(kept) },
             recall: Hits { found: count(found), wanted: count(wanted) },
             at_5: Hits { found: count(hits), wanted: count(best) },
         }
+    }
+
+    /// How many of `missed` a running node other than `asker` keeps under a key of the question, up to `most`.
+    fn kept_by_others(
+        &self,
+        asker: NodeIx,
+        query: &Query,
+        missed: impl Iterator<Item = SpecIx>,
+        most: usize,
+    ) -> usize {
+        let nodes = self.world.nodes();
+        let steps = query.hunt.asked.steps.iter();
+        let groups: BTreeSet<_> = steps.flat_map(|step| &step.keys).collect();
+        let keeps = |ix: NodeIx, key: &ItemKey| {
+            let held = nodes[ix].overlay.as_ref().and_then(|overlay| overlay.custody().get(key));
+            held.is_some_and(|held| held.shards.iter().any(|shard| groups.contains(&shard.group)))
+        };
+        let reachable =
+            |ix: &NodeIx| !self.world.is_partitioned() || nodes[*ix].side == nodes[asker].side;
+        let others = (0..nodes.len()).filter(|ix| *ix != asker).filter(reachable);
+        missed
+            .filter_map(|at| self.register.key(at, nodes))
+            .filter(|key| others.clone().any(|ix| keeps(ix, key)))
+            .take(most)
+            .count()
     }
 
     fn check_match(

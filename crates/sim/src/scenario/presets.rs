@@ -142,12 +142,11 @@ impl Scenario {
         scenario
     }
 
-    /// Sessions of 60 minutes on average for 40 minutes; items are stored again every 15 minutes at most.
+    /// Sessions of 60 minutes on average for 40 minutes.
     #[must_use]
     pub fn churn(nodes: usize, seed: u64) -> Self {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let mut scenario = Self::base("churn".to_owned(), nodes, seed);
-        scenario.config.republish_max = minutes(15);
         scenario.beat_life = minutes(30);
         scenario.faults = vec![churn(Sessions::Exponential { mean: minutes(60) })];
         scenario.fault_phase = minutes(40);
