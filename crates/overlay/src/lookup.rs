@@ -570,6 +570,11 @@ impl Lookup {
         width.clamp(self.breadth.alpha_failing, WIDTH_MAX.max(self.breadth.alpha_failing))
     }
 
+    /// Some did not answer in the time most answers take.
+    pub(crate) const fn has_silent(&self) -> bool {
+        self.failed + self.slow > 0
+    }
+
     /// More than half of the requests got no answer in the time most answers take; as long as few were sent, those of other searches.
     const fn is_quiet(&self) -> bool {
         let quiet = self.failed + self.slow;
@@ -632,9 +637,14 @@ impl Lookup {
 
     /// Number of nodes within twice the region that answered or did not.
     pub(crate) fn settled(&self) -> usize {
+        self.settled_around(|node| node.state == State::Failed)
+    }
+
+    /// Number of nodes within twice the region that answered, or are silent by this rule.
+    fn settled_around(&self, silent: impl Fn(&Node) -> bool) -> usize {
         let region = self.breadth.region.map(|region| region.times(SWEPT_REGION_FACTOR));
         let radius = region.map_or(Distance::MAX, Region::distance);
-        let settled = |node: &&Node| matches!(node.state, State::Answered | State::Failed);
+        let settled = |node: &&Node| node.state == State::Answered || silent(node);
         self.nodes.up_to(radius).map(|(_, node)| node).filter(settled).count()
     }
 
@@ -669,11 +679,16 @@ impl Lookup {
 
     /// What is known of the nodes around the target.
     pub(crate) fn surroundings(&self) -> Surroundings {
-        let failing = self.is_failing();
+        let failing = self.is_quiet();
         let silent =
             |node: &Node| node.state == State::Failed || (failing && node.state == State::Slow);
         let settled = |node: &Node| node.state == State::Answered || silent(node);
-        let around = self.settled() * DENSITY_FACTOR_DIVISOR >= self.breadth.expected * 3;
+        // While most are gone, fewer must do: in one of ten places there never were so many.
+        let around = if failing && self.heard >= FAILING_SAMPLE_MIN {
+            self.settled_around(silent) * 4 >= self.breadth.expected * 5
+        } else {
+            self.settled() * DENSITY_FACTOR_DIVISOR >= self.breadth.expected * 3
+        };
         Surroundings {
             crowded: self.is_crowded(),
             silent: self.inside().filter(|(_, node)| silent(node)).count(),

@@ -457,6 +457,25 @@ impl Overlay {
         self.continue_publish(now, id);
     }
 
+    /// A node answered the search for a place of a publication. Whoever lies in the region is a custodian whatever else is found: it is
+    /// offered what belongs there at once, so that others find it, and splits are known, before the search has ended.
+    pub(super) fn custodian_found(
+        &mut self,
+        now: Time,
+        id: CommandId,
+        position: OverlayId,
+        contact: &Contact,
+    ) {
+        let inside = self.region().contains(&position, &contact.overlay_id);
+        let Some(job) = self.publish_job(id).filter(|job| inside && !job.gathers) else { return };
+        if job.checking.contains(&position) || job.everyone.is_some() {
+            return;
+        }
+        let Some(entries) = job.looking.get(&position).cloned() else { return };
+        job.offer(&position, &entries, contact.clone());
+        self.send_stores(now, id);
+    }
+
     /// Notes what each custodian is to be offered, and stores here what belongs here.
     fn assign(
         &mut self,
@@ -468,14 +487,8 @@ impl Overlay {
     ) {
         let mine = self.keeps(position);
         let Some(job) = self.publish_job(id) else { return };
-        let asked = job.asked.entry(*position).or_default();
         for contact in contacts {
-            if !asked.insert(contact.agent) {
-                continue;
-            }
-            let (_, offer) =
-                job.offers.entry(contact.agent).or_insert_with(|| (contact, BTreeSet::new()));
-            offer.extend(entries.iter().copied());
+            job.offer(position, entries, contact);
         }
         for (index, place) in entries.iter().filter(|_| mine) {
             self.store_own(now, id, *index, *place);
@@ -655,6 +668,19 @@ impl Overlay {
 }
 
 impl PublishJob {
+    /// Notes that a custodian of a place is to be offered these, as far as they still go there, if it was not yet.
+    fn offer(&mut self, position: &OverlayId, entries: &[(usize, Place)], contact: Contact) {
+        let Self { items, asked, offers, .. } = self;
+        let entries = entries
+            .iter()
+            .filter(|(index, place)| items[*index].places.contains(&(*place, *position)));
+        let entries: Vec<_> = entries.copied().collect();
+        if !entries.is_empty() && asked.entry(*position).or_default().insert(contact.agent) {
+            let new = || (contact.clone(), BTreeSet::new());
+            offers.entry(contact.agent).or_insert_with(new).1.extend(entries);
+        }
+    }
+
     fn is_looking(&self) -> bool {
         !self.looking.is_empty() || !self.todo.is_empty()
     }

@@ -40,6 +40,8 @@ pub(super) use warm::Warm;
 
 /// How much wider than the expected region is where nodes are asked the query itself: publishers see other sizes of the network.
 const ASKED_REGION_FACTOR: u32 = 2;
+/// How many times as many keys are asked at once while most requests fail: each takes long.
+const KEYS_PARALLEL_FAILING: usize = 3;
 /// Distinct digests one query collects, and near misses.
 const FOUND_MAX: usize = 1_024;
 /// Condition evaluations an asker allows a custodian.
@@ -164,7 +166,8 @@ impl Overlay {
 
     /// Starts the next keys, or ends the query when it is satisfied or has no more.
     fn continue_query(&mut self, now: Time, id: CommandId) {
-        let parallel = self.config.query_keys_parallel.max(1);
+        let spread = if self.vitals.is_failing() { KEYS_PARALLEL_FAILING } else { 1 };
+        let parallel = self.config.query_keys_parallel.max(1) * spread;
         let me = self.me.agent;
         loop {
             let Some(job) = self.query_job(id) else { return };

@@ -19,12 +19,12 @@ use crate::wire::{
 
 /// Bytes of items in one answer; contacts and framing fit beside them.
 const ANSWER_BYTES_MAX: usize = 48 * 1_024;
-/// Near misses shown beside matches, and where nothing matches: they tell an asker why, and prove that the shard is kept. All custodians
-/// of a shard show the same.
-const NEAR_BESIDE_MATCHES: usize = 1;
+/// Near misses shown beside few matches, and where nothing matches: they tell an asker why, and prove that the shard is kept. All
+/// custodians of a shard show the same.
+const NEAR_BESIDE_MATCHES: usize = 2;
 const NEAR_ALONE: usize = 3;
 /// Matches beside which no near miss is shown: who finds so much needs no explanation.
-const MATCHES_PLENTY: usize = 3;
+const MATCHES_PLENTY: usize = 4;
 /// Condition evaluations a custodian spends on one query, whatever the asker allows.
 const COST_MAX: u32 = 400_000;
 

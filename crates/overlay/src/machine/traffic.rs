@@ -535,7 +535,7 @@ impl Overlay {
 
     /// Whether those that did not answer leave nobody worth asking: answers are judged as they come, silence is here.
     fn is_answered(&self, id: LookupId) -> bool {
-        let running = self.lookups.running.get(&id).filter(|running| running.lookup.failed > 0);
+        let running = self.lookups.running.get(&id).filter(|running| running.lookup.has_silent());
         let Some(Running { lookup, goal: Goal::Query { command, key, placement }, .. }) = running
         else {
             return false;
@@ -655,6 +655,10 @@ impl Overlay {
         if let Some(running) = self.lookups.running.get_mut(&id) {
             running.lookup.on_success(&from.overlay_id, contacts);
             self.lookups.ready.insert(id);
+            if let Goal::Publish(command) = goal {
+                let position = *running.lookup.target();
+                self.custodian_found(now, command, position, from);
+            }
         }
         true
     }

@@ -44,7 +44,7 @@ fn shard() -> impl Strategy<Value = ShardId> {
 }
 
 fn known() -> impl Strategy<Value = Known> {
-    vec(any::<u8>(), 0..=128).prop_map(|bytes| Known::from_bytes(&bytes))
+    vec(any::<u8>(), 0..=144).prop_map(|bytes| Known::from_bytes(&bytes))
 }
 
 fn request() -> impl Strategy<Value = Request> {

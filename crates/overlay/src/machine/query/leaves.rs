@@ -15,9 +15,9 @@ use crate::wire::LeafView;
 /// Shards below its groups that one query asks.
 const LEAVES_ASKED_MAX: usize = 64;
 /// Of them at once, in the beginning.
-const LEAVES_PARALLEL: usize = 4;
+const LEAVES_PARALLEL: usize = 8;
 /// And when those asked first bring so little that many more will be needed.
-const LEAVES_PARALLEL_MAX: usize = 16;
+const LEAVES_PARALLEL_MAX: usize = 32;
 
 /// What custodians of one shard say lies below it.
 #[derive(Debug, Default)]
