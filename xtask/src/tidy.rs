@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["core", "capability"]),
     ("node", &["core", "capability", "trust", "overlay", "specialist", "api"]),
     ("lab", &["sim"]),
-    ("mcp", &["specialist", "api"]),
+    ("mcp", &["core", "specialist", "api"]),
     ("cli", &["core", "capability", "specialist", "sim", "lab", "api", "mcp", "node"]),
 ];
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy, serve, shell,
-    sim, trust,
+    a2a, audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy, serve,
+    shell, sim, trust,
 };
 use crate::{bench, demo};
 
@@ -118,6 +118,8 @@ pub(crate) enum Command {
     Endorse(Box<endorse::EndorseArgs>),
     /// Give MCP clients the network, and use whole MCP servers of peers.
     Mcp(Box<mcp::McpArgs>),
+    /// Give A2A clients the agents of the network, each at a local endpoint.
+    A2a(Box<a2a::A2aArgs>),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -159,6 +161,7 @@ impl Command {
             Self::Grant(command) => command.wants_json(),
             Self::Trust(command) => command.wants_json(),
             Self::Endorse(args) => args.wants_json(),
+            Self::A2a(_) => false,
             Self::Mcp(args) => args.command.as_ref().is_some_and(mcp::McpCommand::wants_json),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,

@@ -1,5 +1,6 @@
 //! One module per group of commands; each ends in an exit code or an error.
 
+pub(crate) mod a2a;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod endorse;
@@ -46,6 +47,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Trust(command) => trust::run(command, context).await,
         Command::Endorse(args) => endorse::run(*args, context).await,
         Command::Grant(command) => Box::pin(grant::run(command, context)).await,
+        Command::A2a(args) => Box::pin(a2a::run(*args, context)).await,
         Command::Mcp(args) => Box::pin(mcp::run(*args, context)).await,
         Command::Demo(mut args) => {
             args.json |= context.out.json;

@@ -1,4 +1,4 @@
-//! MCP servers as capabilities: what a node opens for manifests with an `[mcp]` section.
+//! MCP servers as capabilities: what a node opens for manifests with an `[mcp]` section, and with an `[a2a]` section.
 //!
 //! Capabilities of one server share one conversation with it. A tool's answer is its structured content when the tool
 //! declares an output schema, else `{"content": […]}` with its content blocks; a tool's failure is a failed call. A
@@ -13,12 +13,13 @@ use std::time::Duration;
 use comity_api::types::{ServeMode, ServeRequest};
 use comity_api::{Client, SOCKET_NAME};
 use comity_specialist::manifest::{Manifest, Visibility, timeout};
-use comity_specialist::mcp::{McpOpener, McpSection};
+use comity_specialist::mcp::{A2aSection, McpOpener, McpSection};
 use comity_specialist::{Answer, Invocation, Specialist, SpecialistError};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
+use crate::a2a::agent::{self, Agent};
 use crate::program::Program;
 use crate::server::{DESTRUCTIVE_TAG, MCP_TAG, READ_ONLY_TAG};
 use crate::text::{DESCRIPTION_BYTES_MAX, TITLE_BYTES_MAX, clean};
@@ -37,7 +38,7 @@ pub const WHOLE_TAG: &str = "mcp-server";
 /// Directory below the node's home that keeps what programs write to standard error.
 const LOGS: &str = "mcp";
 
-/// Opens MCP servers for one node.
+/// Opens MCP servers and A2A agents for one node.
 #[derive(Debug)]
 pub struct Host(Arc<Inner>);
 
@@ -46,6 +47,8 @@ struct Inner {
     logs: PathBuf,
     client: Client,
     servers: Mutex<BTreeMap<String, Weak<Upstream>>>,
+    /// By URL.
+    agents: Mutex<BTreeMap<String, Weak<Agent>>>,
     /// By name of the capability.
     manifests: Mutex<BTreeMap<String, Manifest>>,
 }
@@ -58,6 +61,7 @@ impl Host {
             logs: home.join(LOGS),
             client: Client::at(home.join(SOCKET_NAME)),
             servers: Mutex::default(),
+            agents: Mutex::default(),
             manifests: Mutex::default(),
         }))
     }
@@ -93,6 +97,29 @@ impl McpOpener for Host {
         };
         let structured = manifest.output_schema.is_some();
         Ok(Arc::new(One { upstream, what, structured, limit: limit.unwrap_or(CALL_TIMEOUT) }))
+    }
+
+    fn open_agent(
+        &self,
+        section: &A2aSection,
+        _manifest: &Manifest,
+    ) -> Result<Arc<dyn Specialist>, String> {
+        let limit = section.timeout.as_deref().and_then(timeout);
+        let mut agents = locked(&self.0.agents);
+        agents.retain(|_, agent| agent.strong_count() > 0);
+        let agent = match agents.get(&section.url).and_then(Weak::upgrade) {
+            Some(agent) => agent,
+            None => {
+                let agent = Agent::new(&section.url).map_err(|error| error.to_string())?;
+                let agent = Arc::new(agent);
+                agents.insert(section.url.clone(), Arc::downgrade(&agent));
+                agent
+            }
+        };
+        Ok(match &section.skill {
+            Some(skill) => Arc::new(agent::Skill::new(agent, skill.clone(), limit)),
+            None => Arc::new(agent::Relay::new(agent, limit)),
+        })
     }
 }
 

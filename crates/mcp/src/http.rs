@@ -35,6 +35,8 @@ pub struct Guard(Arc<Rules>);
 struct Rules {
     token: Option<String>,
     origins: Vec<String>,
+    /// Paths that may be read without the token.
+    open: fn(&str) -> bool,
 }
 
 impl std::fmt::Debug for Guard {
@@ -51,8 +53,28 @@ impl Guard {
     /// machine.
     #[must_use]
     pub fn new(token: Option<String>, origins: Vec<String>) -> Self {
+        Self::leaving_open(token, origins, |_| false)
+    }
+
+    /// The same, where GET requests for paths that `open` knows need no token. Host and origin are checked all the same.
+    #[must_use]
+    pub fn leaving_open(
+        token: Option<String>,
+        origins: Vec<String>,
+        open: fn(&str) -> bool,
+    ) -> Self {
         let origins = origins.into_iter().map(|one| one.trim_end_matches('/').to_owned()).collect();
-        Self(Arc::new(Rules { token, origins }))
+        Self(Arc::new(Rules { token, origins, open }))
+    }
+
+    /// Why a request is refused, if it is.
+    fn refusal_of(&self, request: &Request) -> Option<(StatusCode, &'static str)> {
+        let open =
+            request.method() == axum::http::Method::GET && (self.0.open)(request.uri().path());
+        match self.refusal(request.headers()) {
+            Some((StatusCode::UNAUTHORIZED, _)) if open => None,
+            other => other,
+        }
     }
 
     /// Why a request with these headers is refused, if it is.
@@ -111,7 +133,7 @@ fn same(given: &str, wanted: &str) -> bool {
 }
 
 async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.refusal(request.headers()) {
+    match guard.refusal_of(&request) {
         None => next.run(request).await,
         Some((status, reason)) => {
             let body = serde_json::json!({
@@ -169,9 +191,21 @@ pub async fn serve(
 /// # Errors
 /// `key_file` when the file can be read by others, or cannot be read or written.
 pub fn token(home: &Path, random: impl FnOnce(&mut [u8])) -> Result<String, ErrorInfo> {
-    let path = home.join(TOKEN_FILE);
+    secret(home, TOKEN_FILE, random)
+}
+
+/// The secret in `file` below `home`, 32 bytes in hexadecimal digits, made by `random` when there is none yet.
+///
+/// # Errors
+/// As [`token`].
+pub fn secret(
+    home: &Path,
+    file: &str,
+    random: impl FnOnce(&mut [u8]),
+) -> Result<String, ErrorInfo> {
+    let path = home.join(file);
     let failed = |error: &dyn std::fmt::Display| {
-        ErrorInfo::new(ErrorCode::KeyFile, format!("the token in {}: {error}", path.display()))
+        ErrorInfo::new(ErrorCode::KeyFile, format!("the secret in {}: {error}", path.display()))
             .hint("remove the file to have a new one made")
     };
     match std::fs::read_to_string(&path) {

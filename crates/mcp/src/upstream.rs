@@ -341,7 +341,12 @@ impl Upstream {
         if live.version != MODERN {
             headers.retain(|name, _| name != "mcp-method" && name != "mcp-name");
         }
-        let exchange = Exchange { method: Method::Post, headers, body: message.to_string() };
+        let exchange = Exchange {
+            method: Method::Post,
+            path: String::new(),
+            headers,
+            body: message.to_string(),
+        };
         let mut answered = http.send(exchange, "").await.map_err(Failure::Broken)?;
         if answered.head.status == 404 && session.is_some() {
             let what = "its MCP server has forgotten the session".to_owned();
@@ -391,8 +396,12 @@ impl Upstream {
             (Line::Http { session }, End::Http(http)) if live.version != MODERN => {
                 let mut headers = headers_of(session.as_deref(), Some(&live.version), message);
                 headers.retain(|name, _| name != "mcp-method" && name != "mcp-name");
-                let exchange =
-                    Exchange { method: Method::Post, headers, body: message.to_string() };
+                let exchange = Exchange {
+                    method: Method::Post,
+                    path: String::new(),
+                    headers,
+                    body: message.to_string(),
+                };
                 // A server that does not hear it notices by other means.
                 let _ = http.send(exchange, "").await;
             }

@@ -23,3 +23,4 @@ pub use self::wire::{
 
 pub(crate) use self::connect::headers_of;
 pub(crate) use self::pipe::Events;
+pub(crate) use self::relay::{Answered, items};

@@ -268,6 +268,7 @@ async fn assemble(request: ServeRequest) -> Result<Manifest, ErrorInfo> {
             manifest.exec.as_mut().map(|section| &mut section.timeout),
             manifest.http.as_mut().map(|section| &mut section.timeout),
             manifest.mcp.as_mut().map(|section| &mut section.timeout),
+            manifest.a2a.as_mut().map(|section| &mut section.timeout),
         ]
         .into_iter()
         .flatten()
@@ -396,6 +397,8 @@ fn source_text(manifest: &Manifest) -> String {
         let what = mcp.tool.as_deref().or(mcp.resource.as_deref()).unwrap_or("the whole server");
         let server = mcp.url.clone().unwrap_or_else(|| mcp.command.join(" "));
         format!("mcp {server}: {what}")
+    } else if let Some(a2a) = &manifest.a2a {
+        format!("a2a {}: {}", a2a.url, a2a.skill.as_deref().unwrap_or("the whole agent"))
     } else {
         "nothing".to_owned()
     }

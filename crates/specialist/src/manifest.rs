@@ -15,7 +15,7 @@
 //! file = "ecb-reference-rates.csv"
 //! ```
 //!
-//! Exactly one of `[table]`, `[exec]`, `[http]` and `[mcp]` says what answers. Everything but that section may be left out for a
+//! Exactly one of `[table]`, `[exec]`, `[http]`, `[mcp]` and `[a2a]` says what answers. Everything but that section may be left out for a
 //! table: name, title, interface and data attributes are derived from the file. [`check`] says what is wrong or could be
 //! better without serving anything; [`open`] starts the specialist.
 
@@ -35,7 +35,7 @@ pub use declare::{Declaration, MAX_DECLARATION_BYTES, declare};
 use crate::call::Specialist;
 use crate::exec::{Environment, Exec, ExecError};
 use crate::http::{Http, HttpError};
-use crate::mcp::{McpOpener, McpSection};
+use crate::mcp::{A2aSection, McpOpener, McpSection};
 use crate::schema::{Checked, SchemaError, Validator};
 use crate::table::{Format, Table, TableError, TableSummary};
 
@@ -90,6 +90,8 @@ pub struct Manifest {
     pub http: Option<HttpSection>,
     /// An MCP server answers.
     pub mcp: Option<McpSection>,
+    /// An agent that speaks A2A answers.
+    pub a2a: Option<A2aSection>,
 }
 
 /// Who may learn of a capability.
@@ -255,7 +257,7 @@ pub enum OpenError {
     /// The URL cannot be called.
     #[error(transparent)]
     Http(HttpError),
-    /// The MCP server cannot be used.
+    /// The MCP server or the A2A agent cannot be used.
     #[error("{0}")]
     Mcp(String),
     /// A schema cannot be compiled.
@@ -289,7 +291,7 @@ impl Manifest {
     }
 
     /// The same manifest with everything that `flags` says instead: set members replace, attributes and column
-    /// descriptions are replaced one by one, and a source (`table`, `exec`, `http`, `mcp`) replaces the manifest's source.
+    /// descriptions are replaced one by one, and a source (`table`, `exec`, `http`, `mcp`, `a2a`) replaces the manifest's source.
     #[must_use]
     pub fn merged(mut self, flags: Self) -> Self {
         fn list(own: Vec<String>, flag: Vec<String>) -> Vec<String> {
@@ -299,11 +301,12 @@ impl Manifest {
         let replaces_source = flags.table.is_some()
             || flags.exec.is_some()
             || flags.http.is_some()
-            || flags.mcp.is_some();
-        let (table, exec, http, mcp) = if replaces_source {
-            (flags.table, flags.exec, flags.http, flags.mcp)
+            || flags.mcp.is_some()
+            || flags.a2a.is_some();
+        let (table, exec, http, mcp, a2a) = if replaces_source {
+            (flags.table, flags.exec, flags.http, flags.mcp, flags.a2a)
         } else {
-            (self.table, self.exec, self.http, self.mcp)
+            (self.table, self.exec, self.http, self.mcp, self.a2a)
         };
         Self {
             name: flags.name.or(self.name),
@@ -327,6 +330,7 @@ impl Manifest {
             exec,
             http,
             mcp,
+            a2a,
         }
     }
 }
@@ -355,7 +359,7 @@ pub fn open(manifest: &Manifest, cache: &Path) -> Result<Served, OpenError> {
     open_with(manifest, cache, None)
 }
 
-/// The same, where MCP servers can be opened too.
+/// The same, where MCP servers and A2A agents can be opened too.
 ///
 /// # Errors
 /// As [`open`].
@@ -402,6 +406,11 @@ pub fn open_with(
         let opener =
             mcp.ok_or_else(|| OpenError::Mcp("this node does not speak MCP".to_owned()))?;
         let specialist = opener.open(section, manifest).map_err(OpenError::Mcp)?;
+        Arc::new(Checked::new(specialist, input, output))
+    } else if let Some(section) = &manifest.a2a {
+        let opener =
+            mcp.ok_or_else(|| OpenError::Mcp("this node does not speak A2A".to_owned()))?;
+        let specialist = opener.open_agent(section, manifest).map_err(OpenError::Mcp)?;
         Arc::new(Checked::new(specialist, input, output))
     } else {
         return refuse(check(manifest));

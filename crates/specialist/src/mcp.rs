@@ -1,6 +1,7 @@
-//! An MCP server as what answers: the section of a manifest, and the opening that whoever speaks MCP fills in.
+//! An MCP server or an A2A agent as what answers: the sections of a manifest, and the opening that whoever speaks these
+//! protocols fills in.
 //!
-//! This crate does not speak MCP; a node that does hands in an [`McpOpener`].
+//! This crate speaks neither; a node that does hands in an [`McpOpener`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -60,7 +61,21 @@ impl McpSection {
     }
 }
 
-/// Opens MCP servers.
+/// `[a2a]`: an agent that speaks A2A, whole, or one skill of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct A2aSection {
+    /// `http://` URL of the agent, or of its card.
+    pub url: String,
+    /// The skill that answers, by its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skill: Option<String>,
+    /// Longest one call may take, such as `30s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+}
+
+/// Opens MCP servers and A2A agents.
 pub trait McpOpener: std::fmt::Debug + Send + Sync + 'static {
     /// What answers the calls of a manifest with an `[mcp]` section. Called within a tokio runtime; may not block for long.
     ///
@@ -69,6 +84,16 @@ pub trait McpOpener: std::fmt::Debug + Send + Sync + 'static {
     fn open(
         &self,
         section: &McpSection,
+        manifest: &Manifest,
+    ) -> Result<Arc<dyn Specialist>, String>;
+
+    /// What answers the calls of a manifest with an `[a2a]` section; as [`open`](Self::open).
+    ///
+    /// # Errors
+    /// What is in the way, for people.
+    fn open_agent(
+        &self,
+        section: &A2aSection,
         manifest: &Manifest,
     ) -> Result<Arc<dyn Specialist>, String>;
 }

@@ -16,7 +16,7 @@ use comity_mcp::whole::connect::{self, Remote};
 use comity_mcp::whole::pipe;
 use rand::Rng as _;
 
-pub(crate) use self::serve::{McpServeArgs, Publishing, serve};
+pub(crate) use self::serve::{McpServeArgs, Publishing, bad, no_two_alike, publish, serve};
 
 use crate::args::OutputArgs;
 use crate::context::Context;
@@ -211,14 +211,14 @@ async fn serve_http(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         // Then only a kill ends it.
         std::future::pending::<()>().await;
     }
 }
 
-fn fill_random(bytes: &mut [u8]) {
+pub(crate) fn fill_random(bytes: &mut [u8]) {
     rand::rng().fill_bytes(bytes);
 }
 

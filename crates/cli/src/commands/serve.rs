@@ -14,6 +14,7 @@ use comity_api::types::{
 use comity_capability::profile;
 use serde_json::Value;
 
+use super::a2a::{self, A2aServeArgs};
 use super::call::read_input;
 use super::mcp::{self, McpServeArgs};
 use crate::args::{OutputArgs, millis, time_span};
@@ -23,11 +24,12 @@ use crate::{progress, render};
 /// Options of `serve`.
 #[derive(Debug, Args)]
 #[command(
-    group = clap::ArgGroup::new("what").args(["table", "exec", "http", "mcp", "manifest"]).required(true).multiple(true),
+    group = clap::ArgGroup::new("what").args(["table", "exec", "http", "mcp", "a2a", "manifest"]).required(true).multiple(true),
     after_help = "Examples:
   comity serve --table eurofxref-hist.csv --name ecb-rates --class finance
   comity serve --exec 'python3 translate.py' --manifest translate.toml --yes
   comity serve --mcp 'npx -y @modelcontextprotocol/server-everything' --tool echo --public
+  comity serve --a2a http://127.0.0.1:9999 --public
   comity serve --manifest lookup.toml --check"
 )]
 pub(crate) struct ServeArgs {
@@ -46,6 +48,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) mcp: McpServeArgs,
+
+    #[command(flatten)]
+    pub(crate) a2a: A2aServeArgs,
 
     /// Declaration in a file, TOML or JSON; flags win over it.
     #[arg(short, long, value_name = "FILE")]
@@ -132,6 +137,11 @@ pub(crate) async fn serve(args: ServeArgs, context: &Context) -> anyhow::Result<
         let publishing =
             mcp::Publishing { overrides: request.overrides, yes: args.yes, check: args.check };
         return Box::pin(mcp::serve(&args.mcp, publishing, context)).await;
+    }
+    if args.a2a.a2a.is_some() {
+        let publishing =
+            mcp::Publishing { overrides: request.overrides, yes: args.yes, check: args.check };
+        return Box::pin(a2a::serve(&args.a2a, &publishing, context)).await;
     }
     let client = context.client().await?;
     if !args.yes {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world fails by panicking")]
 
 mod cli;
+mod e2e_a2a;
 mod e2e_access;
 mod e2e_api;
 mod e2e_audit;

@@ -41,9 +41,12 @@ struct Server {
 
 /// The beginning of an answer; the rest comes by [`Answer::next`].
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) head: Head,
-    pub(super) producer: Option<String>,
+pub(crate) struct Answer {
+    pub(crate) head: Head,
+    /// Who answers: address and AgentId.
+    pub(crate) producer: Option<(String, String)>,
+    /// The signed receipt, once the body has been read to its end.
+    pub(crate) receipt: Option<String>,
     stream: CallStream,
 }
 
@@ -55,7 +58,7 @@ impl Remote {
     }
 
     /// Makes one exchange. Dropping what comes back cancels it at the far end.
-    pub(super) async fn send(&self, exchange: &Exchange) -> Result<Answer, ErrorInfo> {
+    pub(crate) async fn send(&self, exchange: &Exchange) -> Result<Answer, ErrorInfo> {
         let input = serde_json::to_value(exchange)
             .map_err(|error| ErrorInfo::new(ErrorCode::Internal, error.to_string()))?;
         let mut request = CallRequest::new(self.0.target.clone(), input);
@@ -67,12 +70,15 @@ impl Remote {
         loop {
             match stream.next().await.map_err(|error| error.info())? {
                 Some(CallEvent::Attempt(attempt)) => match attempt.outcome {
-                    AttemptOutcome::Started => producer = Some(attempt.agent.address),
+                    AttemptOutcome::Started => {
+                        let agent = attempt.agent.agent.to_string();
+                        producer = Some((attempt.agent.address, agent));
+                    }
                     AttemptOutcome::Answered { .. } | AttemptOutcome::Failed { .. } => {}
                 },
                 Some(CallEvent::Chunk(chunk)) => {
                     let head = serde_json::from_value(chunk.value).map_err(|_| not_a_server())?;
-                    return Ok(Answer { head, producer, stream });
+                    return Ok(Answer { head, producer, receipt: None, stream });
                 }
                 Some(CallEvent::Error(error)) => return Err(error),
                 Some(CallEvent::Receipt(_) | CallEvent::Done(_)) | None => {
@@ -84,13 +90,13 @@ impl Remote {
 }
 
 fn not_a_server() -> ErrorInfo {
-    ErrorInfo::new(ErrorCode::CallFailed, "the capability answers, but not as a whole MCP server does")
-        .hint("its agent serves it with `comity serve --mcp … --whole`; single tools are called with `comity call`")
+    ErrorInfo::new(ErrorCode::CallFailed, "the capability answers, but not as a whole server does")
+        .hint("its agent serves it with `comity serve --mcp … --whole` or `--a2a …`; all else is called with `comity call`")
 }
 
 impl Answer {
     /// The next bytes of the body; `None` at its verified end.
-    pub(super) async fn next(&mut self) -> Option<Result<Bytes, ErrorInfo>> {
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, ErrorInfo>> {
         loop {
             return match self.stream.next().await {
                 Ok(Some(CallEvent::Chunk(chunk))) => {
@@ -99,12 +105,32 @@ impl Answer {
                         .and_then(Piece::into_bytes);
                     Some(piece.map(Bytes::from).ok_or_else(not_a_server))
                 }
-                Ok(Some(CallEvent::Attempt(_) | CallEvent::Receipt(_))) => continue,
+                Ok(Some(CallEvent::Attempt(_))) => continue,
+                Ok(Some(CallEvent::Receipt(proof))) => {
+                    self.receipt = Some(proof.receipt_cbor);
+                    continue;
+                }
                 Ok(Some(CallEvent::Done(_)) | None) => None,
                 Ok(Some(CallEvent::Error(error))) => Some(Err(error)),
                 Err(error) => Some(Err(error.info())),
             };
         }
+    }
+}
+
+impl Answer {
+    /// The whole body, of at most `max` bytes.
+    pub(crate) async fn whole(&mut self, max: usize) -> Result<Vec<u8>, ErrorInfo> {
+        let mut whole = Vec::new();
+        while let Some(bytes) = self.next().await {
+            let bytes = bytes?;
+            if whole.len() + bytes.len() > max {
+                let text = format!("the answer has more than {max} bytes");
+                return Err(ErrorInfo::new(ErrorCode::TooLarge, text));
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole)
     }
 }
 
@@ -114,6 +140,18 @@ pub fn router(remote: Remote) -> Router {
 }
 
 async fn handle(State(remote): State<Remote>, request: Request) -> Response {
+    let exchange = match exchange_of(request, String::new()).await {
+        Ok(exchange) => exchange,
+        Err(refusal) => return refusal,
+    };
+    match remote.send(&exchange).await {
+        Ok(answer) => respond(answer),
+        Err(error) => refused(&error),
+    }
+}
+
+/// A local request as an exchange with the far side, or why it is none.
+pub(crate) async fn exchange_of(request: Request, path: String) -> Result<Exchange, Response> {
     let (parts, body) = request.into_parts();
     let method = match parts.method {
         HttpMethod::POST => Method::Post,
@@ -124,39 +162,50 @@ async fn handle(State(remote): State<Remote>, request: Request) -> Response {
                 ErrorInfo::new(ErrorCode::BadRequest, "GET, POST and DELETE are all there is");
             let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, &error);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
-            return response;
+            return Err(response);
         }
     };
     let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
             let text = format!("a message to another agent has at most {BODY_BYTES_MAX} bytes");
-            return failure(
+            return Err(failure(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 &ErrorInfo::new(ErrorCode::TooLarge, text),
-            );
+            ));
         }
     };
     let Ok(body) = String::from_utf8(body.into()) else {
         let error = ErrorInfo::new(ErrorCode::BadRequest, "the message is not text");
-        return failure(StatusCode::BAD_REQUEST, &error);
+        return Err(failure(StatusCode::BAD_REQUEST, &error));
     };
-    let exchange = Exchange { method, headers: passed_on(&parts.headers, &REQUEST_HEADERS), body };
-    match remote.send(&exchange).await {
-        Ok(answer) => respond(answer),
-        Err(error) => failure(
-            StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::BAD_GATEWAY),
-            &error,
-        ),
-    }
+    Ok(Exchange { method, path, headers: passed_on(&parts.headers, &REQUEST_HEADERS), body })
 }
 
-fn respond(answer: Answer) -> Response {
-    let status = StatusCode::from_u16(answer.head.status).unwrap_or(StatusCode::BAD_GATEWAY);
+/// An exchange that failed on this side of the network, or on the way.
+pub(crate) fn refused(error: &ErrorInfo) -> Response {
+    let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::BAD_GATEWAY);
+    failure(status, error)
+}
+
+/// A response with the status and the headers of the far side's, and no body yet.
+pub(crate) fn response_of(answer: &Answer) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() =
+        StatusCode::from_u16(answer.head.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut headers = taken(&answer.head.headers, &RESPONSE_HEADERS);
-    if let Some(Ok(producer)) = answer.producer.as_deref().map(HeaderValue::try_from) {
+    let producer = answer.producer.as_ref().map(|(address, _)| HeaderValue::try_from(address));
+    if let Some(Ok(producer)) = producer {
         headers.insert(PRODUCER_HEADER, producer);
     }
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Hands the far side's response on as it comes.
+pub(crate) fn respond(answer: Answer) -> Response {
+    let mut response = response_of(&answer);
+    let headers = response.headers();
     let listens = headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
@@ -169,9 +218,7 @@ fn respond(answer: Answer) -> Response {
             Err(error) => Some((Err(std::io::Error::other(error.message)), None)),
         }
     });
-    let mut response = Response::new(Body::from_stream(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
+    *response.body_mut() = Body::from_stream(body);
     response
 }
 

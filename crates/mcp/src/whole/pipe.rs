@@ -125,7 +125,7 @@ impl Pipe {
         };
         let headers = headers_of(session.as_deref(), version.as_deref(), &message);
         let body = String::from_utf8_lossy(&line).into_owned();
-        let exchange = Exchange { method: Method::Post, headers, body };
+        let exchange = Exchange { method: Method::Post, path: String::new(), headers, body };
         let outcome = match self.remote.send(&exchange).await {
             Ok(answer) => {
                 self.hand_on(answer, message["method"] == "initialize", id.as_ref()).await
@@ -210,7 +210,8 @@ impl Pipe {
             };
             let mut headers = headers_of(session.as_deref(), version.as_deref(), &Value::Null);
             headers.insert("accept".to_owned(), "text/event-stream".to_owned());
-            let exchange = Exchange { method: Method::Get, headers, body: String::new() };
+            let exchange =
+                Exchange { method: Method::Get, path: String::new(), headers, body: String::new() };
             let Ok(mut answer) = self.remote.send(&exchange).await else { return };
             if answer.head.status != 200 {
                 return;
@@ -235,7 +236,8 @@ impl Pipe {
             return;
         }
         let headers = headers_of(session.as_deref(), version.as_deref(), &Value::Null);
-        let exchange = Exchange { method: Method::Delete, headers, body: String::new() };
+        let exchange =
+            Exchange { method: Method::Delete, path: String::new(), headers, body: String::new() };
         let _ = tokio::time::timeout(LAST_WORDS, self.remote.send(&exchange)).await;
     }
 }

@@ -36,9 +36,7 @@ const CALLER: HeaderName = HeaderName::from_static("comity-caller");
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RelayError {
     /// Not an `http://` URL with a host and without a password.
-    #[error(
-        "{url:?} is not an http:// URL of an MCP server on this machine or behind a proxy on it"
-    )]
+    #[error("{url:?} is not an http:// URL of a server on this machine or behind a proxy on it")]
     Url {
         /// The text given.
         url: String,
@@ -91,6 +89,9 @@ impl Specialist for Relay {
                     limit: BODY_BYTES_MAX,
                 });
             }
+            if !exchange.path.is_empty() {
+                return Err(SpecialistError::invalid("an MCP server has one place and no paths"));
+            }
             let caller = call.caller.to_string();
             let answered = match &self.end {
                 End::Http(http) => ends.bound(http.send(exchange, &caller)).await??,
@@ -111,7 +112,10 @@ impl Specialist for Relay {
 }
 
 /// The items of an answer: the head at once, the body in pieces, its length bounded.
-fn items(answered: Answered, ends: Ends) -> BoxStream<'static, Result<Value, SpecialistError>> {
+pub(crate) fn items(
+    answered: Answered,
+    ends: Ends,
+) -> BoxStream<'static, Result<Value, SpecialistError>> {
     struct Body {
         body: BoxStream<'static, Result<Bytes, SpecialistError>>,
         cutter: Cutter,
@@ -173,7 +177,6 @@ fn json(value: &impl serde::Serialize) -> Result<Value, SpecialistError> {
 pub struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
-    host: HeaderValue,
 }
 
 impl Http {
@@ -188,7 +191,6 @@ impl Http {
         if uri.scheme_str() != Some("http") || authority.as_str().contains('@') {
             return Err(wrong());
         }
-        let host = HeaderValue::try_from(authority.as_str()).map_err(|_| wrong())?;
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -196,7 +198,12 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(connector);
-        Ok(Self { client, uri, host })
+        Ok(Self { client, uri })
+    }
+
+    /// Where it is.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     pub(crate) async fn send(
@@ -204,6 +211,20 @@ impl Http {
         exchange: Exchange,
         caller: &str,
     ) -> Result<Answered, SpecialistError> {
+        self.send_to(self.uri.clone(), exchange, caller).await
+    }
+
+    /// As [`send`](Self::send), to another URI than the server's own; who calls sees to it that it is one of this server.
+    pub(crate) async fn send_to(
+        &self,
+        uri: Uri,
+        exchange: Exchange,
+        caller: &str,
+    ) -> Result<Answered, SpecialistError> {
+        let host = uri.authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
+        let host = host.ok_or_else(|| SpecialistError::Unavailable {
+            what: "the server behind it has no host".to_owned(),
+        })?;
         let method = match exchange.method {
             Method::Get => hyper::Method::GET,
             Method::Post => hyper::Method::POST,
@@ -211,20 +232,24 @@ impl Http {
         };
         let mut request = Request::new(Full::new(Bytes::from(exchange.body)));
         *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = uri;
         *request.headers_mut() = taken(&exchange.headers, &REQUEST_HEADERS);
-        request.headers_mut().insert(HOST, self.host.clone());
+        request.headers_mut().insert(HOST, host);
         if !caller.is_empty()
             && let Ok(caller) = HeaderValue::try_from(caller)
         {
             request.headers_mut().insert(CALLER, caller);
         }
         let response = self.client.request(request).await.map_err(|error| {
-            tracing::warn!(url = %self.uri, %error, "the MCP server did not answer");
+            tracing::warn!(url = %self.uri, %error, "the server behind the bridge did not answer");
             if error.is_connect() {
-                SpecialistError::Unavailable { what: "its MCP server cannot be reached".to_owned() }
+                SpecialistError::Unavailable {
+                    what: "the server behind it cannot be reached".to_owned(),
+                }
             } else {
-                SpecialistError::Crashed { what: "its MCP server broke the connection".to_owned() }
+                SpecialistError::Crashed {
+                    what: "the server behind it broke the connection".to_owned(),
+                }
             }
         })?;
         let (parts, body) = response.into_parts();
@@ -234,7 +259,7 @@ impl Http {
         };
         let body = body.into_data_stream().map(|frame| {
             frame.map_err(|_| SpecialistError::Crashed {
-                what: "its MCP server broke the answer".to_owned(),
+                what: "the server behind it broke the answer".to_owned(),
             })
         });
         Ok(Answered { head, body: body.boxed() })

@@ -14,10 +14,17 @@ const HEADER_BYTES_MAX: usize = 4 << 10;
 /// Longest piece of a body, in bytes.
 pub(super) const PIECE_BYTES_MAX: usize = 64 << 10;
 
-/// Request headers passed on, besides those that begin with `mcp-`.
-pub const REQUEST_HEADERS: [&str; 6] =
-    ["accept", "accept-language", "content-type", "last-event-id", "traceparent", "tracestate"];
-/// Response headers passed on, besides those that begin with `mcp-`.
+/// Request headers passed on, besides those that begin with `mcp-` or `a2a-`.
+pub const REQUEST_HEADERS: [&str; 7] = [
+    "accept",
+    "accept-language",
+    "content-type",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "x-a2a-extensions",
+];
+/// Response headers passed on, besides those that begin with `mcp-` or `a2a-`.
 pub const RESPONSE_HEADERS: [&str; 5] =
     ["allow", "cache-control", "content-language", "content-type", "retry-after"];
 
@@ -27,10 +34,13 @@ pub const RESPONSE_HEADERS: [&str; 5] =
 pub struct Exchange {
     /// `GET`, `POST` or `DELETE`.
     pub method: Method,
+    /// Where at the server; empty for MCP, which has one place.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
     /// Headers by lower-case name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// The body; MCP bodies are JSON and so text.
+    /// The body; MCP and A2A bodies are JSON and so text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub body: String,
 }
@@ -139,12 +149,17 @@ fn hex(bytes: &[u8]) -> Piece {
     Piece::Hex(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Whether a header belongs to a protocol that is relayed.
+fn belongs(name: &str, known: &[&str]) -> bool {
+    name.starts_with("mcp-") || name.starts_with("a2a-") || known.contains(&name)
+}
+
 /// The headers of a message that are passed on.
 pub(super) fn passed_on(headers: &HeaderMap, known: &[&str]) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     for (name, value) in headers {
         let name = name.as_str();
-        if (name.starts_with("mcp-") || known.contains(&name))
+        if belongs(name, known)
             && let Ok(value) = value.to_str()
             && value.len() <= HEADER_BYTES_MAX
             && out.len() < HEADERS_MAX
@@ -159,7 +174,7 @@ pub(super) fn passed_on(headers: &HeaderMap, known: &[&str]) -> BTreeMap<String,
 pub(super) fn taken(headers: &BTreeMap<String, String>, known: &[&str]) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in headers.iter().take(HEADERS_MAX) {
-        if (name.starts_with("mcp-") || known.contains(&name.as_str()))
+        if belongs(name, known)
             && value.len() <= HEADER_BYTES_MAX
             && let (Ok(name), Ok(value)) =
                 (HeaderName::try_from(name), HeaderValue::try_from(value))
@@ -211,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn only_headers_of_the_protocol_travel() {
+    fn only_headers_of_the_protocols_travel() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("authorization", "Bearer x"),

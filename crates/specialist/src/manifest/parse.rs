@@ -144,18 +144,19 @@ pub(super) fn source_findings(manifest: &Manifest) -> Vec<Finding> {
         manifest.exec.is_some(),
         manifest.http.is_some(),
         manifest.mcp.is_some(),
+        manifest.a2a.is_some(),
     ];
     match sections.into_iter().filter(|present| *present).count() {
         1 => {}
         0 => add(
             "table",
             "nothing says what answers".to_owned(),
-            "add one of [table], [exec], [http] or [mcp]",
+            "add one of [table], [exec], [http], [mcp] or [a2a]",
         ),
         _ => add(
             "table",
             "several sections say what answers".to_owned(),
-            "keep one of [table], [exec], [http] and [mcp]",
+            "keep one of [table], [exec], [http], [mcp] and [a2a]",
         ),
     }
     let timeouts = [
@@ -163,6 +164,7 @@ pub(super) fn source_findings(manifest: &Manifest) -> Vec<Finding> {
         ("exec.timeout", manifest.exec.as_ref().and_then(|section| section.timeout.as_ref())),
         ("http.timeout", manifest.http.as_ref().and_then(|section| section.timeout.as_ref())),
         ("mcp.timeout", manifest.mcp.as_ref().and_then(|section| section.timeout.as_ref())),
+        ("a2a.timeout", manifest.a2a.as_ref().and_then(|section| section.timeout.as_ref())),
     ];
     for (field, text) in timeouts {
         if let Some(text) = text.filter(|text| duration(text).is_none()) {

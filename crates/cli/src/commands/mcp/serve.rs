@@ -81,9 +81,19 @@ pub(crate) async fn serve(
     let manifests = manifests.map_err(|error| with_last_words(error, logs.path()))?;
     // The node starts its own.
     drop(upstream);
+    publish(&manifests, &publishing, &client, context).await
+}
+
+/// Shows what would be published, asks unless told not to, and publishes it.
+pub(crate) async fn publish(
+    manifests: &[Manifest],
+    publishing: &Publishing,
+    client: &comity_api::Client,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
     let mut requests = Vec::new();
     let mut drafts: Vec<ServeResponse> = Vec::new();
-    for manifest in &manifests {
+    for manifest in manifests {
         let mut request = request_of(manifest, &publishing.overrides)?;
         request.mode = if publishing.check { ServeMode::Check } else { ServeMode::DryRun };
         drafts.push(client.serve(&request).await?);
@@ -135,7 +145,7 @@ fn section(args: &McpServeArgs) -> Result<McpSection, ErrorInfo> {
     Ok(McpSection { command, env, directory: Some(directory), ..McpSection::default() })
 }
 
-fn bad(reason: impl Into<String>) -> ErrorInfo {
+pub(crate) fn bad(reason: impl Into<String>) -> ErrorInfo {
     ErrorInfo::new(ErrorCode::BadManifest, reason)
 }
 
@@ -196,14 +206,19 @@ async fn manifests(
     if let (Some(name), [only]) = (&overrides.name, manifests.as_mut_slice()) {
         only.name = Some(name.clone());
     }
+    no_two_alike(&manifests)?;
+    Ok(manifests)
+}
+
+/// Two tools or skills may become one name.
+pub(crate) fn no_two_alike(manifests: &[Manifest]) -> Result<(), ErrorInfo> {
     let mut names: Vec<&Option<String>> = manifests.iter().map(|manifest| &manifest.name).collect();
     names.sort();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        let name = pair[0].clone().unwrap_or_default();
-        return Err(bad(format!("two tools would both be named {name}"))
-            .hint("publish them one by one, each with --tool and its own --name"));
-    }
-    Ok(manifests)
+    let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) else { return Ok(()) };
+    let name = pair[0].clone().unwrap_or_default();
+    Err(bad(format!("two of them would both be named {name}")).hint(
+        "publish them one by one, each by its own name (--tool or --skill) with its own --name",
+    ))
 }
 
 fn request_of(manifest: &Manifest, overrides: &Overrides) -> anyhow::Result<ServeRequest> {
