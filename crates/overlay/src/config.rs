@@ -62,6 +62,11 @@ pub const SHARD_DEPTH_MARGIN: u8 = 3;
 pub const ITEMS_PER_PUBLISHER_MAX: usize = 64;
 /// Items stored on behalf of one IP prefix at one custodian (loopback and exempt networks are not counted).
 pub const ITEMS_PER_PREFIX_MAX: usize = 1_024;
+/// One IP prefix fills at most this share, as a divisor, of a shard at one custodian: whoever fills a shard from one network leaves room
+/// for others.
+pub const SHARD_PER_PREFIX_DIVISOR: usize = 8;
+/// Entries of one IP prefix that a shard takes in any case.
+pub const SHARD_PER_PREFIX_MIN: usize = 16;
 /// Furthest an item's issue time may lie ahead of the local clock.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
 /// Longest life of a digest, a tombstone or a peer record.

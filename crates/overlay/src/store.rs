@@ -18,7 +18,8 @@ use std::sync::Arc;
 use comity_core::{AgentId, Hash, OverlayId, Time};
 
 use crate::config::{
-    BEAT_GRACE, ITEMS_PER_PREFIX_MAX, ITEMS_PER_PUBLISHER_MAX, SHARD_DIGESTS_MAX, SHARD_VEILED_MAX,
+    BEAT_GRACE, ITEMS_PER_PREFIX_MAX, ITEMS_PER_PUBLISHER_MAX, SHARD_DIGESTS_MAX,
+    SHARD_PER_PREFIX_DIVISOR, SHARD_PER_PREFIX_MIN, SHARD_VEILED_MAX,
 };
 use crate::contact::IpPrefix;
 use crate::drive::{CustodyChange, CustodyRow};
@@ -593,10 +594,38 @@ impl Custody {
         }
         match shard {
             Some(shard) if item.content.kind().is_entry() => {
+                self.check_share(&shard, &item.key(), prefix)?;
                 self.make_room(now, &shard, &item.key(), changes)
             }
             _ => Ok(()),
         }
+    }
+
+    /// A prefix that has its share of a shard enters no more into it, unless the shard holds the entry already.
+    fn check_share(
+        &self,
+        shard: &ShardId,
+        key: &ItemKey,
+        prefix: Option<IpPrefix>,
+    ) -> Result<(), Reject> {
+        let share = (self.room_for(key.kind) / SHARD_PER_PREFIX_DIVISOR).max(SHARD_PER_PREFIX_MIN);
+        let (Some(prefix), Ok(at)) = (prefix, self.find_shard(shard)) else { return Ok(()) };
+        if (self.prefixes.count(&prefix) as usize) < share || self.is_in(at, key) {
+            return Ok(());
+        }
+        let members = self.shards.get(at).members.iter().map(|id| self.slots.get(*id));
+        let same = |slot: &&Slot| {
+            slot.item.content.kind().is_entry()
+                && slot.prefix().is_some_and(|name| self.prefixes.get(name) == prefix)
+        };
+        if members.filter(same).count() < share { Ok(()) } else { Err(Reject::Quota) }
+    }
+
+    /// The network prefix an item was stored for, if that counts.
+    #[must_use]
+    pub fn prefix(&self, key: &ItemKey) -> Option<IpPrefix> {
+        let at = self.find(key).ok()?;
+        self.slots.get(self.order[at]).prefix().map(|name| self.prefixes.get(name))
     }
 
     /// Entries of this kind that one shard takes.

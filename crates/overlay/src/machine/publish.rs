@@ -376,7 +376,11 @@ impl Overlay {
         let retire = job.retire;
         for (position, entries) in std::mem::take(&mut job.todo) {
             let (known, is_known, is_checked) = match self.publishing.remembered(&position, size) {
-                Remembered::Nothing => (Vec::new(), false, false),
+                Remembered::Nothing => {
+                    let known = self.neighbours(now, &position).filter(|_| !retire);
+                    let is_known = known.is_some();
+                    (known.unwrap_or_default(), is_known, false)
+                }
                 Remembered::Check(known) => (known, true, !retire),
                 Remembered::Known(known) => (known, true, false),
             };
@@ -389,6 +393,17 @@ impl Overlay {
                 job.todo.push((position, entries));
             }
         }
+    }
+
+    /// Who keeps the own place: the table knows its neighbours since it joined. `None` for every other place, in a network so small that
+    /// one lookup shows everyone, and after many went.
+    fn neighbours(&self, now: Time, position: &OverlayId) -> Option<Vec<Contact>> {
+        let is_known = self.table.len() >= 2 * K && self.upkeep.is_calm(now);
+        if *position != self.me.overlay_id || !is_known {
+            return None;
+        }
+        let known = self.custodians_among(position, self.table.closest(position, 2 * K));
+        Some(known).filter(|known| known.len() >= self.config.holders)
     }
 
     /// Own places are hashes: who is nearest to one tells the size of the network as well as a random place does, over more paths.

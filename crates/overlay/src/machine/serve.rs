@@ -1,6 +1,9 @@
 //! Answering other nodes.
 
+use std::collections::BTreeMap;
+
 use comity_capability::keys::GroupKey;
+use comity_capability::matching::RESULTS_PER_AGENT;
 use comity_core::{OverlayId, Time};
 
 use super::Overlay;
@@ -25,6 +28,9 @@ const NEAR_BESIDE_MATCHES: usize = 2;
 const NEAR_ALONE: usize = 3;
 /// Matches beside which no near miss is shown: who finds so much needs no explanation.
 const MATCHES_PLENTY: usize = 4;
+/// Matches of one network prefix in an answer while others wait, and how many times as many as are asked for are ranked to find others.
+const MATCHES_PER_PREFIX: usize = 4;
+const RANKED_FOR_SPREAD: usize = 4;
 /// Condition evaluations a custodian spends on one query, whatever the asker allows.
 const COST_MAX: u32 = 400_000;
 
@@ -228,6 +234,33 @@ impl Overlay {
         }
     }
 
+    /// Whether one network prefix has more than [`MATCHES_PER_PREFIX`] of these.
+    fn is_one_sided(&self, ranked: &[&Member<'_>]) -> bool {
+        let prefixes = ranked.iter().filter_map(|member| self.custody.prefix(&member.digest.key()));
+        let mut taken: BTreeMap<IpPrefix, usize> = BTreeMap::new();
+        prefixes.map(|prefix| count_in(&mut taken, prefix)).any(|count| count > MATCHES_PER_PREFIX)
+    }
+
+    /// The first `most` of the ranked, but of one network prefix not more than [`MATCHES_PER_PREFIX`], and of one agent not more than
+    /// [`RESULTS_PER_AGENT`], while others wait.
+    fn spread<'a, 'b>(&self, ranked: Vec<&'a Member<'b>>, most: usize) -> Vec<&'a Member<'b>> {
+        let (mut prefixes, mut agents) = (BTreeMap::new(), BTreeMap::new());
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for (at, member) in ranked.into_iter().enumerate() {
+            let prefix = self.custody.prefix(&member.digest.key());
+            let of_prefix = prefix.map_or(0, |prefix| count_in(&mut prefixes, prefix));
+            let of_agent = count_in(&mut agents, member.digest.signer);
+            let is_first = of_prefix <= MATCHES_PER_PREFIX && of_agent <= RESULTS_PER_AGENT;
+            let list = if is_first { &mut first } else { &mut rest };
+            list.push((at, member));
+        }
+        first.truncate(most);
+        let room = most - first.len();
+        first.extend(rest.into_iter().take(room));
+        first.sort_unstable_by_key(|(at, _)| *at);
+        first.into_iter().map(|(_, member)| member).collect()
+    }
+
     /// Evaluates a query over what is held of a shard.
     pub(super) fn evaluate_shard(
         &self,
@@ -243,8 +276,9 @@ impl Overlay {
         let held = u32::try_from(members.len()).unwrap_or(u32::MAX);
         members.retain(|member| !query.exclude.contains(&member.digest.signer));
         let candidates: Vec<_> = members.iter().filter_map(candidate).collect();
+        let matches_max = usize::from(query.limit).min(FOUND_MATCHES_MAX);
         let limits = EvaluationLimits {
-            matches_max: usize::from(query.limit).min(FOUND_MATCHES_MAX),
+            matches_max,
             near_max: NEAR_ALONE,
             cost_max: query.cost_max.min(COST_MAX),
         };
@@ -258,12 +292,18 @@ impl Overlay {
         };
         let (mut matches, mut beats, mut near) = (Vec::new(), Vec::new(), Vec::new());
         let mut truncated = evaluation.truncated;
-        for member in evaluation
-            .matches
-            .iter()
-            .take(limits.matches_max)
-            .filter_map(|index| members.get(*index))
-        {
+        let ranked: Vec<_> =
+            evaluation.matches.iter().filter_map(|index| members.get(*index)).collect();
+        let is_cut = usize::try_from(evaluation.passed).is_ok_and(|passed| passed > matches_max);
+        let best = if is_cut && self.is_one_sided(&ranked) {
+            let wide = EvaluationLimits { matches_max: matches_max * RANKED_FOR_SPREAD, ..limits };
+            let wide = services.evaluate(now, &query.query, &candidates, wide)?;
+            let ranked = wide.matches.iter().filter_map(|index| members.get(*index)).collect();
+            self.spread(ranked, matches_max)
+        } else {
+            ranked
+        };
+        for member in best {
             let beat = member.beat.filter(|beat| !beats.contains(&beat.bytes));
             let size = member.digest.bytes.len() + beat.map_or(0, |beat| beat.bytes.len());
             if !fits(size) {
@@ -296,6 +336,13 @@ impl Overlay {
             leaves,
         })
     }
+}
+
+/// Counts one more of a kind; gives how many there are.
+fn count_in<K: Ord>(counts: &mut BTreeMap<K, usize>, kind: K) -> usize {
+    let count = counts.entry(kind).or_default();
+    *count += 1;
+    *count
 }
 
 /// Whether an entry belongs to the group it is offered for.

@@ -8,7 +8,7 @@ use comity_core::Time;
 use comity_overlay::store::{Custody, element_state};
 use comity_overlay::{
     BEAT_GRACE, CustodyChange, CustodyRow, ITEMS_PER_PREFIX_MAX, ITEMS_PER_PUBLISHER_MAX, IpPrefix,
-    ItemKey, ItemKind, Place, Reject, SHARD_DIGESTS_MAX, ShardId,
+    ItemKey, ItemKind, Place, Reject, SHARD_DIGESTS_MAX, SHARD_PER_PREFIX_DIVISOR, ShardId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -252,6 +252,21 @@ fn a_network_prefix_has_a_quota() {
     }
     assert_eq!(stored, ITEMS_PER_PREFIX_MAX);
     assert_eq!(offer(&mut custody, &digest(20, 1), Some(IpPrefix::V4([192, 0, 3]))), Ok(()));
+}
+
+#[test]
+fn a_network_prefix_fills_a_share_of_a_shard() {
+    let mut custody = Custody::new(1 << 30, SHARD_DIGESTS_MAX);
+    let crowd = Some(IpPrefix::V4([192, 0, 2]));
+    let all = (0..6).flat_map(|signer| (1..=60).map(move |subject| digest(signer, subject)));
+    let stored: Vec<_> = all.filter(|item| offer(&mut custody, item, crowd).is_ok()).collect();
+    assert_eq!(stored.len(), SHARD_DIGESTS_MAX / SHARD_PER_PREFIX_DIVISOR);
+    let newer = Item { seq: 2, ..stored[0] };
+    assert_eq!(offer(&mut custody, &newer, crowd), Ok(()), "replacing is not adding");
+    assert_eq!(offer(&mut custody, &digest(7, 1), Some(IpPrefix::V4([192, 0, 3]))), Ok(()));
+    let elsewhere = digest(8, 1).verified();
+    let kept = custody.offer(START, elsewhere, place(2), "label/2", crowd, &mut Vec::new());
+    assert_eq!(kept, Ok(()), "another shard has a share of its own");
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
 use comity_core::OverlayId;
-use comity_overlay::wire::{ErrorCode, Known, QueryRequest, StoreEntry, StoreOutcome};
+use comity_overlay::wire::{
+    ErrorCode, Known, QueryOutcome, QueryRequest, StoreEntry, StoreOutcome,
+};
 use comity_overlay::{
     Action, COMMANDS_MAX, Command, CommandError, Config, Failure, Outcome, Overlay, Place,
     Publication, Query, QueryStep, Reason, Reject, ReplyToken, Request, RequestId, Response,
-    SEEDS_MAX, ShardId,
+    SEEDS_MAX, ShardId, Verifier,
 };
 
 use crate::fake::{Fake, Item, agent, contact};
@@ -285,4 +287,38 @@ fn the_first_timeout_of_an_idle_node_is_maintenance() {
     assert_eq!(overlay.poll_timeout(), Some((due, reason)), "an early call does nothing");
     overlay.timeout(due);
     assert!(overlay.poll_timeout().unwrap().0 > due);
+}
+
+#[test]
+fn one_network_does_not_fill_an_answer() {
+    let (mut overlay, mut services) = node();
+    // Twenty-five digests from one network, three from others.
+    let from = |signer: usize| {
+        let network = if signer <= 25 { 1 } else { u8::try_from(signer).unwrap() };
+        let addr = std::net::SocketAddr::from(([198, 51, network, 7], 4_000));
+        contact(signer).with_addrs(vec![addr])
+    };
+    for signer in 1..=28 {
+        let request = store(&digest(signer), Some("class/a"));
+        overlay.request(START, &mut services, &from(signer), ReplyToken(1), request);
+    }
+    assert_eq!(overlay.custody().len(), 28);
+    actions(&mut overlay);
+    let query = QueryRequest {
+        shard: ShardId::whole(GroupKey::of("class/a")),
+        placement: 0,
+        query: 0_u64.to_be_bytes().to_vec().into(),
+        limit: 8,
+        cost_max: 1_000,
+        exclude: Vec::new(),
+        known: Known::default(),
+    };
+    let response = ask(&mut overlay, &mut services, 1, Request::Query(query));
+    let Response::Found { answer: QueryOutcome::Answered(answer), .. } = response else {
+        panic!("{response:?}")
+    };
+    assert_eq!((answer.matches.len(), answer.passed), (8, 28));
+    let signers: Vec<_> =
+        answer.matches.iter().map(|bytes| services.verify(START, bytes).unwrap().signer).collect();
+    assert!((26..=28).all(|signer| signers.contains(&agent(signer))), "{signers:?}");
 }
