@@ -25,14 +25,14 @@ use comity_results::ack::{Verdict, countersign};
 use comity_results::adaptive::{Adaptive, Lots, Next};
 use comity_results::ask::{Ask, Source};
 use comity_results::key::{IndexKey, QuestionKey};
-use comity_results::pointer::{Holders, Pointer};
+use comity_results::pointer::{HOLDERS_ENOUGH, Holders, Pointer};
 use comity_results::quorum::Candidate;
 use comity_results::repute::Reputation;
 use comity_results::result::{Rules, SharedResult, accept};
 use comity_results::retract::Retractions;
 use comity_results::store::{Limits, Store};
 use comity_results::terms::Terms;
-use comity_results::worth::{Announcer, Facts};
+use comity_results::worth::{Announcer, Facts, Renewals};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng as _};
 
@@ -91,6 +91,8 @@ struct Network {
     stores: Vec<Store>,
     announcers: Vec<Announcer>,
     holders: Holders,
+    renewals: Vec<Renewals>,
+    requests: BTreeMap<QuestionKey, (usize, Hash)>,
     agents: BTreeMap<AgentId, usize>,
     ids: Vec<AgentId>,
     producer: Identity,
@@ -130,6 +132,8 @@ impl Network {
                 .collect(),
             announcers: (0..AGENTS).map(|_| Announcer::new(START)).collect(),
             holders: Holders::new(),
+            renewals: vec![Renewals::new(); AGENTS],
+            requests: BTreeMap::new(),
             agents: ids.iter().enumerate().map(|(index, id)| (*id, index)).collect(),
             ids,
             producer,
@@ -192,7 +196,45 @@ impl Network {
             let key = IndexKey::new(terms, &question, None, false).unwrap();
             if let Some(pointer) = Pointer::new(key, &kept, now) {
                 tally.announced += 1;
+                let valid_until = kept.valid_until;
+                self.renewals[agent].announced(question, pointer.expires(), valid_until, now);
+                self.requests.insert(question, (capability, request));
                 self.holders.insert(self.ids[agent], pointer, now);
+            }
+        }
+    }
+
+    /// Announces again what ends within a minute and is still worth it.
+    fn renew(&mut self, now: Time, tally: &mut Tally) {
+        for agent in 0..self.ids.len() {
+            while let Some((question, first)) =
+                self.renewals[agent].next_ending(now + Duration::from_secs(60))
+            {
+                let (capability, _) = self.requests[&question];
+                let terms = &self.terms[capability];
+                let Some(entry) = self.stores[agent].peek(&question, now) else { continue };
+                let key = IndexKey::new(terms, &question, None, false).unwrap();
+                let others = self.holders.of(&key, now + Duration::from_secs(60));
+                if others.len() >= HOLDERS_ENOUGH {
+                    continue;
+                }
+                let facts = Facts {
+                    descriptor: terms.descriptor,
+                    bytes: entry.accepted.result.body.len() as u64,
+                    took: entry.took,
+                    valid_for: entry.accepted.valid_until.saturating_since(now),
+                    asked: entry.uses + 1,
+                };
+                let age = now.saturating_since(first);
+                if !self.announcers[agent].decide_again(&facts, age, now).announces() {
+                    continue;
+                }
+                if let Some(pointer) = Pointer::new(key, &entry.accepted, now) {
+                    tally.announced += 1;
+                    let valid_until = entry.accepted.valid_until;
+                    self.renewals[agent].announced(question, pointer.expires(), valid_until, now);
+                    self.holders.insert(self.ids[agent], pointer, now);
+                }
             }
         }
     }
@@ -251,6 +293,7 @@ fn sharing(seed: u64, ttl: Duration) -> (Tally, [Tally; 4]) {
     let minutes = DAY_S / 60;
     for minute in 0..minutes {
         let now = START + Duration::from_secs(minute * 60);
+        network.renew(now, &mut all);
         let mut pending: BTreeMap<Hash, (usize, Vec<usize>)> = BTreeMap::new();
         for _ in 0..ASKS / usize::try_from(minutes).unwrap() {
             let (agent, rank) = (below(&mut random, AGENTS), popularity.draw(&mut random));

@@ -21,6 +21,8 @@ pub const POINTER_LIFE: Duration = Duration::from_secs(3600);
 pub const VALIDITY_LEFT_MIN: Duration = Duration::from_secs(60);
 /// Holders of one result that are remembered; the ones that expire last stay.
 pub const HOLDERS_PER_KEY_MAX: usize = 16;
+/// While so many others' pointers to a result live, a holder does not announce it again.
+pub const HOLDERS_ENOUGH: usize = 4;
 /// Pointers of one holder that are remembered.
 pub const POINTERS_PER_HOLDER_MAX: usize = 1024;
 /// Pointers remembered altogether.
@@ -138,10 +140,11 @@ impl Pointer {
     }
 }
 
-/// Known holders: of a node that looks for results, or of one that keeps a part of the result index.
-#[derive(Debug, Clone, Default)]
-pub struct Holders {
-    pointers: BTreeMap<IndexKey, BTreeMap<AgentId, Pointer>>,
+/// Known holders: of a node that looks for results, or of one that keeps a part of the result index. `T` is what is remembered of each
+/// besides its pointer, such as the sealed form that others are shown.
+#[derive(Debug, Clone)]
+pub struct Holders<T = ()> {
+    pointers: BTreeMap<IndexKey, BTreeMap<AgentId, (Pointer, T)>>,
     of_holder: BTreeMap<AgentId, BTreeSet<IndexKey>>,
     by_expiry: BTreeSet<(u64, IndexKey, AgentId)>,
     avoided: BTreeMap<AgentId, Time>,
@@ -162,22 +165,40 @@ pub enum Kept {
     Avoided,
 }
 
+impl<T> Default for Holders<T> {
+    fn default() -> Self {
+        Self {
+            pointers: BTreeMap::new(),
+            of_holder: BTreeMap::new(),
+            by_expiry: BTreeSet::new(),
+            avoided: BTreeMap::new(),
+        }
+    }
+}
+
 impl Holders {
+    /// Remembers an opened pointer.
+    pub fn insert(&mut self, holder: AgentId, pointer: Pointer, now: Time) -> Kept {
+        self.insert_with(holder, pointer, (), now)
+    }
+}
+
+impl<T: Clone> Holders<T> {
     /// Knows nobody.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Remembers an opened pointer.
-    pub fn insert(&mut self, holder: AgentId, pointer: Pointer, now: Time) -> Kept {
+    /// Remembers an opened pointer, and something with it.
+    pub fn insert_with(&mut self, holder: AgentId, pointer: Pointer, with: T, now: Time) -> Kept {
         self.forget_expired(now);
         if self.avoided.contains_key(&holder) {
             return Kept::Avoided;
         }
         let key = pointer.key;
         let known = self.pointers.get(&key).and_then(|known| known.get(&holder));
-        if known.is_some_and(|known| known.issued_ms >= pointer.issued_ms) {
+        if known.is_some_and(|(known, _)| known.issued_ms >= pointer.issued_ms) {
             return Kept::Older;
         }
         self.remove(&key, &holder);
@@ -187,7 +208,8 @@ impl Holders {
         if let Some(others) =
             self.pointers.get(&key).filter(|known| known.len() >= HOLDERS_PER_KEY_MAX)
         {
-            let soonest = others.iter().map(|(holder, known)| (known.expires_ms, *holder)).min();
+            let soonest =
+                others.iter().map(|(holder, (known, _))| (known.expires_ms, *holder)).min();
             match soonest {
                 Some((expires_ms, soonest)) if expires_ms < pointer.expires_ms => {
                     self.remove(&key, &soonest)
@@ -202,21 +224,28 @@ impl Holders {
         }
         self.by_expiry.insert((pointer.expires_ms, key, holder));
         self.of_holder.entry(holder).or_default().insert(key);
-        self.pointers.entry(key).or_default().insert(holder, pointer);
+        self.pointers.entry(key).or_default().insert(holder, (pointer, with));
         Kept::Yes
     }
 
     /// Who holds it, the newest answer first, then whose pointer lives longest.
     #[must_use]
     pub fn of(&mut self, key: &IndexKey, now: Time) -> Vec<(AgentId, Pointer)> {
+        let known = self.of_with(key, now);
+        known.into_iter().map(|(holder, pointer, _)| (holder, pointer)).collect()
+    }
+
+    /// The same, with what was remembered of each.
+    #[must_use]
+    pub fn of_with(&mut self, key: &IndexKey, now: Time) -> Vec<(AgentId, Pointer, T)> {
         self.forget_expired(now);
         let known = self.pointers.get(key);
-        let mut found: Vec<(AgentId, Pointer)> = known
+        let mut found: Vec<(AgentId, Pointer, T)> = known
             .into_iter()
             .flatten()
-            .map(|(holder, pointer)| (*holder, pointer.clone()))
+            .map(|(holder, (pointer, with))| (*holder, pointer.clone(), with.clone()))
             .collect();
-        found.sort_by_key(|(holder, pointer)| {
+        found.sort_by_key(|(holder, pointer, _)| {
             (std::cmp::Reverse((pointer.finished_ms, pointer.expires_ms)), *holder)
         });
         found
@@ -265,7 +294,7 @@ impl Holders {
 
     fn remove(&mut self, key: &IndexKey, holder: &AgentId) {
         let Some(known) = self.pointers.get_mut(key) else { return };
-        let Some(pointer) = known.remove(holder) else { return };
+        let Some((pointer, _)) = known.remove(holder) else { return };
         if known.is_empty() {
             self.pointers.remove(key);
         }

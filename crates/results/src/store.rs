@@ -164,6 +164,12 @@ impl Store {
         }
     }
 
+    /// The answer in its validity, without counting as a use.
+    #[must_use]
+    pub fn peek(&self, question: &QuestionKey, now: Time) -> Option<&Entry> {
+        self.cache.peek(question).filter(|entry| entry.accepted.valid_until > now)
+    }
+
     /// The answer, if one in its validity and no older than `max_age` is kept. Never one whose validity is over: that one is dropped.
     pub fn get(
         &mut self,

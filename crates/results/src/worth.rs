@@ -8,12 +8,13 @@
 //! Expected asks are learned, not assumed: from how often this question was asked here, and from how often questions to its capability are
 //! repeated at all. Announcements are bounded by a budget besides, which goes to the most worthwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comity_core::{Hash, Time};
 
-use crate::pointer::VALIDITY_LEFT_MIN;
+use crate::key::QuestionKey;
+use crate::pointer::{POINTER_LIFE, VALIDITY_LEFT_MIN};
 
 /// What storing one pointer costs the network, as processing time: twenty stores and the lookup before them.
 pub const ANNOUNCE_COST: Duration = Duration::from_millis(20);
@@ -27,6 +28,8 @@ pub const BURST: u32 = 64;
 pub const PER_HOUR: u32 = 600;
 /// Capabilities whose popularity is remembered.
 pub const CAPABILITIES_MAX: usize = 1024;
+/// Announced results that are remembered to be announced again.
+pub const RENEWALS_MAX: usize = 16_384;
 /// After this time, half of what was learned about popularity is forgotten.
 pub const HALF_LIFE: Duration = Duration::from_secs(6 * 3600);
 
@@ -115,12 +118,23 @@ impl Announcer {
 
     /// Whether to announce now; a yes takes from the budget.
     pub fn decide(&mut self, facts: &Facts, now: Time) -> Worth {
+        self.weigh(facts, self.expected_asks(facts), now)
+    }
+
+    /// Whether to announce again what has been announced for `age`: as many asks are expected while the next pointer lives as there were in
+    /// such a time so far. A yes takes from the budget.
+    pub fn decide_again(&mut self, facts: &Facts, age: Duration, now: Time) -> Worth {
+        let lives = 1.0 + micros(age) / micros(POINTER_LIFE);
+        self.weigh(facts, f64::from(facts.asked) / lives, now)
+    }
+
+    fn weigh(&mut self, facts: &Facts, expected_asks: f64, now: Time) -> Worth {
         if facts.valid_for < VALIDITY_LEFT_MIN {
             return Worth::TooShort;
         }
         let send_us = micros(SEND_COST_PER_MIB) * facts.bytes as f64 / f64::from(1 << 20);
         let saved_us = (micros(facts.took) - micros(FETCH_COST) - send_us).max(0.0);
-        let benefit_us = self.expected_asks(facts) * saved_us;
+        let benefit_us = expected_asks * saved_us;
         let cost_us = micros(ANNOUNCE_COST);
         if benefit_us <= cost_us {
             return Worth::TooCheap { benefit_us, cost_us };
@@ -143,6 +157,72 @@ impl Announcer {
         let known = self.popularity.get(&facts.descriptor).copied().unwrap_or_default();
         let share = (known.repeats + PRIOR_REPEATS) / (known.questions + PRIOR_QUESTIONS);
         f64::from(facts.asked.saturating_sub(1)) + share
+    }
+}
+
+/// What was announced and may have to be announced again: a pointer lives an hour, an answer may live longer.
+#[derive(Debug, Clone, Default)]
+pub struct Renewals {
+    announced: BTreeMap<QuestionKey, Announced>,
+    by_expiry: BTreeSet<(Time, QuestionKey)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Announced {
+    first: Time,
+    expires: Time,
+    /// The answer's validity ends with the pointer: there will be no other.
+    last: bool,
+}
+
+impl Renewals {
+    /// Nothing was announced.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The result, which is valid until `valid_until`, was announced now and until `expires`.
+    pub fn announced(
+        &mut self,
+        question: QuestionKey,
+        expires: Time,
+        valid_until: Time,
+        now: Time,
+    ) {
+        let known = self.announced.get(&question).copied();
+        if known.is_none() && self.announced.len() >= RENEWALS_MAX {
+            return;
+        }
+        if let Some(known) = known {
+            self.by_expiry.remove(&(known.expires, question));
+        }
+        let first = known.map_or(now, |known| known.first);
+        let last = valid_until < expires + VALIDITY_LEFT_MIN;
+        self.announced.insert(question, Announced { first, expires, last });
+        self.by_expiry.insert((expires, question));
+    }
+
+    /// Whether a pointer to it still lives.
+    #[must_use]
+    pub fn is_announced(&self, question: &QuestionKey, now: Time) -> bool {
+        self.announced.get(question).is_some_and(|known| known.expires > now)
+    }
+
+    /// A result that outlives its pointer, which ends before `then`, and since when it has been announced. It is forgotten unless it is
+    /// announced again.
+    pub fn next_ending(&mut self, then: Time) -> Option<(QuestionKey, Time)> {
+        while let Some((expires, question)) =
+            self.by_expiry.first().copied().filter(|(end, _)| *end <= then)
+        {
+            self.by_expiry.remove(&(expires, question));
+            if let Some(known) = self.announced.remove(&question)
+                && !known.last
+            {
+                return Some((question, known.first));
+            }
+        }
+        None
     }
 }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use comity_core::{Canonical, Hash, Time};
-use comity_results::key::IndexKey;
+use comity_results::key::{IndexKey, QuestionKey};
 use comity_results::pointer::{
     AVOIDED_FOR, HOLDERS_PER_KEY_MAX, Holders, Kept, MAX_POINTER, POINTER_LIFE,
     POINTERS_PER_HOLDER_MAX, Pointer, PointerError, VALIDITY_LEFT_MIN,
 };
 use comity_results::result::CLOCK_SKEW;
-use comity_results::worth::{Announcer, BURST, Facts, PER_HOUR, Worth};
+use comity_results::worth::{Announcer, BURST, Facts, PER_HOUR, Renewals, Worth};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -139,4 +139,34 @@ proptest! {
         prop_assert!(Pointer::open(&bytes, NOW).is_err());
         let _ = Pointer::decode(&bytes);
     }
+}
+
+#[test]
+fn what_is_asked_for_seldom_is_announced_again_for_a_while_and_then_no_more() {
+    let again = |took_ms: u64, asked: u32, hours: u32| {
+        Announcer::new(NOW).decide_again(&facts(took_ms, asked), HOUR * hours, NOW).announces()
+    };
+    // A second of work, once asked for: worth a pointer an hour for two days, not for three.
+    assert!(again(1_000, 1, 47));
+    assert!(!again(1_000, 1, 72));
+    assert!(again(1_000, 10, 72));
+    assert!(!again(30, 1, 1));
+}
+
+#[test]
+fn an_ending_pointer_comes_up_once_with_the_time_it_was_first_announced() {
+    let mut renewals = Renewals::new();
+    let question = |n: u64| QuestionKey(Hash::of(&n.to_be_bytes()));
+    let day = NOW + HOUR * 24;
+    renewals.announced(question(1), NOW + HOUR, day, NOW);
+    renewals.announced(question(2), NOW + HOUR * 2, day, NOW);
+    // This one's answer ends with its pointer: there is nothing to announce again.
+    renewals.announced(question(4), NOW + HOUR, NOW + HOUR, NOW);
+    assert!(renewals.is_announced(&question(1), NOW) && !renewals.is_announced(&question(3), NOW));
+    assert_eq!(renewals.next_ending(NOW), None);
+    assert_eq!(renewals.next_ending(NOW + HOUR), Some((question(1), NOW)));
+    assert_eq!(renewals.next_ending(NOW + HOUR), None);
+    renewals.announced(question(2), NOW + HOUR * 3, day, NOW + HOUR);
+    assert_eq!(renewals.next_ending(NOW + HOUR * 2), None);
+    assert_eq!(renewals.next_ending(NOW + HOUR * 3), Some((question(2), NOW)));
 }
