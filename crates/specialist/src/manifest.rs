@@ -82,6 +82,8 @@ pub struct Manifest {
     pub valid_for: Option<String>,
     /// Version of the data; for a table the file's hash.
     pub data_version: Option<String>,
+    /// Among whom answers are shared, and how they compare.
+    pub reuse: Option<ReuseSection>,
     /// A table file answers.
     pub table: Option<TableSection>,
     /// A program answers.
@@ -102,6 +104,34 @@ pub enum Visibility {
     Public,
     /// Not listed; callable by whom the agent allows.
     Private,
+}
+
+/// `[reuse]`: what may be done with an answer once it was given. How long it is valid says `valid_for`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReuseSection {
+    /// Among whom: `asker` (the default), `holders`, `group` or `public`.
+    pub scope: Option<String>,
+    /// What equal questions bring: `exact` (the default of a table), `comparable` or `free` (the default of everything else).
+    pub determinism: Option<String>,
+    /// Data up to this date or time does not change any more, such as `2024-12-31`.
+    pub closed_until: Option<String>,
+    /// The field of a request's `where` that says which time it is about; a table's time column when absent.
+    pub time_field: Option<String>,
+    /// Where the data comes from, so that a quorum does not ask one source twice.
+    pub sources: Vec<String>,
+    /// How far numbers of a field may lie apart, `*` for all others.
+    pub tolerances: BTreeMap<String, ToleranceEntry>,
+}
+
+/// Within either bound is enough.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToleranceEntry {
+    /// Relative to the larger number, in millionths.
+    pub relative_ppm: u32,
+    /// Absolute, in billionths of the field's unit.
+    pub absolute_nano: u64,
 }
 
 /// `[table]`: see [`crate::table::TableConfig`].
@@ -326,6 +356,7 @@ impl Manifest {
             price_unit: flags.price_unit.or(self.price_unit),
             valid_for: flags.valid_for.or(self.valid_for),
             data_version: flags.data_version.or(self.data_version),
+            reuse: flags.reuse.or(self.reuse),
             table,
             exec,
             http,

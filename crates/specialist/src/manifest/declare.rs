@@ -8,14 +8,14 @@ use std::time::Duration;
 use comity_capability::attribute::{Period, Value as Attribute, ValueKind};
 use comity_capability::profile;
 use comity_capability::record::{
-    Capability, Interface, MAX_CLASSES, MAX_FREE_TEXT, MAX_NAME, MAX_TAGS, MAX_TITLE,
-    Visibility as Listed, clean,
+    Capability, Determinism, Interface, MAX_CLASSES, MAX_FREE_TEXT, MAX_NAME, MAX_TAGS, MAX_TITLE,
+    Reuse, Scope, Tolerance, Visibility as Listed, clean,
 };
 use comity_capability::taxonomy::{self, ClassId};
 use comity_core::Canonical;
 use serde_json::{Value, json};
 
-use super::{Finding, Level, Manifest, Visibility};
+use super::{Finding, Level, Manifest, ToleranceEntry, Visibility};
 use crate::schema::Validator;
 use crate::table::{TableSummary, interface};
 
@@ -393,6 +393,89 @@ impl Draft<'_> {
             (None, Some(summary)) => summary.data_version.clone(),
             (None, None) => String::new(),
         };
+        self.reuse(capability);
+    }
+
+    /// What may be done with answers.
+    fn reuse(&mut self, capability: &mut Capability) {
+        let Some(section) = &self.manifest.reuse else { return };
+        let is_table = self.manifest.table.is_some();
+        let mut reuse =
+            Reuse { sources: section.sources.iter().cloned().collect(), ..Reuse::default() };
+        if is_table {
+            reuse.determinism = Determinism::Exact;
+        }
+        if let Some(name) = &section.scope {
+            match Scope::named(name) {
+                Some(scope) => reuse.scope = scope,
+                None => {
+                    let message = format!("{name:?} is no scope");
+                    let fix = "choose asker, holders, group or public";
+                    self.add(Level::Error, "reuse.scope", message, fix);
+                }
+            }
+        }
+        if let Some(name) = &section.determinism {
+            match Determinism::named(name) {
+                Some(determinism) => reuse.determinism = determinism,
+                None => {
+                    let message = format!("{name:?} is not known");
+                    let fix = "choose exact, comparable or free";
+                    self.add(Level::Error, "reuse.determinism", message, fix);
+                }
+            }
+        }
+        if let Some(text) = &section.closed_until {
+            match Attribute::from_json(ValueKind::Interval, &json!(text)) {
+                // The last millisecond of the day, month or year that is named.
+                Ok(Attribute::Interval(interval)) if interval.to().is_some() => {
+                    let last = interval.to().map(|end| (end.micros() - 1) / 1_000);
+                    reuse.closed_until_ms = last.and_then(|last| u64::try_from(last).ok());
+                }
+                Ok(_) | Err(_) => {
+                    let message = format!("{text:?} is no date or time");
+                    self.add(
+                        Level::Error,
+                        "reuse.closed_until",
+                        message,
+                        "write it like 2024-12-31",
+                    );
+                }
+            }
+            let of_table = self.summary.and_then(|summary| summary.time.as_ref());
+            reuse.time_field =
+                section.time_field.clone().or_else(|| of_table.map(|time| time.column.clone()));
+        }
+        let tolerance = |entry: &ToleranceEntry| Tolerance {
+            relative_ppm: entry.relative_ppm,
+            absolute_nano: entry.absolute_nano,
+        };
+        let tolerances = section.tolerances.iter();
+        reuse.tolerances =
+            tolerances.map(|(field, entry)| (field.clone(), tolerance(entry))).collect();
+        if let Err(error) = reuse.check() {
+            self.add(Level::Error, "reuse", error.to_string(), "correct [reuse] in the manifest");
+            return;
+        }
+        if reuse.scope == Scope::Group && self.manifest.group.is_none() {
+            let fix = "name the group, or choose another scope";
+            self.add(Level::Error, "reuse.scope", "it is served to no group", fix);
+        }
+        if reuse.scope == Scope::Public && self.manifest.visibility != Some(Visibility::Public) {
+            let fix = "set visibility = \"public\", or scope = \"asker\"";
+            let message = "answers are public, the capability is not";
+            self.add(Level::Error, "reuse.scope", message, fix);
+        }
+        if capability.valid_for.micros() == 0 && reuse.closed_until_ms.is_none() {
+            let fix = "say how long an answer is valid, such as valid_for = \"1h\"";
+            self.add(
+                Level::Warning,
+                "valid_for",
+                "no answer is valid long enough to be reused",
+                fix,
+            );
+        }
+        capability.reuse = Some(reuse);
     }
 }
 
