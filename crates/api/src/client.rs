@@ -32,6 +32,10 @@ use crate::types::{
     HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, TrustAnswerRequest,
     TrustApproval, TrustApproveRequest, TrustList, TrustRequest, TrustRequestView,
 };
+use crate::types::{
+    KeptReceipt, Receipts, ReceiptsRequest, ReputationRequest, ReputationView, Results,
+    RetractRequest,
+};
 use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 
 /// Why a request to the node failed.
@@ -232,6 +236,49 @@ impl Client {
             Some(log) => self.get(&format!("/v1/audit/peers?log={log}")).await,
             None => self.get("/v1/audit/peers").await,
         }
+    }
+
+    /// `POST /v1/receipts`: receipts of calls that the agent made and served.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receipts(&self, request: &ReceiptsRequest) -> Result<Receipts, ClientError> {
+        self.post("/v1/receipts", request).await
+    }
+
+    /// `GET /v1/receipts/{id}`: one receipt, by its hash or the beginning of it, in hex.
+    ///
+    /// # Errors
+    /// [`ClientError`]; code `not_found` when there is none, `bad_request` when several begin like this.
+    pub async fn receipt(&self, id: &str) -> Result<KeptReceipt, ClientError> {
+        self.get(&format!("/v1/receipts/{id}")).await
+    }
+
+    /// `GET /v1/results`: answers kept for reuse.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn results(&self) -> Result<Results, ClientError> {
+        self.get("/v1/results").await
+    }
+
+    /// `POST /v1/results/retract`: takes back answers given so far.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn retract(&self, request: &RetractRequest) -> Result<Done, ClientError> {
+        self.post("/v1/results/retract", request).await
+    }
+
+    /// `POST /v1/reputation`: what the node thinks of a peer, and why.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reputation(
+        &self,
+        request: &ReputationRequest,
+    ) -> Result<ReputationView, ClientError> {
+        self.post("/v1/reputation", request).await
     }
 
     /// `POST /v1/audit/prune`: deletes the contents of old entries.

@@ -16,6 +16,11 @@ use crate::types::{
     TrustApproval, TrustApproveRequest, TrustList, TrustRequest, TrustRequestView,
 };
 
+use crate::types::{
+    KeptReceipt, Receipts, ReceiptsRequest, ReputationRequest, ReputationView, Results,
+    RetractRequest,
+};
+
 /// The document for this version of the API, as committed in `openapi.json`.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -71,6 +76,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         audit_peers,
         audit_proof,
         audit_prune,
+        receipts,
+        receipt,
+        results,
+        retract,
+        reputation,
         shutdown
     ),
     components(schemas(CallEvent, ErrorBody))
@@ -324,6 +334,37 @@ fn audit_peers() {}
     (status = 200, body = AuditProof), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn audit_proof() {}
+
+/// Receipts of calls that this agent made and served.
+#[utoipa::path(post, path = "/v1/receipts", request_body = ReceiptsRequest, responses(
+    (status = 200, body = Receipts), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn receipts() {}
+
+/// One receipt by its hash, or by the first eight or more digits of it.
+#[utoipa::path(get, path = "/v1/receipts/{id}",
+    params(("id" = String, Path, description = "Hash of the receipt, with or without `b3:`")), responses(
+    (status = 200, body = KeptReceipt), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn receipt() {}
+
+/// Answers kept for reuse.
+#[utoipa::path(get, path = "/v1/results", responses(
+    (status = 200, body = Results), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn results() {}
+
+/// Take back answers given so far.
+#[utoipa::path(post, path = "/v1/results/retract", request_body = RetractRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn retract() {}
+
+/// What this node thinks of a peer, and why.
+#[utoipa::path(post, path = "/v1/reputation", request_body = ReputationRequest, responses(
+    (status = 200, body = ReputationView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn reputation() {}
 
 /// Delete the contents of old entries; their hashes, and all proofs, stay.
 #[utoipa::path(post, path = "/v1/audit/prune", request_body = AuditPruneRequest, responses(

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{AgentName, ErrorInfo, QueryInput};
+use super::{AgentName, ErrorInfo, Origin, QueryInput, ReuseWishes, Voice};
 
 /// Body of `POST /v1/call`.
 ///
@@ -30,6 +30,16 @@ pub struct CallRequest {
     /// Peers to try at most, one after another; [`DEFAULT_MAX_ATTEMPTS`] otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
+    /// How far an answer that is known already will do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reuse: ReuseWishes,
+    /// Ask several independent producers: `m/n`, m of n have to agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<String>,
+}
+
+fn is_default(wishes: &ReuseWishes) -> bool {
+    *wishes == ReuseWishes::default()
 }
 
 /// Deadline of a call that names none: 30 s.
@@ -54,6 +64,8 @@ impl CallRequest {
             grant: None,
             timeout_ms: None,
             max_attempts: None,
+            reuse: ReuseWishes::default(),
+            quorum: None,
         }
     }
 }
@@ -190,6 +202,12 @@ pub struct CallSummary {
     pub elapsed_us: u64,
     /// Microseconds of the successful attempt alone.
     pub attempt_us: u64,
+    /// Where the answer came from.
+    #[serde(default)]
+    pub origin: Origin,
+    /// Who agreed and who did not, where several producers were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voices: Vec<Voice>,
 }
 
 /// One server-sent event of a streamed call. Event name = variant name, data = its content as JSON.
