@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sim", &["core", "capability", "overlay"]),
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
-    ("node", &["core", "capability", "trust", "overlay", "specialist", "api"]),
+    ("node", &["core", "capability", "trust", "overlay", "results", "specialist", "api"]),
     ("lab", &["sim"]),
     ("mcp", &["core", "specialist", "api"]),
     ("cli", &["core", "capability", "specialist", "sim", "lab", "api", "mcp", "node"]),

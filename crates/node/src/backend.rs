@@ -20,6 +20,10 @@ use comity_api::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
 };
+use comity_api::types::{
+    KeptReceipt, Receipts, ReceiptsRequest, ReputationRequest, ReputationView, Results,
+    RetractRequest,
+};
 use comity_capability::keys::{self, GroupKey};
 use comity_core::{CheckedHandle, Handle, HandleTextError, Position};
 use comity_overlay::ItemKind;
@@ -467,6 +471,26 @@ impl Backend for Node {
 
     async fn audit_proof(&self, index: u64) -> Result<AuditProof, ErrorInfo> {
         Ok(self.inner.audit.proof_file(index).await?)
+    }
+
+    async fn receipts(&self, request: ReceiptsRequest) -> Result<Receipts, ErrorInfo> {
+        self.list_receipts(request).await
+    }
+
+    async fn receipt(&self, id: String) -> Result<KeptReceipt, ErrorInfo> {
+        self.one_receipt(&id).await
+    }
+
+    async fn results(&self) -> Result<Results, ErrorInfo> {
+        Ok(self.kept_results())
+    }
+
+    async fn retract(&self, request: RetractRequest) -> Result<Done, ErrorInfo> {
+        self.take_back(request).await
+    }
+
+    async fn reputation(&self, request: ReputationRequest) -> Result<ReputationView, ErrorInfo> {
+        self.reputation_of(request).await
     }
 
     async fn audit_prune(&self, request: AuditPruneRequest) -> Result<Done, ErrorInfo> {

@@ -29,6 +29,7 @@ use crate::node::{Inner, Node};
 use crate::publisher::{Publisher, RENEWALS_LEN};
 use crate::records::RecordCache;
 use crate::registry::Registry;
+use crate::results::Results;
 use crate::rpc::{self, Rpc, RpcConfig, RpcLimits};
 use crate::runtime::{NetworkRuntime, Threads};
 use crate::signals::Signals;
@@ -306,8 +307,12 @@ impl Builder {
         );
         let gate = Arc::new(gate.map_err(SpawnError::Access)?);
         network.spawn(Arc::clone(&gate).keep(audit.clone(), cancel.clone()));
+        let results =
+            Results::open(Arc::clone(&identity), clock.clone(), storage.clone(), rand::random());
+        let results = Arc::new(results.map_err(SpawnError::Storage)?);
         let handler = Arc::new(Handler {
             me,
+            results: Arc::clone(&results),
             registry: Arc::clone(&registry),
             publisher: Arc::clone(&publisher),
             groups: Arc::clone(&groups),
@@ -340,8 +345,9 @@ impl Builder {
             mint_bits: self.mint_bits,
             started,
         };
-        Ok(Node::new(Inner {
+        let node = Node::new(Inner {
             info,
+            results,
             home,
             lock: std::sync::Mutex::new(lock),
             local_signer: LocalSigner::new(identity),
@@ -367,7 +373,11 @@ impl Builder {
             threads,
             stop_requested: tokio::sync::Notify::new(),
             cancel,
-        }))
+        });
+        let weak = Arc::downgrade(&node.inner);
+        network.spawn(Node::keep_receipts(weak.clone(), node.inner.cancel.clone()));
+        network.spawn(Node::renew_pointers(weak, node.inner.cancel.clone()));
+        Ok(node)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Calls as a user means them: by name, query or address; the best peer first, the next best when it fails; nothing
 //! believed that is not signed.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,14 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use comity_api::types::{
     Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, Chunk, DEFAULT_CALL_TIMEOUT_MS,
-    DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Proof,
+    DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Origin, Proof,
     QueryInput,
 };
 use comity_capability::query::Query;
 use comity_capability::record::{Capability, Visibility};
-use comity_core::canonical::Version;
+use comity_core::canonical::{JsonError, Version};
 use comity_core::receipt::{Receipt, SignedReceipt, sign_batch};
 use comity_core::{AgentId, Canonical as _, Hash, Identity, Time, canonical};
+use comity_results::repute::Reputation;
 use comity_specialist::Answer;
 use comity_specialist::schema::Validator;
 use comity_trust::log::{Event, short_text};
@@ -32,6 +34,7 @@ use crate::groups::PrivateGroup;
 use crate::handler::{invoke, item};
 use crate::node::Node;
 use crate::resolve::Reference;
+use crate::results::{Asked, Producer, Road, Wanted, gather, may_keep};
 use crate::rpc;
 use crate::search::SearchError;
 
@@ -55,7 +58,7 @@ pub struct CallAnswer {
     pub items: Vec<Value>,
     /// The producer's signed statement, verified.
     pub proof: Proof,
-    /// Everyone tried, the producer last.
+    /// Everyone tried, the producer last; nobody, when the answer was known already.
     pub attempts: Vec<Attempt>,
     /// Times and sizes.
     pub summary: CallSummary,
@@ -91,6 +94,35 @@ struct Callee {
     grants: Option<Bytes>,
 }
 
+impl Callee {
+    fn producer(&self) -> Producer<'_> {
+        let group = self.group.as_ref();
+        Producer { agent: self.agent, capability: &self.capability, group }
+    }
+
+    /// The call itself.
+    fn request(&self, input: &Value) -> Result<rpc::CallRequest, JsonError> {
+        let body = canonical::from_json(input)?;
+        let capability = &self.capability;
+        let mut request = rpc::CallRequest::new(capability.name.clone(), body.into());
+        request.idempotent = capability.idempotent;
+        request.interface = Some(capability.interface.digest());
+        request.group = self.group.as_ref().map(|group| group.secret().clone());
+        request.grants.clone_from(&self.grants);
+        Ok(request)
+    }
+
+    /// The same for a quorum.
+    fn asked(&self, input: &Value) -> Result<Asked, ErrorInfo> {
+        let request = self.request(input).map_err(|error| {
+            let text = format!("the input has no canonical form: {error}");
+            ErrorInfo::new(ErrorCode::BadInput, text)
+        })?;
+        let (agent, addrs) = (self.agent, self.addrs.clone());
+        Ok(Asked { agent, addrs, capability: Arc::clone(&self.capability), request })
+    }
+}
+
 impl Node {
     /// Calls `target` - a capability's name, a query, or `ADDRESS/CAPABILITY` - and waits for the verified answer.
     ///
@@ -123,8 +155,8 @@ impl Node {
                 CallEvent::Chunk(chunk) => items.push(chunk.value),
                 CallEvent::Receipt(verified) => proof = Some(verified),
                 CallEvent::Done(summary) => {
-                    let (Some(proof), Some(last)) = (proof, attempts.last()) else { break };
-                    let agent = last.agent.agent;
+                    let Some(proof) = proof else { break };
+                    let Ok(agent) = proof.receipt.callee.parse() else { break };
                     return Ok(CallAnswer { agent, items, proof, attempts, summary });
                 }
                 CallEvent::Error(error) => return Err(error),
@@ -165,6 +197,13 @@ impl Node {
         events: &mpsc::Sender<CallEvent>,
     ) -> Result<CallSummary, ErrorInfo> {
         let started = Instant::now();
+        let wanted = Wanted::read(&request)?;
+        if let Some(known) = self.recall(&wanted) {
+            return self.hand_out(known, events, started).await;
+        }
+        if let Some(known) = self.remembered(&wanted, &request.input).await {
+            return self.hand_out(known, events, started).await;
+        }
         let timeout =
             request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
         let timeout = Duration::from_millis(timeout);
@@ -179,9 +218,23 @@ impl Node {
                 )
             })??;
 
+        if let Some(spec) = wanted.quorum {
+            let asked = callees.iter().map(|callee| callee.asked(&request.input));
+            let asked = asked.collect::<Result<_, _>>()?;
+            let left = timeout.saturating_sub(started.elapsed());
+            return self.by_quorum(spec, asked, &request.input, events, started, left).await;
+        }
+        let producers: Vec<Producer<'_>> = callees.iter().map(Callee::producer).collect();
+        let left = timeout.saturating_sub(started.elapsed());
+        // Held until the answer is there, so that others who ask the same wait for it.
+        let _turn = match self.road(&wanted, &request.input, &producers, left).await? {
+            Road::Known(known) => return self.hand_out(*known, events, started).await,
+            Road::Work(turn) => turn,
+        };
+
         let mut failures: Vec<ErrorInfo> = Vec::new();
         let others = callees.len().min(usize::try_from(attempts_max).unwrap_or(usize::MAX));
-        for (index, callee) in callees.into_iter().take(others).enumerate() {
+        for (index, callee) in callees.iter().take(others).enumerate() {
             let left = timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
                 failures.push(ErrorInfo::new(
@@ -190,6 +243,12 @@ impl Node {
                 ));
                 break;
             }
+            if let Some(proof) = self.inner.results.reputation().lied(&callee.agent) {
+                let who = self.target_text(callee);
+                let text = format!("{who} contradicted itself, which {proof} proves");
+                failures.push(ErrorInfo::new(ErrorCode::NotVerified, text));
+                continue;
+            }
             let is_last = index + 1 == others;
             let share =
                 whole_millis(if is_last { left } else { (left / 2).max(ATTEMPT_MIN).min(left) });
@@ -197,7 +256,7 @@ impl Node {
             let mut attempt = Running {
                 node: self,
                 events,
-                callee: &callee,
+                callee,
                 number,
                 started: Instant::now(),
                 shown: false,
@@ -205,17 +264,23 @@ impl Node {
             attempt.report(AttemptOutcome::Started).await;
             match attempt.run(&request.input, share).await {
                 Ok(done) => {
-                    let elapsed_us = micros(attempt.started.elapsed());
+                    let took = attempt.started.elapsed();
+                    let elapsed_us = micros(took);
                     attempt.report(AttemptOutcome::Answered { elapsed_us }).await;
+                    let producer = callee.producer();
+                    let (input, receipt) = (&request.input, &done.receipt);
+                    self.learn(&wanted, &producer, input, receipt, done.body, took);
                     // The receipt comes last: whoever has it has everything it covers.
                     let _gone = events.send(CallEvent::Receipt(Proof::from(&done.receipt))).await;
                     return Ok(CallSummary {
-                        target: self.target_text(&callee),
+                        target: self.target_text(callee),
                         streamed: done.streamed,
                         items: done.items,
                         bytes: done.bytes,
                         elapsed_us: micros(started.elapsed()),
                         attempt_us: elapsed_us,
+                        origin: Origin::Producer,
+                        voices: Vec::new(),
                     });
                 }
                 Err(failure) => {
@@ -268,6 +333,9 @@ impl Node {
                 callees.push(Callee { agent, addrs, capability, group, grants });
             }
         }
+        // Who was proved to have lied is not asked at all.
+        let liars = liars(&self.inner.results.reputation(), &callees);
+        callees.retain(|callee| !liars.contains(&callee.agent));
         // Whoever kept silent a moment ago is asked last, not never: it may be the only one left.
         let now = self.inner.clock.now();
         callees.sort_by_key(|callee| self.inner.signals.of(&callee.agent).is_silent(now));
@@ -335,6 +403,11 @@ impl Node {
     }
 }
 
+fn liars(reputation: &Reputation, callees: &[Callee]) -> BTreeSet<AgentId> {
+    let agents: Vec<AgentId> = callees.iter().map(|callee| callee.agent).collect();
+    crate::results::liars(reputation, &agents)
+}
+
 struct InFlight(Node);
 
 impl Drop for InFlight {
@@ -356,6 +429,8 @@ struct Running<'a> {
 
 struct Done {
     receipt: SignedReceipt,
+    /// The items one after the other, where the answer may be kept.
+    body: Option<Vec<u8>>,
     streamed: bool,
     items: u64,
     bytes: u64,
@@ -383,24 +458,25 @@ impl Running<'_> {
             return self.run_here(input, deadline).await;
         }
         let capability = &self.callee.capability;
-        let body =
-            canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
-        let mut request =
-            rpc::CallRequest::new(capability.name.clone(), body.into()).deadline(deadline);
-        request.idempotent = capability.idempotent;
-        request.interface = Some(capability.interface.digest());
-        request.group = self.callee.group.as_ref().map(|group| group.secret().clone());
-        request.grants.clone_from(&self.callee.grants);
+        let request = self.callee.request(input);
+        let request =
+            request.map_err(|error| self.bad_input(error.to_string()))?.deadline(deadline);
         let node = &self.node.inner;
         let result = self.watched(request).await;
         match &result {
-            Ok(_) => node.signals.answered(&self.callee.agent, node.clock.now()),
+            Ok(_) => {
+                let (agent, now) = (self.callee.agent, node.clock.now());
+                node.signals.answered(&agent, now);
+                node.results.reputation().answered(agent, self.started.elapsed(), now);
+            }
             Err(
                 rpc::CallError::Connect(_)
                 | rpc::CallError::TimedOut { .. }
                 | rpc::CallError::Interrupted { .. },
             ) => {
-                node.signals.silent(&self.callee.agent, node.clock.now());
+                let (agent, now) = (self.callee.agent, node.clock.now());
+                node.signals.silent(&agent, now);
+                node.results.reputation().failed(agent, now);
             }
             Err(
                 rpc::CallError::Failed { .. }
@@ -460,8 +536,10 @@ impl Running<'_> {
         let peer = self.callee.agent;
         let mut answer = self.node.inner.rpc.open(peer, &self.callee.addrs, request).await?;
         let (mut items, mut bytes) = (0, 0);
+        let mut body = may_keep(&self.callee.capability).then(Vec::new);
         while let Some(item) = answer.next().await? {
             bytes += item.len() as u64;
+            gather(&mut body, &item);
             let value = canonical::to_json(&item).map_err(|error| rpc::CallError::Protocol {
                 peer,
                 what: format!("an item of its answer has no JSON form: {error}"),
@@ -475,7 +553,7 @@ impl Running<'_> {
             self.node.inner.rpc.greet_meanwhile(peer);
         }
         self.log_answer(&finished.receipt).await;
-        Ok(Done { receipt: finished.receipt, streamed: items != 1, items, bytes })
+        Ok(Done { receipt: finished.receipt, body, streamed: items != 1, items, bytes })
     }
 
     /// The log keeps the signed receipt: it proves to others what the callee said.
@@ -556,31 +634,26 @@ impl Running<'_> {
             items += 1;
         }
         let response = Hash(*body.finalize().as_bytes());
-        let receipt = own_receipt(
-            me,
-            &served.offer,
-            Hash::of(&request),
-            response,
-            started,
-            inner.clock.now(),
-        );
+        let times = [started, inner.clock.now()];
+        let valid_for = served.offer.valid_for(&request);
+        let receipt =
+            own_receipt(me, &served.offer, (Hash::of(&request), response), times, valid_for);
         let signed = sign_batch(&inner.local_signer.0, inner.clock.now(), vec![receipt])
             .map_err(|error| specialist_failed(&error))?;
         let receipt = signed.into_iter().next().ok_or_else(|| {
             failed(ErrorInfo::new(ErrorCode::Internal, "a batch of one receipt came back empty"))
         })?;
         self.log_answer(&receipt).await;
-        Ok(Done { receipt, streamed: items != 1, items, bytes })
+        Ok(Done { receipt, body: None, streamed: items != 1, items, bytes })
     }
 }
 
 fn own_receipt(
     me: AgentId,
     offer: &rpc::Offer,
-    request: Hash,
-    response: Hash,
-    started: Time,
-    finished: Time,
+    (request, response): (Hash, Hash),
+    [started, finished]: [Time; 2],
+    valid_for: Duration,
 ) -> Receipt {
     let mut session = [0; 32];
     rand::rng().fill_bytes(&mut session);
@@ -600,7 +673,7 @@ fn own_receipt(
         evidence: None,
         leaf: None,
         interface: offer.interface,
-        valid_until_ms: (finished + offer.valid_for).as_millis(),
+        valid_until_ms: (finished + valid_for).as_millis(),
         data_version: offer.data_version.clone(),
         name: offer.name.clone(),
     }

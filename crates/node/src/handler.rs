@@ -1,12 +1,13 @@
 //! Answers calls of peers: from the wire's form to the specialist's and back.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use comity_capability::record::Capability;
 use comity_core::receipt::ShortText;
-use comity_core::{AgentId, Hash, canonical};
+use comity_core::{AgentId, Hash, Time, canonical};
 use comity_specialist::{Answer, Invocation, SpecialistError};
 use comity_trust::access::Ground;
 use comity_trust::log::{Event, short_text};
@@ -21,9 +22,10 @@ use crate::groups::Groups;
 use crate::lineage::Lineage;
 use crate::publisher::Publisher;
 use crate::registry::{Registry, Served};
+use crate::results::Results;
 use crate::rpc::{
-    CallFailure, CallHandler, Caller, Cosigned, ErrorCode, Features, Growth, Hello, IncomingCall,
-    Offer, Reply, named,
+    CallFailure, CallHandler, Caller, Closed, Cosigned, ErrorCode, Features, Growth, Hello,
+    IncomingCall, Offer, Reply, named,
 };
 use crate::witnessing::Witnessing;
 
@@ -38,6 +40,7 @@ pub(crate) struct Handler {
     pub(crate) gate: Arc<Gate>,
     pub(crate) audit: Audit,
     pub(crate) lineage: Arc<Lineage>,
+    pub(crate) results: Arc<Results>,
 }
 
 impl Handler {
@@ -181,6 +184,31 @@ impl CallHandler for Arc<Handler> {
         Some(Bytes::from_owner(sealed))
     }
 
+    fn results(
+        &self,
+        caller: Caller,
+        remote: Option<SocketAddr>,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        let group = self.groups.proved(&caller, &self.me);
+        let answer = self.results.answer(&caller.agent, group.as_deref(), remote, &body);
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn promise(
+        &self,
+        caller: &AgentId,
+        job: Hash,
+        receipt: &Bytes,
+        body: Bytes,
+    ) -> Result<Hash, CallFailure> {
+        self.results.promise(caller, job, receipt, body)
+    }
+
+    fn signed(&self, caller: &AgentId, receipt: &Bytes) {
+        self.results.served(caller, receipt);
+    }
+
     fn trust(&self, caller: Caller, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
         let gate = Arc::clone(&self.gate);
         Box::pin(async move { gate.answer(&caller.agent, &body).await })
@@ -219,6 +247,10 @@ pub(crate) fn offer_of(capability: &Capability, descriptor: Hash) -> Offer {
         data_version: (!capability.data_version.is_empty())
             .then(|| ShortText::try_from(capability.data_version.as_str()).ok())
             .flatten(),
+        closed: capability.reuse.as_ref().and_then(|reuse| {
+            let (until, time_field) = reuse.closed_until_ms.zip(reuse.time_field.clone())?;
+            Some(Closed { until: Time::from_millis(until), time_field })
+        }),
     }
 }
 

@@ -66,6 +66,7 @@ mod publisher;
 mod records;
 mod registry;
 mod resolve;
+mod results;
 pub mod rpc;
 mod runtime;
 mod search;
@@ -88,7 +89,8 @@ pub use storage::StorageError;
 
 pub use comity_api as api;
 pub use comity_api::{JoinAddress, Ticket};
-pub use comity_capability::record::{Capability, Visibility};
+pub use comity_capability::attribute::Period;
+pub use comity_capability::record::{Capability, Determinism, Reuse, Scope, Visibility};
 pub use comity_core as core;
 pub use comity_core::{AgentId, Identity};
 pub use comity_overlay as overlay;

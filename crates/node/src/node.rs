@@ -29,6 +29,7 @@ use crate::home::{Home, HomeLock};
 use crate::publisher::{PublishError, Published, Publisher};
 use crate::records::RecordCache;
 use crate::registry::{Registry, Served};
+use crate::results::Results;
 use crate::rpc::Rpc;
 use crate::runtime::Threads;
 use crate::signals::Signals;
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) mcp: Option<Arc<dyn McpOpener>>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) results: Arc<Results>,
     pub(crate) signals: Signals,
     pub(crate) records: RecordCache,
     pub(crate) counts: Counts,
@@ -376,6 +378,7 @@ impl Node {
             warn!("not every program that was served has ended in time");
         }
         self.inner.audit.stop().await;
+        self.inner.results.flush().await;
         self.inner.cancel.cancel();
         self.inner.storage.close().await;
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -56,10 +56,20 @@ pub(crate) enum Table {
     Asked,
     /// Hash of an endorsement -> its envelope, given or received.
     Endorsements,
+    /// Name of a question -> the answer kept for reuse.
+    Results,
+    /// Time and hash -> a receipt of a call made or served.
+    Receipts,
+    /// AgentId -> own experience with it.
+    Reputation,
+    /// AgentId -> the proof that it contradicted itself.
+    Contradictions,
+    /// AgentId and time -> a signed retraction, own or heard of.
+    Retractions,
 }
 
 impl Table {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 17] = [
         Self::Peers,
         Self::Custody,
         Self::Capabilities,
@@ -72,6 +82,11 @@ impl Table {
         Self::Requests,
         Self::Asked,
         Self::Endorsements,
+        Self::Results,
+        Self::Receipts,
+        Self::Reputation,
+        Self::Contradictions,
+        Self::Retractions,
     ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -88,6 +103,11 @@ impl Table {
             Self::Requests => "requests",
             Self::Asked => "asked",
             Self::Endorsements => "endorsements",
+            Self::Results => "results",
+            Self::Receipts => "receipts",
+            Self::Reputation => "reputation",
+            Self::Contradictions => "contradictions",
+            Self::Retractions => "retractions",
         })
     }
 }
@@ -279,6 +299,25 @@ impl Storage {
                 entries.push((key.value().to_vec(), value.value().to_vec()));
             }
             Ok(entries)
+        })
+    }
+
+    /// Shows every entry of `table`, in key order, until `look` has seen enough and returns false.
+    pub(crate) fn scan(
+        &self,
+        table: Table,
+        mut look: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.shared.read(|database| {
+            let transaction = database.begin_read().map_err(redb::Error::from)?;
+            let table = transaction.open_table(table.definition())?;
+            for entry in table.iter()? {
+                let (key, value) = entry?;
+                if !look(key.value(), value.value()) {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 

@@ -233,8 +233,30 @@ pub(super) async fn read_plain(
         Frame::Whole { .. } => {
             Err(Attempt::Final(CallError::AnswerTooLarge { peer, limit: limit as u64 }))
         }
-        Frame::Head | Frame::Chunk { .. } | Frame::End { .. } => {
+        Frame::Head => read_pieces(peer, stream, limit).await,
+        Frame::Chunk { .. } | Frame::End { .. } => {
             Err(Attempt::Final(protocol(peer, "items where none belong")))
+        }
+    }
+}
+
+/// A long answer that nobody signs: the pieces of one item.
+async fn read_pieces(peer: AgentId, stream: &mut BiStream, limit: usize) -> Result<Bytes, Attempt> {
+    let (mut whole, mut complete) = (BytesMut::new(), false);
+    loop {
+        match next_frame(peer, stream).await? {
+            Frame::Chunk { data, last } if !complete => {
+                if whole.len() + data.len() > limit {
+                    let error = CallError::AnswerTooLarge { peer, limit: limit as u64 };
+                    return Err(Attempt::Final(error));
+                }
+                whole.extend_from_slice(&data);
+                complete = last;
+            }
+            Frame::End { .. } if complete => return Ok(whole.freeze()),
+            Frame::Whole { .. } | Frame::Head | Frame::Chunk { .. } | Frame::End { .. } => {
+                return Err(Attempt::Final(protocol(peer, "pieces out of order")));
+            }
         }
     }
 }

@@ -350,6 +350,41 @@ impl Rpc {
         }
     }
 
+    /// Asks `peer` something about results that are shared, as a member of `group` if one is given.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub(crate) async fn ask_results(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        question: &[u8],
+        group: Option<&GroupSecret>,
+    ) -> Result<Bytes, CallError> {
+        let asked = Asked { group, ..Asked::of(Method::Results, question) };
+        self.0.control(peer, addrs, asked, crate::results::ANSWER_BYTES_MAX).await
+    }
+
+    /// Has `peer` work out an answer and commit to it under the name `job`; [`crate::results`] asks for the answer afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub(crate) async fn commit(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        request: &CallRequest,
+        job: Hash,
+    ) -> Result<Hash, CallError> {
+        let waited = request.deadline;
+        let work = self.0.commit(peer, addrs, request, job);
+        tokio::time::timeout(waited, work)
+            .await
+            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
+    }
+
     /// Asks `peer` something about trust.
     ///
     /// # Errors
@@ -491,6 +526,42 @@ impl Shared {
         }
     }
 
+    async fn commit(
+        self: &Arc<Self>,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        request: &CallRequest,
+        job: Hash,
+    ) -> Result<Hash, CallError> {
+        let want = Want {
+            peer,
+            addrs,
+            request,
+            request_hash: Hash::of(&request.body),
+            started: Instant::now(),
+        };
+        let link = self.link(peer, addrs).await?;
+        let failed = |attempt: Attempt| attempt.into_error(peer);
+        self.greet(peer, &link).await.map_err(failed)?;
+        let broken = |error| failed(Attempt::connection(peer, &error));
+        let mut loan = link.borrow().await.map_err(broken)?;
+        let membership = request
+            .group
+            .as_ref()
+            .map(|group| group.membership(&link.session, &self.transport.id(), &peer));
+        let frame = RequestFrame { job: Some(job), ..want.frame(link.next_number(), membership) };
+        let stream = loan.stream();
+        let written = stream.send.write_chunk(wire::frame(&frame)).await;
+        written.map_err(|error| failed(want.unwritten(&error)))?;
+        let said = super::answer::read_plain(peer, stream, 32).await.map_err(failed)?;
+        loan.give_back();
+        let commitment: [u8; 32] = (&said[..]).try_into().map_err(|_| CallError::Protocol {
+            peer,
+            what: format!("a commitment of {} bytes", said.len()),
+        })?;
+        Ok(Hash(commitment))
+    }
+
     async fn listen_early(
         self: &Arc<Self>,
         want: &Want<'_>,
@@ -605,6 +676,7 @@ impl Shared {
             membership: group
                 .map(|group| group.membership(&link.session, &self.transport.id(), &peer)),
             grants,
+            job: None,
         };
         let stream = loan.stream();
         if stream.send.write_chunk(wire::frame(&request)).await.is_err() {
@@ -625,7 +697,9 @@ impl Shared {
         };
         match read {
             Ok(answer) => {
-                loan.give_back();
+                if answer.len() as u64 <= wire::REUSE_BYTES_MAX {
+                    loan.give_back();
+                }
                 Ok(Ok(answer))
             }
             Err(Attempt::Final(error)) => Err(error),
@@ -650,6 +724,7 @@ impl Want<'_> {
             nonce: None,
             membership,
             grants: self.request.grants.as_deref(),
+            job: None,
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity_core::receipt::ShortText;
-use comity_core::{AgentId, DecodeError, Hash, Sha256Digest, canonical};
+use comity_core::{AgentId, DecodeError, Hash, Sha256Digest, Time, canonical};
+use comity_results::terms::TTL_MAX;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,30 @@ pub trait CallHandler: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(CallFailure::new(ErrorCode::NotFound, text))))
     }
 
+    /// Answers a question about results that are shared. `remote`: where the caller was seen, if directly. Never in early data.
+    fn results(
+        &self,
+        caller: Caller,
+        remote: Option<SocketAddr>,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        let _ = (caller, remote, body);
+        let text = "this agent shares no results";
+        Box::pin(std::future::ready(Err(CallFailure::new(ErrorCode::NotFound, text))))
+    }
+
+    /// Keeps an answer that was committed to until the caller asks for it, and returns the commitment. `receipt` and `body` are whole.
+    fn promise(
+        &self,
+        caller: &AgentId,
+        job: Hash,
+        receipt: &Bytes,
+        body: Bytes,
+    ) -> Result<Hash, CallFailure> {
+        let _ = (caller, job, receipt, body);
+        Err(CallFailure::new(ErrorCode::NotFound, "this agent commits to no answers"))
+    }
+
     /// The signed passages from `key`, which this node's agent had once, to its own; none if it never had it.
     fn succession(&self, key: &AgentId) -> Option<Vec<u8>> {
         let _ = key;
@@ -110,6 +135,28 @@ pub struct Offer {
     pub valid_for: Duration,
     /// Version of the data behind the answers.
     pub data_version: Option<ShortText>,
+    /// What does not change any more, so that answers about it alone do not grow stale.
+    pub closed: Option<Closed>,
+}
+
+/// Data about times up to some time does not change any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Up to when.
+    pub until: Time,
+    /// The field of a request's `where` that says which time it is about.
+    pub time_field: String,
+}
+
+impl Offer {
+    /// For how long the node stands by the answer to this request.
+    pub(crate) fn valid_for(&self, request: &[u8]) -> Duration {
+        let Some(closed) = &self.closed else { return self.valid_for };
+        let latest = canonical::to_json(request)
+            .ok()
+            .and_then(|request| comity_results::subsume::latest_time(&request, &closed.time_field));
+        if latest.is_some_and(|latest| latest <= closed.until) { TTL_MAX } else { self.valid_for }
+    }
 }
 
 /// Who calls, and what it shows beside its key.

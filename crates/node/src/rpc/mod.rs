@@ -59,7 +59,7 @@ pub use self::attest::{COSIGNED_BYTES_MAX, Cosigned, Growth};
 pub use self::client::{CallRequest, Rpc};
 pub use self::error::{CallError, Distrust, ErrorCode};
 pub use self::handler::{
-    CallFailure, CallHandler, Caller, IncomingCall, NoCapabilities, Offer, Reply,
+    CallFailure, CallHandler, Caller, Closed, IncomingCall, NoCapabilities, Offer, Reply,
 };
 pub(crate) use self::hello::Greeting;
 pub use self::hello::{CHECKPOINT_BYTES_MAX, Features, HELLO_BYTES_MAX, Hello, RevocationState};

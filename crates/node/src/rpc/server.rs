@@ -173,6 +173,9 @@ struct Accepted {
     request: Hash,
     deadline: Instant,
     started_ms: u64,
+    valid_for: Duration,
+    /// The caller wants a commitment to the answer, under this name.
+    job: Option<Hash>,
 }
 
 impl Session {
@@ -271,6 +274,10 @@ impl Session {
             Method::Trust => {
                 let caller = self.caller(&request, &bytes);
                 self.answer_trust(caller, bytes.slice_ref(request.body)).await
+            }
+            Method::Results => {
+                let caller = self.caller(&request, &bytes);
+                self.answer_results(caller, bytes.slice_ref(request.body)).await
             }
             Method::Call => {
                 let name = short_text(request.capability);
@@ -394,6 +401,35 @@ impl Session {
         }
     }
 
+    async fn answer_results(&mut self, caller: Caller, body: Bytes) -> Result<(), End> {
+        if caller.is_early() {
+            return too_early();
+        }
+        let work = self.server.handler.results(caller, self.remote, body);
+        let work = AssertUnwindSafe(work).catch_unwind();
+        match tokio::time::timeout(TRUST_PATIENCE, work).await {
+            Ok(Ok(Ok(answer))) => self.send_plain(&answer).await,
+            Ok(Ok(Err(failure))) => Err(failure.into()),
+            Ok(Err(_)) => panicked(),
+            Err(_) => deadline_passed(),
+        }
+    }
+
+    /// Sends what nobody signs here, in one frame or in several.
+    async fn send_plain(&mut self, answer: &Bytes) -> Result<(), End> {
+        if answer.len() <= wire::CHUNK_BYTES_MAX {
+            return Ok(self.send_whole(answer, &[]).await?);
+        }
+        let deadline = Instant::now() + self.server.limits.deadline_max;
+        let mut out = BytesMut::new();
+        wire::push_frame(&mut out, &ResponseFrame::Head);
+        self.send_item(answer, &mut out, deadline).await?;
+        wire::push_frame(&mut out, &ResponseFrame::End { receipt: &[] });
+        self.flush(&mut out, deadline).await?;
+        let _ = self.stream.send.set_priority(0);
+        Ok(())
+    }
+
     async fn send_record(
         &mut self,
         request: &RequestFrame<'_>,
@@ -461,6 +497,8 @@ impl Session {
         let deadline =
             Duration::from_millis(request.deadline_ms.into()).min(self.server.limits.deadline_max);
         Ok(Accepted {
+            valid_for: offer.valid_for(request.body),
+            job: request.job,
             offer,
             caller,
             session,
@@ -501,11 +539,40 @@ impl Session {
             }
         };
         match reply {
+            Ok(Ok(reply)) if accepted.job.is_some() => self.commit(&accepted, reply).await,
             Ok(Ok(Reply::One(item))) => self.send_one(&accepted, &item).await,
             Ok(Ok(Reply::Stream(items))) => self.send_items(&accepted, items).await,
             Ok(Err(failure)) => Err(failure.into()),
             Err(_) => panicked(),
         }
+    }
+
+    /// Signs the whole answer and keeps it, and sends what it was committed to.
+    async fn commit(&mut self, accepted: &Accepted, reply: Reply) -> Result<(), End> {
+        let Some(job) = accepted.job else { return fail(ErrorCode::Internal, "no job") };
+        let limit = crate::results::PROMISE_BYTES_MAX;
+        let mut body = BytesMut::new();
+        let mut items = match reply {
+            Reply::One(item) => futures_util::stream::once(std::future::ready(Ok(item))).boxed(),
+            Reply::Stream(items) => items,
+        };
+        loop {
+            let next = AssertUnwindSafe(items.next()).catch_unwind();
+            match tokio::time::timeout_at(accepted.deadline, next).await {
+                Ok(Ok(Some(item))) => body.extend_from_slice(&item?),
+                Ok(Ok(None)) => break,
+                Ok(Err(_)) => return panicked(),
+                Err(_) => return deadline_passed(),
+            }
+            if body.len() > limit {
+                let text = format!("an answer that is committed to has at most {limit} bytes");
+                return fail(ErrorCode::TooLarge, text);
+            }
+        }
+        let body = body.freeze();
+        let receipt = self.sign(accepted, Hash::of(&body)).await?;
+        let commitment = self.server.handler.promise(&self.peer, job, &receipt, body)?;
+        Ok(self.send_whole(commitment.as_bytes(), &[]).await?)
     }
 
     /// Lets a cancelled handler end in its own way, for a while; it keeps its place among the calls in flight until then.
@@ -629,7 +696,7 @@ impl Session {
     async fn sign(&self, accepted: &Accepted, response: Hash) -> Result<Bytes, End> {
         let finished_ms = self.server.clock.now().as_millis();
         let offer = &accepted.offer;
-        let valid_for = u64::try_from(offer.valid_for.as_millis()).unwrap_or(u64::MAX);
+        let valid_for = u64::try_from(accepted.valid_for.as_millis()).unwrap_or(u64::MAX);
         let receipt = Receipt {
             version: canonical::Version,
             session: accepted.session,

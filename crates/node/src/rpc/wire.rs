@@ -61,6 +61,9 @@ pub(crate) enum Method {
     /// A question about trust, and its answer: `crate::access::wire` has both.
     #[n(8)]
     Trust,
+    /// A question about results that are shared, and its answer: `crate::results::wire` has both.
+    #[n(9)]
+    Results,
 }
 
 /// The request frame.
@@ -100,6 +103,9 @@ pub(crate) struct RequestFrame<'a> {
     /// Grants that the caller presents, at most [`GRANTS_BYTES_MAX`]; absent in early data for the same reason.
     #[cbor(b(10), with = "minicbor::bytes")]
     pub(crate) grants: Option<&'a [u8]>,
+    /// Not the answer is wanted but a commitment to it, under this name (`comity_results::quorum`); the answer follows when it is asked for.
+    #[n(11)]
+    pub(crate) job: Option<Hash>,
 }
 
 /// The response frames.

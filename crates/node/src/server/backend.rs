@@ -15,6 +15,10 @@ use comity_api::types::{
     HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, TrustAnswerRequest,
     TrustApproval, TrustApproveRequest, TrustList, TrustRequest, TrustRequestView,
 };
+use comity_api::types::{
+    KeptReceipt, Receipts, ReceiptsRequest, ReputationRequest, ReputationView, Results,
+    RetractRequest,
+};
 use futures_util::stream::BoxStream;
 
 /// The events of one call, ending with `done` or `error`. Dropping it cancels the call at the far end.
@@ -23,6 +27,11 @@ pub type CallEvents = BoxStream<'static, CallEvent>;
 /// What a backend that decides about no calls says.
 fn not_here() -> ErrorInfo {
     ErrorInfo::new(ErrorCode::NotPermitted, "this backend decides about no calls")
+}
+
+/// What a backend that makes and serves no calls says.
+fn no_calls() -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::NotPermitted, "this backend keeps nothing of calls")
 }
 
 /// The operations behind the local API. Implementations write plain `async fn`s.
@@ -271,6 +280,44 @@ pub trait Backend: Send + Sync + 'static {
     /// `GET /v1/audit/{index}/proof`.
     fn audit_proof(&self, index: u64)
     -> impl Future<Output = Result<AuditProof, ErrorInfo>> + Send;
+
+    /// `POST /v1/receipts`.
+    fn receipts(
+        &self,
+        request: ReceiptsRequest,
+    ) -> impl Future<Output = Result<Receipts, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(no_calls()))
+    }
+
+    /// `GET /v1/receipts/{id}`.
+    fn receipt(&self, id: String) -> impl Future<Output = Result<KeptReceipt, ErrorInfo>> + Send {
+        let _ = id;
+        ready(Err(no_calls()))
+    }
+
+    /// `GET /v1/results`.
+    fn results(&self) -> impl Future<Output = Result<Results, ErrorInfo>> + Send {
+        ready(Err(no_calls()))
+    }
+
+    /// `POST /v1/results/retract`.
+    fn retract(
+        &self,
+        request: RetractRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(no_calls()))
+    }
+
+    /// `POST /v1/reputation`.
+    fn reputation(
+        &self,
+        request: ReputationRequest,
+    ) -> impl Future<Output = Result<ReputationView, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(no_calls()))
+    }
 
     /// `POST /v1/audit/prune`.
     fn audit_prune(

@@ -22,6 +22,10 @@ use comity_api::types::{
 };
 use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
+    KeptReceipt, MAX_RECEIPTS, Receipts, ReceiptsRequest, ReputationRequest, ReputationView,
+    Results, RetractRequest,
+};
+use comity_api::types::{
     TrustAnswerRequest, TrustApproval, TrustApproveRequest, TrustList, TrustRequest,
     TrustRequestView,
 };
@@ -208,6 +212,41 @@ pub(crate) async fn audit_peers<B: Backend>(
         Failure(error.hint("give log, an AgentId, or nothing"))
     })?;
     answer(within(REQUEST_TIMEOUT, node.backend.audit_peers(request)).await)
+}
+
+pub(crate) async fn receipts<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<ReceiptsRequest>,
+) -> Answer<Receipts> {
+    if let Some(limit) = request.limit {
+        in_range("limit", u64::from(limit), 1, u64::from(MAX_RECEIPTS))?;
+    }
+    answer(within(REQUEST_TIMEOUT, node.backend.receipts(request)).await)
+}
+
+pub(crate) async fn receipt<B: Backend>(
+    State(node): Node<B>,
+    Path(id): Path<String>,
+) -> Answer<KeptReceipt> {
+    answer(within(REQUEST_TIMEOUT, node.backend.receipt(id)).await)
+}
+
+pub(crate) async fn results<B: Backend>(State(node): Node<B>) -> Answer<Results> {
+    answer(within(REQUEST_TIMEOUT, node.backend.results()).await)
+}
+
+pub(crate) async fn retract<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<RetractRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.retract(request)).await)
+}
+
+pub(crate) async fn reputation<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<ReputationRequest>,
+) -> Answer<ReputationView> {
+    answer(within(REQUEST_TIMEOUT, node.backend.reputation(request)).await)
 }
 
 pub(crate) async fn audit_proof<B: Backend>(

@@ -110,6 +110,8 @@ fn whole_call(streamed: bool, items: u64) -> Vec<CallEvent> {
         bytes: 9,
         elapsed_us: 7,
         attempt_us: 5,
+        origin: comity_api::types::Origin::Producer,
+        voices: Vec::new(),
     }));
     events
 }

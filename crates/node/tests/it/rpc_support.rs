@@ -64,6 +64,7 @@ pub(crate) fn offer(name: &str, idempotent: bool) -> Offer {
         idempotent,
         valid_for: Duration::from_secs(60),
         data_version: Some("v7".try_into().unwrap()),
+        closed: None,
     }
 }
 

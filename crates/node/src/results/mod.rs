@@ -1,0 +1,393 @@
+//! Work done once: what this node knows already, what it holds for others, and what it thinks of who answered.
+//!
+//! [`Results`] drives the pure crate `comity_results`: its store, its part of the result index, receipts, reputation. It decides nothing that the
+//! crate does not decide; it adds locks, the clock, the disk and the network:
+//!
+//! * [`reuse`]: the road of a call - own store, derived from a larger answer, peers that hold it, the producer;
+//! * [`share`]: pointers told to the nodes nearest to a question's name, and answers handed to who asks for them;
+//! * [`retract`]: answers that their producers take back;
+//! * [`keep`]: what of it is on disk; [`receipts`]: both sides' receipts of calls; [`quorum`]: asking several producers; [`ops`]: the local API.
+//!
+//! Nothing enters the store that did not pass [`comity_results::result::accept`].
+
+mod keep;
+mod ops;
+mod quorum;
+mod receipts;
+mod retract;
+mod reuse;
+mod share;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use comity_core::receipt::{RootCache, SignedReceipt};
+use comity_core::{AgentId, Canonical as _, Hash, Identity, Time};
+use comity_results::ask::Local;
+use comity_results::key::{IndexKey, QuestionKey};
+use comity_results::pointer::{Holders, Pointer};
+use comity_results::repute::Reputation;
+use comity_results::result::{Accepted, Refusal, Rules, SharedResult, accept};
+use comity_results::retract::Retractions;
+use comity_results::store::{Entry, Limits, Store};
+use comity_results::terms::Terms;
+use comity_results::worth::{Announcer, Facts, Renewals};
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::rpc::{CallFailure, ErrorCode};
+use crate::storage::{Storage, StorageError};
+
+pub(crate) use quorum::Asked;
+pub(crate) use receipts::Receipts;
+pub(crate) use reuse::{Producer, Road, Wanted, gather, may_keep};
+pub(crate) use share::Outside;
+pub(crate) use wire::ANSWER_BYTES_MAX;
+
+/// Bytes of the answers kept for reuse.
+pub(crate) const STORE_BYTES_MAX: usize = 64 << 20;
+/// Largest request whose text is kept beside its answer, so that smaller questions can be answered from it; canonical CBOR.
+const REQUEST_BYTES_MAX: usize = 4 * 1024;
+/// Larger answers to one capability that are looked at for a smaller question.
+const LARGER_MAX: usize = 16;
+/// Longest answer that is committed to before it is revealed, in bytes.
+pub(crate) const PROMISE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of all answers that were committed to and not asked for yet.
+const PROMISED_BYTES_MAX: usize = 16 << 20;
+/// How long an answer that was committed to waits to be asked for.
+const PROMISE_LIFE: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(crate) struct Results {
+    me: Arc<Identity>,
+    clock: Clock,
+    storage: Storage,
+    state: Mutex<State>,
+    /// Who works out what right now; others that ask the same wait for it.
+    flights: Mutex<BTreeMap<QuestionKey, Weak<tokio::sync::Mutex<()>>>>,
+    pub(crate) receipts: Receipts,
+    reputation: Mutex<Reputation>,
+    promised: Mutex<Promised>,
+    taken_back: Mutex<retract::TakenBack>,
+    targets: Mutex<reuse::Targets>,
+    on_disk: Mutex<keep::OnDisk>,
+    kept_experience: Mutex<keep::KeptExperience>,
+}
+
+impl std::fmt::Debug for Results {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Results").finish_non_exhaustive()
+    }
+}
+
+struct State {
+    store: Store,
+    /// What is known of the kept answers besides: at least of those in the store.
+    held: BTreeMap<QuestionKey, Held>,
+    /// Names by which others ask for them.
+    named: BTreeMap<IndexKey, QuestionKey>,
+    retracted: Retractions,
+    roots: RootCache,
+    announcer: Announcer,
+    renewals: Renewals,
+    /// This node's part of the result index: whose pointers it keeps for others to find.
+    index: Holders<share::Known>,
+    /// Who disappointed this node.
+    disappointing: Holders,
+    /// Who handed out other answers to the same capability.
+    helpful: share::Helpful,
+}
+
+/// What is known of a kept answer besides itself.
+#[derive(Debug, Clone)]
+struct Held {
+    descriptor: Hash,
+    /// The request, where it is small.
+    request: Option<Arc<Value>>,
+    /// What others know it as.
+    outside: Option<Outside>,
+}
+
+/// Answers that were committed to.
+#[derive(Debug, Default)]
+struct Promised {
+    answers: BTreeMap<(AgentId, Hash), Promise>,
+    order: VecDeque<(AgentId, Hash)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Promise {
+    made: Time,
+    nonce: Hash,
+    result: Vec<u8>,
+}
+
+/// What a call brought, to be kept.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) request: Hash,
+    pub(crate) input: Value,
+    pub(crate) result: SharedResult,
+    pub(crate) took: Duration,
+    pub(crate) outside: Option<Outside>,
+}
+
+impl Results {
+    /// Reads what was kept.
+    pub(crate) fn open(
+        me: Arc<Identity>,
+        clock: Clock,
+        storage: Storage,
+        seed: u64,
+    ) -> Result<Self, StorageError> {
+        let now = clock.now();
+        let state = State {
+            store: Store::new(Limits { bytes_max: STORE_BYTES_MAX }, seed),
+            held: BTreeMap::new(),
+            named: BTreeMap::new(),
+            retracted: Retractions::new(),
+            roots: RootCache::new(),
+            announcer: Announcer::new(now),
+            renewals: Renewals::new(),
+            index: Holders::new(),
+            disappointing: Holders::new(),
+            helpful: share::Helpful::default(),
+        };
+        let results = Self {
+            receipts: Receipts::open(Arc::clone(&me), clock.clone(), storage.clone())?,
+            me,
+            clock,
+            storage,
+            state: Mutex::new(state),
+            flights: Mutex::default(),
+            reputation: Mutex::default(),
+            promised: Mutex::default(),
+            taken_back: Mutex::default(),
+            targets: Mutex::default(),
+            on_disk: Mutex::default(),
+            kept_experience: Mutex::default(),
+        };
+        results.load()?;
+        Ok(results)
+    }
+
+    /// The answer to a question that was asked in the same words before; no directory is needed for it.
+    fn recall(&self, alias: &Hash, max_age: Option<Duration>) -> Option<(Entry, Duration)> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let question = state.store.alias(alias)?;
+        let entry = state.store.get(&question, max_age, now)?;
+        let age = now.saturating_since(entry.accepted.finished);
+        Some((entry, age))
+    }
+
+    /// What is kept of a question.
+    fn look(&self, question: &QuestionKey) -> Local {
+        self.state().store.look(question, self.clock.now())
+    }
+
+    fn get(&self, question: &QuestionKey, max_age: Option<Duration>) -> Option<Entry> {
+        self.state().store.get(question, max_age, self.clock.now())
+    }
+
+    /// The place of a question among those being worked out.
+    fn flight(&self, question: QuestionKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = locked(&self.flights);
+        if let Some(flight) = flights.get(&question).and_then(Weak::upgrade) {
+            return flight;
+        }
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        let flight = Arc::default();
+        flights.insert(question, Arc::downgrade(&flight));
+        flight
+    }
+
+    /// Checks an answer and keeps it. `asked`: how often it was asked for, as far as is known.
+    fn admit(&self, learned: Learned, asked: u32) -> Result<Arc<Accepted>, Refusal> {
+        let now = self.clock.now();
+        let Learned { terms, request, input, result, took, outside } = learned;
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let rules = Rules { retracted: Some(&state.retracted), ..Rules::default() };
+        let accepted = accept(&terms, &request, result, &rules, &mut state.roots, now)?;
+        let question = accepted.question;
+        state.announcer.asked(terms.descriptor, asked > 0, now);
+        let Ok(kept) = state.store.admit(accepted.clone(), took, &state.retracted, now) else {
+            return Ok(Arc::new(accepted));
+        };
+        if let Some(outside) = &outside {
+            state.named.insert(outside.key, question);
+        }
+        let small = kept.result.body.len() <= comity_results::result::MAX_BODY
+            && comity_core::canonical::from_json(&input)
+                .is_ok_and(|bytes| bytes.len() <= REQUEST_BYTES_MAX);
+        let request = small.then(|| Arc::new(input));
+        state.held.insert(question, Held { descriptor: terms.descriptor, request, outside });
+        state.sweep(now);
+        drop(guard);
+        self.keep_result(&kept, took, &question);
+        Ok(kept)
+    }
+
+    /// Whether peers are told that this answer is held here; the pointer if so.
+    fn announcement(&self, question: &QuestionKey, asked: u32) -> Option<(Outside, Vec<u8>)> {
+        let now = self.clock.now();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.renewals.is_announced(question, now) {
+            return None;
+        }
+        let outside = state.held.get(question)?.outside.clone()?;
+        let entry = state.store.peek(question, now)?.clone();
+        let facts = facts(&entry, asked, now);
+        if !state.announcer.decide(&facts, now).announces() {
+            return None;
+        }
+        let sealed = state.point(question, &outside, &entry, &self.me, now)?;
+        Some((outside, sealed))
+    }
+
+    /// An announced answer whose pointer is about to end, and which is worth another; the pointer is made by [`Results::renewed`].
+    fn ending(&self, then: Time) -> Option<(QuestionKey, Outside)> {
+        let now = self.clock.now();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        while let Some((question, first)) = state.renewals.next_ending(then) {
+            let outside = state.held.get(&question).and_then(|held| held.outside.clone());
+            let entry = state.store.peek(&question, now).cloned();
+            let (Some(outside), Some(entry)) = (outside, entry) else { continue };
+            let facts = facts(&entry, entry.uses + 1, now);
+            let age = now.saturating_since(first);
+            if state.announcer.decide_again(&facts, age, now).announces() {
+                return Some((question, outside));
+            }
+        }
+        None
+    }
+
+    fn renewed(&self, question: &QuestionKey, outside: &Outside) -> Option<Vec<u8>> {
+        let now = self.clock.now();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let entry = state.store.peek(question, now)?.clone();
+        state.point(question, outside, &entry, &self.me, now)
+    }
+
+    /// Keeps an answer for who had this node commit to it, and returns the commitment.
+    pub(crate) fn promise(
+        &self,
+        caller: &AgentId,
+        job: Hash,
+        receipt: &Bytes,
+        body: Bytes,
+    ) -> Result<Hash, CallFailure> {
+        let failed = |text: &str| CallFailure::new(ErrorCode::Internal, text);
+        let receipt = SignedReceipt::decode(receipt)
+            .map_err(|_| failed("the receipt just signed cannot be read"))?;
+        let response = receipt.receipt.response;
+        let nonce = Hash(rand::random());
+        let commitment = comity_results::quorum::commitment(&job, &response, &nonce, &self.me.id());
+        let result = SharedResult { receipt, body: (&body[..]).into() }.encode();
+        let now = self.clock.now();
+        let mut promised = locked(&self.promised);
+        promised.forget(now);
+        if promised.bytes + result.len() > PROMISED_BYTES_MAX {
+            let text = "too many answers wait to be revealed: try again soon";
+            return Err(CallFailure::new(ErrorCode::Busy, text));
+        }
+        promised.bytes += result.len();
+        promised.order.push_back((*caller, job));
+        let promise = Promise { made: now, nonce, result };
+        if let Some(old) = promised.answers.insert((*caller, job), promise) {
+            promised.bytes -= old.result.len();
+        }
+        Ok(commitment)
+    }
+
+    fn reveal(&self, caller: &AgentId, job: Hash) -> Option<Vec<u8>> {
+        let mut promised = locked(&self.promised);
+        promised.forget(self.clock.now());
+        let Promise { nonce, result, .. } = promised.answers.remove(&(*caller, job))?;
+        promised.bytes -= result.len();
+        Some(wire::Revealed { nonce, result: result.into() }.encode())
+    }
+
+    /// A receipt that this node signed.
+    pub(crate) fn served(&self, caller: &AgentId, receipt: &Bytes) {
+        self.receipts.served(caller, receipt);
+    }
+
+    pub(crate) fn reputation(&self) -> MutexGuard<'_, Reputation> {
+        locked(&self.reputation)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+}
+
+impl State {
+    fn point(
+        &mut self,
+        question: &QuestionKey,
+        outside: &Outside,
+        entry: &Entry,
+        me: &Identity,
+        now: Time,
+    ) -> Option<Vec<u8>> {
+        let pointer = Pointer::new(outside.key, &entry.accepted, now)?;
+        let valid_until = entry.accepted.valid_until;
+        self.renewals.announced(*question, pointer.expires(), valid_until, now);
+        Some(pointer.seal(me))
+    }
+
+    /// Forgets what goes with answers that the store has dropped, once there is much of it.
+    fn sweep(&mut self, now: Time) {
+        if self.held.len() < 2 * self.store.len() + 256 {
+            return;
+        }
+        let store = &self.store;
+        self.held.retain(|question, _| store.look(question, now) != Local::Absent);
+        let held = &self.held;
+        self.named.retain(|_, question| held.contains_key(question));
+    }
+}
+
+impl Promised {
+    fn forget(&mut self, now: Time) {
+        while let Some(oldest) = self.order.front().copied() {
+            let over = match self.answers.get(&oldest) {
+                Some(promise) if now.saturating_since(promise.made) < PROMISE_LIFE => return,
+                Some(_) => self.answers.remove(&oldest),
+                None => None,
+            };
+            self.bytes -= over.map_or(0, |promise| promise.result.len());
+            self.order.pop_front();
+        }
+    }
+}
+
+fn facts(entry: &Entry, asked: u32, now: Time) -> Facts {
+    Facts {
+        descriptor: entry.accepted.verified.receipt.capability,
+        bytes: entry.accepted.result.body.len() as u64,
+        took: entry.took,
+        valid_for: entry.accepted.valid_until.saturating_since(now),
+        asked,
+    }
+}
+
+/// Producers that were proved to lie, among these.
+pub(crate) fn liars(reputation: &Reputation, agents: &[AgentId]) -> BTreeSet<AgentId> {
+    agents.iter().filter(|agent| reputation.lied(agent).is_some()).copied().collect()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing below holds a lock across a call that can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,494 @@
+//! The result index, and handing results over.
+//!
+//! The name of a question ([`IndexKey`]) is a place in the overlay. Who holds the answer tells the nodes nearest to that place, by a signed
+//! pointer that lives an hour at most; who looks for the answer asks the same nodes, then a holder. Nodes keep pointers in memory only: they are
+//! gone before a database would have paid for them.
+//!
+//! A pointer is a hint and its keeper may lie: what a holder hands over is verified like any answer, whoever led to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use comity_core::{AgentId, Hash, OverlayId};
+use comity_results::key::IndexKey;
+use comity_results::pointer::{HOLDERS_ENOUGH, Pointer};
+use comity_results::result::{Accepted, Refusal, Rules, SharedResult, accept};
+use comity_results::terms::Terms;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::wire::{HeldBy, POINTERS_MAX, Question, Told};
+use super::{Results, locked};
+use crate::groups::PrivateGroup;
+use crate::node::{Inner, Node};
+use crate::rpc::{CallError, CallFailure, ErrorCode};
+
+/// Nodes that a pointer is told to.
+const TELL: usize = 4;
+/// Nodes that are asked for pointers at once.
+const ASK: usize = 3;
+/// Holders that are tried for one question.
+const TRY: usize = 3;
+/// Declarations of which it is remembered who handed out answers.
+const HELPED_MAX: usize = 1_024;
+/// Peers that are remembered of one.
+const HELPERS_MAX: usize = 4;
+/// Peers that are asked at once for what they may not have.
+const HELPERS_ASKED: usize = 2;
+/// Whoever had nothing so often in a row is looked up again.
+const MISSES_MAX: u32 = 4;
+/// How long asking them may take.
+const HELP_FOR: Duration = Duration::from_millis(400);
+/// How long looking for a holder may take; less when the call's own time is short.
+const LOOK_FOR: Duration = Duration::from_millis(1_500);
+/// How long handing an answer over may take.
+const FETCH_FOR: Duration = Duration::from_secs(8);
+/// How long telling of a result may take.
+const TELL_FOR: Duration = Duration::from_secs(5);
+/// How often pointers that are about to end are looked for.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
+/// After so many rounds what was taken back is told again.
+const RETELL_ROUNDS: u32 = 30;
+
+/// What a question is called outside of the node, and in whose circle.
+#[derive(Debug, Clone)]
+pub(crate) struct Outside {
+    pub(crate) key: IndexKey,
+    /// The private group, by its name here, among whose members the answer may be shared.
+    pub(crate) group: Option<String>,
+}
+
+/// What is remembered with a pointer.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    sealed: Arc<[u8]>,
+    addr: Option<SocketAddr>,
+}
+
+/// What an answer of a peer must be to be used.
+pub(super) struct Fit<'a> {
+    pub(super) terms: &'a Terms,
+    pub(super) request: Hash,
+    pub(super) producers: &'a BTreeSet<AgentId>,
+    pub(super) max_age: Option<Duration>,
+}
+
+impl Results {
+    /// Answers a peer's question. `group`: of which private group it proved to be a member.
+    pub(crate) fn answer(
+        &self,
+        caller: &AgentId,
+        group: Option<&PrivateGroup>,
+        remote: Option<SocketAddr>,
+        question: &[u8],
+    ) -> Result<Bytes, CallFailure> {
+        let question = Question::decode(question).ok_or_else(|| {
+            let text = "this is no question about results that this version knows";
+            CallFailure::new(ErrorCode::InvalidInput, text)
+        })?;
+        let told = match question {
+            Question::Announce { pointers } => {
+                let kept = pointers.iter().filter(|sealed| self.note(caller, remote, sealed));
+                Told::Heard { kept: kept.count() as u64 }
+            }
+            Question::Holders { key } => Told::Holders { holders: self.told_holders(&key) },
+            Question::Fetch { key } => {
+                let found = self.hand_over(&key, group);
+                return found.map(Bytes::from).ok_or_else(not_held);
+            }
+            Question::Acknowledge { acks } => {
+                let kept = self.receipts.acknowledged(caller, &acks);
+                Told::Heard { kept: kept as u64 }
+            }
+            Question::Retracted { descriptor } => {
+                let (sealed, proofs) = self.warnings(&descriptor);
+                let sealed = sealed.into_iter().map(Into::into).collect();
+                let proofs = proofs.into_iter().map(Into::into).collect();
+                Told::Retracted { sealed, proofs }
+            }
+            Question::Accuse { proof } => Told::Heard { kept: self.accused(&proof).into() },
+            Question::Retract { descriptor, sealed } => {
+                let kept =
+                    sealed.iter().filter(|one| self.note_retraction(caller, descriptor, one));
+                Told::Heard { kept: kept.count() as u64 }
+            }
+            Question::Reveal { job } => {
+                return self.reveal(caller, job).map(Bytes::from).ok_or_else(not_held);
+            }
+        };
+        Ok(told.encode().into())
+    }
+
+    /// Keeps the pointer of a holder that brings it itself.
+    fn note(&self, holder: &AgentId, remote: Option<SocketAddr>, sealed: &[u8]) -> bool {
+        use comity_results::pointer::Kept;
+        if comity_trust::claimed_signer(sealed).is_none_or(|signer| signer != *holder) {
+            return false;
+        }
+        let now = self.clock.now();
+        let Ok((holder, pointer)) = Pointer::open(sealed, now) else { return false };
+        let known = Known { sealed: sealed.into(), addr: remote };
+        self.state().index.insert_with(holder, pointer, known, now) == Kept::Yes
+    }
+
+    fn told_holders(&self, key: &IndexKey) -> Vec<HeldBy> {
+        let known = self.state().index.of_with(key, self.clock.now());
+        let told = known.into_iter().take(POINTERS_MAX).map(|(_, _, known)| HeldBy {
+            pointer: known.sealed.to_vec().into(),
+            addr: known.addr.map(|addr| addr.to_string()),
+        });
+        told.collect()
+    }
+
+    /// A kept answer, for a peer that knows its name and, if it is a group's, is a member.
+    fn hand_over(&self, key: &IndexKey, group: Option<&PrivateGroup>) -> Option<Vec<u8>> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let question = *state.named.get(key)?;
+        let held = state.held.get(&question)?;
+        let (outside, descriptor) = (held.outside.clone()?, held.descriptor);
+        if outside.group.is_some() && outside.group.as_deref() != group.map(PrivateGroup::name) {
+            return None;
+        }
+        let entry = state.store.get(&question, None, now)?;
+        state.announcer.asked(descriptor, true, now);
+        drop(state);
+        Some(entry.accepted.result.encode())
+    }
+
+    /// Whether a peer that points to a result is to be asked for it.
+    fn usable(&self, fit: &Fit<'_>, key: &IndexKey, told: &HeldBy) -> Option<Lead> {
+        let now = self.clock.now();
+        let (holder, pointer) = Pointer::open(&told.pointer, now).ok()?;
+        if holder == self.me.id() || self.state().disappointing.is_avoided(&holder, now) {
+            return None;
+        }
+        let producer = AgentId::from_bytes(pointer.producer.as_bytes()).ok()?;
+        let fresh = fit.max_age.is_none_or(|max| {
+            now.saturating_since(comity_core::Time::from_millis(pointer.finished_ms)) <= max
+        });
+        if pointer.key != *key || !fresh || !fit.producers.contains(&producer) {
+            return None;
+        }
+        let addrs = told.addr.as_deref().and_then(|addr| addr.parse().ok()).into_iter().collect();
+        Some(Lead { holder, addrs, finished_ms: pointer.finished_ms })
+    }
+
+    fn disappointed(&self, holder: AgentId) {
+        self.state().disappointing.failed(holder, self.clock.now());
+    }
+
+    fn check(&self, fit: &Fit<'_>, bytes: &[u8]) -> Result<Accepted, Wrong> {
+        let result = SharedResult::decode(bytes).map_err(|_| Wrong::Unreadable)?;
+        let liars = super::liars(&locked(&self.reputation), &[result.receipt.receipt.callee]);
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let rules = Rules {
+            producers: Some(fit.producers),
+            distrusted: Some(&liars),
+            retracted: Some(&state.retracted),
+            max_age: fit.max_age,
+        };
+        let now = self.clock.now();
+        accept(fit.terms, &fit.request, result, &rules, &mut state.roots, now)
+            .map_err(Wrong::Refused)
+    }
+}
+
+/// Peers that handed out answers, by the capability's declaration: they are asked for others at once, which saves looking them up.
+#[derive(Debug, Default)]
+pub(super) struct Helpful(BTreeMap<Hash, Vec<Helper>>);
+
+#[derive(Debug, Clone)]
+struct Helper {
+    agent: AgentId,
+    addrs: Vec<SocketAddr>,
+    /// Questions in a row to which it had no answer.
+    misses: u32,
+}
+
+impl Helpful {
+    fn helped(&mut self, descriptor: Hash, agent: AgentId, addrs: &[SocketAddr]) {
+        if self.0.len() >= HELPED_MAX && !self.0.contains_key(&descriptor) {
+            self.0.pop_first();
+        }
+        let helpers = self.0.entry(descriptor).or_default();
+        helpers.retain(|known| known.agent != agent);
+        helpers.insert(0, Helper { agent, addrs: addrs.to_vec(), misses: 0 });
+        helpers.truncate(HELPERS_MAX);
+    }
+
+    fn missed(&mut self, descriptor: &Hash, agent: &AgentId) {
+        if let Some(helpers) = self.0.get_mut(descriptor) {
+            for helper in helpers.iter_mut().filter(|helper| helper.agent == *agent) {
+                helper.misses += 1;
+            }
+            helpers.retain(|helper| helper.misses < MISSES_MAX);
+        }
+    }
+}
+
+/// A holder worth asking.
+#[derive(Debug)]
+struct Lead {
+    holder: AgentId,
+    addrs: Vec<SocketAddr>,
+    finished_ms: u64,
+}
+
+/// What is wrong with what a holder handed over.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error("it is no result")]
+    Unreadable,
+    #[error(transparent)]
+    Refused(Refusal),
+    #[error(transparent)]
+    Call(CallError),
+    #[error("it did not come in time")]
+    Late,
+}
+
+fn not_held() -> CallFailure {
+    CallFailure::new(ErrorCode::NotFound, "this agent holds nothing of that name")
+}
+
+/// The place of a question's name in the overlay.
+const fn place(key: &IndexKey) -> OverlayId {
+    OverlayId(key.0.0)
+}
+
+impl Node {
+    /// The answer from a peer that holds it, and which.
+    pub(super) async fn held_by_peers(
+        &self,
+        fit: &Fit<'_>,
+        outside: &Outside,
+        patience: Duration,
+    ) -> Option<(Accepted, AgentId)> {
+        let patience = patience.min(LOOK_FOR);
+        let looked = futures_util::future::join(
+            self.leads(fit, &outside.key),
+            self.hear_retractions(&fit.terms.descriptor),
+        );
+        let Ok((leads, ())) = tokio::time::timeout(patience, looked).await else { return None };
+        for lead in leads.into_iter().take(TRY) {
+            match self.fetch_result(fit, outside, &lead).await {
+                Ok(accepted) => {
+                    let mut state = self.inner.results.state();
+                    state.helpful.helped(fit.terms.descriptor, lead.holder, &lead.addrs);
+                    return Some((accepted, lead.holder));
+                }
+                Err(wrong) => {
+                    // Once: it is not asked again for an hour.
+                    debug!(holder = %lead.holder.short(), %wrong, "a holder did not have what it announced");
+                    self.inner.results.disappointed(lead.holder);
+                }
+            }
+        }
+        None
+    }
+
+    /// The same from peers that had other answers of the capability, one of whom may have this one: a round trip, without looking anybody up.
+    pub(super) async fn held_by_helpers(
+        &self,
+        fit: &Fit<'_>,
+        outside: &Outside,
+        patience: Duration,
+    ) -> Option<(Accepted, AgentId)> {
+        let results = &self.inner.results;
+        let helpers = results.state().helpful.0.get(&fit.terms.descriptor).cloned()?;
+        let mut asked: FuturesUnordered<_> = helpers
+            .into_iter()
+            .take(HELPERS_ASKED)
+            .map(|Helper { agent, addrs, .. }| async move {
+                let lead = Lead { holder: agent, addrs, finished_ms: 0 };
+                (lead.holder, self.fetch_result(fit, outside, &lead).await)
+            })
+            .collect();
+        let found = async {
+            while let Some((holder, fetched)) = asked.next().await {
+                match fetched {
+                    Ok(accepted) => return Some((accepted, holder)),
+                    // It had announced nothing, so having nothing is no fault.
+                    Err(Wrong::Call(_)) => {
+                        results.state().helpful.missed(&fit.terms.descriptor, &holder);
+                    }
+                    Err(wrong @ (Wrong::Unreadable | Wrong::Refused(_) | Wrong::Late)) => {
+                        debug!(holder = %holder.short(), %wrong, "a holder handed out what cannot be used");
+                        results.disappointed(holder);
+                        let mut state = results.state();
+                        state.helpful.0.remove(&fit.terms.descriptor);
+                    }
+                }
+            }
+            None
+        };
+        tokio::time::timeout(patience.min(HELP_FOR), found).await.ok().flatten()
+    }
+
+    /// Who says to hold the answer, the newest first.
+    async fn leads(&self, fit: &Fit<'_>, key: &IndexKey) -> Vec<Lead> {
+        let results = &self.inner.results;
+        let mut told = results.told_holders(key);
+        let keepers = self.nearest(key, ASK).await;
+        let question = Question::Holders { key: *key }.encode();
+        let mut asked: FuturesUnordered<_> = keepers
+            .iter()
+            .map(|(agent, addrs)| self.inner.rpc.ask_results(*agent, addrs, &question, None))
+            .collect();
+        let mut leads: Vec<Lead> = Vec::new();
+        loop {
+            for held in told.drain(..) {
+                if let Some(lead) = results.usable(fit, key, &held)
+                    && !leads.iter().any(|known| known.holder == lead.holder)
+                {
+                    leads.push(lead);
+                }
+            }
+            // The first who knows a holder is enough: what comes from there is verified.
+            if !leads.is_empty() {
+                break;
+            }
+            match asked.next().await {
+                Some(Ok(answer)) => {
+                    if let Some(Told::Holders { holders }) = Told::decode(&answer) {
+                        told = holders.into_iter().take(POINTERS_MAX).collect();
+                    }
+                }
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        leads.sort_by_key(|lead| std::cmp::Reverse(lead.finished_ms));
+        leads
+    }
+
+    async fn fetch_result(
+        &self,
+        fit: &Fit<'_>,
+        outside: &Outside,
+        lead: &Lead,
+    ) -> Result<Accepted, Wrong> {
+        let group = outside.group.as_deref().and_then(|name| self.inner.groups.get(name).ok());
+        let secret = group.as_ref().map(|group| group.secret());
+        let question = Question::Fetch { key: outside.key }.encode();
+        let work = self.inner.rpc.ask_results(lead.holder, &lead.addrs, &question, secret);
+        let bytes = tokio::time::timeout(FETCH_FOR, work)
+            .await
+            .map_err(|_| Wrong::Late)?
+            .map_err(Wrong::Call)?;
+        self.inner.results.check(fit, &bytes)
+    }
+
+    /// The nodes nearest to a question's name. This node is not among them.
+    async fn nearest(&self, key: &IndexKey, count: usize) -> Vec<(AgentId, Vec<SocketAddr>)> {
+        self.nearest_to(place(key), count).await
+    }
+
+    pub(super) async fn nearest_to(
+        &self,
+        place: OverlayId,
+        count: usize,
+    ) -> Vec<(AgentId, Vec<SocketAddr>)> {
+        let Ok(found) = self.inner.directory.lookup(place).await else { return Vec::new() };
+        let nearest = found.closest.iter().take(count);
+        nearest.map(|contact| (contact.agent, contact.addrs.clone())).collect()
+    }
+
+    /// Tells the nodes nearest to the name that the answer is held here.
+    async fn tell(&self, outside: &Outside, sealed: Vec<u8>) {
+        let me = self.inner.info.overlay_id;
+        let keepers = self.nearest(&outside.key, TELL).await;
+        let place = place(&outside.key);
+        // Where the network is small, or this node happens to be near, it keeps the pointer as well.
+        let farthest = keepers.last().and_then(|(agent, _)| self.inner.positions.get(agent));
+        if keepers.len() < TELL
+            || farthest.is_some_and(|id| me.distance(&place) < id.distance(&place))
+        {
+            self.inner.results.note(&self.id(), self.info().addrs.first().copied(), &sealed);
+        }
+        let question = Question::Announce { pointers: vec![sealed.into()] }.encode();
+        let told = keepers
+            .iter()
+            .map(|(agent, addrs)| self.inner.rpc.ask_results(*agent, addrs, &question, None));
+        let told = futures_util::future::join_all(told);
+        let kept = tokio::time::timeout(TELL_FOR, told).await;
+        let kept = kept.map_or(0, |told| told.iter().filter(|said| said.is_ok()).count());
+        debug!(key = ?outside.key, kept, "peers were told of a result held here");
+    }
+
+    /// Tells peers of a result if that is worth it; beside the call, not in it.
+    pub(super) fn announce(&self, question: comity_results::key::QuestionKey, asked: u32) {
+        let Some((outside, sealed)) = self.inner.results.announcement(&question, asked) else {
+            return;
+        };
+        let node = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = node.tell(&outside, sealed) => {}
+                () = node.inner.cancel.cancelled() => {}
+            }
+        });
+    }
+
+    /// Announces again what is still worth it, until the node stops.
+    pub(crate) async fn renew_pointers(node: Weak<Inner>, cancel: CancellationToken) {
+        let mut rounds = 0_u32;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RENEW_EVERY) => {}
+                () = cancel.cancelled() => return,
+            }
+            let Some(inner) = node.upgrade() else { return };
+            let node = Self { inner };
+            tokio::select! {
+                () = node.renew_once() => {}
+                () = cancel.cancelled() => return,
+            }
+            rounds = rounds.wrapping_add(1);
+            if rounds.is_multiple_of(RETELL_ROUNDS) {
+                node.retell_retractions().await;
+            }
+        }
+    }
+
+    async fn renew_once(&self) {
+        let results = &self.inner.results;
+        let then = results.clock.now() + 2 * RENEW_EVERY;
+        while let Some((question, outside)) = results.ending(then) {
+            if self.others_hold(&outside.key).await < HOLDERS_ENOUGH
+                && let Some(sealed) = results.renewed(&question, &outside)
+            {
+                self.tell(&outside, sealed).await;
+            }
+        }
+        results.flush().await;
+    }
+
+    /// How many others say to hold the result.
+    async fn others_hold(&self, key: &IndexKey) -> usize {
+        let question = Question::Holders { key: *key }.encode();
+        for (agent, addrs) in self.nearest(key, 1).await {
+            let answer = self.inner.rpc.ask_results(agent, &addrs, &question, None).await;
+            if let Ok(answer) = answer
+                && let Some(Told::Holders { holders }) = Told::decode(&answer)
+            {
+                let now = self.inner.clock.now() + 2 * RENEW_EVERY;
+                let others: BTreeSet<AgentId> = holders
+                    .iter()
+                    .filter_map(|held| Pointer::open(&held.pointer, now).ok())
+                    .map(|(holder, _)| holder)
+                    .filter(|holder| *holder != self.id())
+                    .collect();
+                return others.len();
+            }
+        }
+        0
+    }
+}
