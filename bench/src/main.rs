@@ -13,6 +13,7 @@ mod contender;
 mod lab;
 mod memory;
 mod report;
+mod reuse;
 mod stage;
 mod stats;
 mod sys;
@@ -38,6 +39,8 @@ enum Command {
     Cold(cold::Options),
     /// Memory per connected and per parked peer
     Memory(memory::Options),
+    /// An answer that was worked out before: from the own store and from a peer, beside a web page and a web API that have it too
+    Reuse(reuse::Options),
     /// One end of a memory measurement
     #[command(hide = true)]
     Worker(worker::Options),
@@ -65,6 +68,7 @@ fn run(cli: &Cli) -> Result<()> {
             cold::run(options, cli.json)
         }
         Command::Memory(options) => memory::run(options, cli.json),
+        Command::Reuse(options) => reuse::run(options, cli.json),
         Command::Worker(options) => worker::run(options),
     }
 }

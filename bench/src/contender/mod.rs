@@ -21,7 +21,7 @@ mod http;
 mod iroh;
 mod libp2p;
 mod pacing;
-mod tls;
+pub(crate) mod tls;
 mod udp;
 
 /// Length of a request, in bytes.

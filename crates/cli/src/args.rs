@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    a2a, audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy, serve,
-    shell, sim, trust,
+    a2a, audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy,
+    receipts, serve, shell, sim, trust,
 };
 use crate::{bench, demo};
 
@@ -120,6 +120,15 @@ pub(crate) enum Command {
     Mcp(Box<mcp::McpArgs>),
     /// Give A2A clients the agents of the network, each at a local endpoint.
     A2a(Box<a2a::A2aArgs>),
+    /// Receipts of calls: list, show and export them.
+    #[command(subcommand)]
+    Receipts(receipts::ReceiptsCommand),
+    /// Answers kept for reuse: list them, take own ones back.
+    #[command(subcommand)]
+    Results(receipts::ResultsCommand),
+    /// What this node thinks of an agent, and why.
+    #[command(subcommand)]
+    Reputation(receipts::ReputationCommand),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -163,6 +172,9 @@ impl Command {
             Self::Endorse(args) => args.wants_json(),
             Self::A2a(_) => false,
             Self::Mcp(args) => args.command.as_ref().is_some_and(mcp::McpCommand::wants_json),
+            Self::Receipts(command) => command.wants_json(),
+            Self::Results(command) => command.wants_json(),
+            Self::Reputation(command) => command.wants_json(),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,
             Self::Bench(args) => args.wants_json(),

@@ -13,6 +13,7 @@ pub(crate) mod mcp;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod policy;
+pub(crate) mod receipts;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod sim;
@@ -46,6 +47,9 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Policy(command) => policy::run(command, context).await,
         Command::Trust(command) => trust::run(command, context).await,
         Command::Endorse(args) => endorse::run(*args, context).await,
+        Command::Receipts(command) => receipts::receipts(command, context).await,
+        Command::Results(command) => receipts::results(command, context).await,
+        Command::Reputation(command) => receipts::reputation(command, context).await,
         Command::Grant(command) => Box::pin(grant::run(command, context)).await,
         Command::A2a(args) => Box::pin(a2a::run(*args, context)).await,
         Command::Mcp(args) => Box::pin(mcp::run(*args, context)).await,

@@ -199,6 +199,8 @@ async fn start(args: &DemoArgs, directory: &TempDir, story: &mut Story) -> Resul
 
 async fn call(asker: &comity_api::Client, target: &str, input: &Value) -> Result<CallResponse> {
     let mut request = CallRequest::new(target, input.clone());
+    // What is shown is who answers now, not what is remembered.
+    request.reuse.fresh = true;
     request.timeout_ms = Some(15_000);
     let response = asker.call(&request).await.context("the call failed")?;
     // The asker's node has verified it; here it is verified once more, offline, from nothing but the answer itself.

@@ -9,6 +9,7 @@ pub(crate) mod handle;
 pub(crate) mod identity;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod receipts;
 pub(crate) mod serve;
 pub(crate) mod sim;
 

@@ -345,6 +345,7 @@ async fn until_found(client: &Client, publisher: &Process, name: &str, word: &st
 fn call_request(target: &str) -> CallRequest {
     let input = json!({ "where": { "date": "2022-03-01" }, "columns": ["date", "USD"] });
     let mut request = CallRequest::new(target, input);
+    request.reuse.fresh = true;
     request.timeout_ms = Some(CALL_TIMEOUT_MS);
     request
 }

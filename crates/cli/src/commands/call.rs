@@ -8,14 +8,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use comity_api::types::{
     Attempt, AttemptOutcome, CallEvent, CallRequest, CallResponse, CallSummary, ErrorCode,
-    ErrorInfo, Exit, MAX_ATTEMPTS, Output, Proof,
+    ErrorInfo, Exit, MAX_ATTEMPTS, Origin, Output, Proof, ReuseWishes,
 };
 use comity_api::{CallStream, MAX_REQUEST_BYTES, ProofFile};
 use serde_json::Value;
 
 use super::find::query_of;
 use super::grant::grant_of;
-use crate::args::{OutputArgs, millis, time_span};
+use crate::args::{OutputArgs, life_span, millis, time_span};
 use crate::context::Context;
 use crate::{progress, render};
 
@@ -30,7 +30,8 @@ const MAX_PROOF_BYTES: u64 = 512 << 20;
 #[command(after_help = "Examples:
   comity call ecb-rates --json '{\"where\": {\"currency\": \"USD\"}, \"limit\": 3}'
   comity call 'where pair = EUR/USD and resolution <= 1d' --input request.json
-  comity call fd12:3456:789a:bcde:f012:3456:789a:bcde/ecb-rates --receipt proof.json")]
+  comity call fd12:3456:789a:bcde:f012:3456:789a:bcde/ecb-rates --receipt proof.json
+  comity call ecb-rates --input request.json --quorum 2/3")]
 pub(crate) struct CallArgs {
     /// ADDRESS/CAPABILITY (also handle or AgentId), a capability name, or a query.
     #[arg(value_name = "TARGET")]
@@ -64,6 +65,26 @@ pub(crate) struct CallArgs {
     /// Keep question, answer and signed receipt in a file that `comity verify` checks offline.
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
+
+    /// Have it worked out anew, whatever is known already.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+
+    /// Take no answer older than this, e.g. 10m, however long its producer stands by it.
+    #[arg(long, value_name = "TIME", value_parser = life_span, conflicts_with = "fresh")]
+    pub(crate) max_age: Option<Duration>,
+
+    /// Have nobody work: an answer that is known here or held by a peer, or none.
+    #[arg(long, conflicts_with = "fresh")]
+    pub(crate) only_shared: bool,
+
+    /// Keep the question to oneself: it is neither looked up among peers nor told to any but who answers it.
+    #[arg(long = "private-question")]
+    pub(crate) private: bool,
+
+    /// Ask n independent agents, and take the answer that m agree on, e.g. 2/3. Each commits to its answer before any is revealed.
+    #[arg(long, value_name = "M/N", conflicts_with_all = ["only_shared", "stream"])]
+    pub(crate) quorum: Option<String>,
 
     /// Print the items of a streamed answer as they come, before its signature, which comes last, is checked.
     #[arg(long, conflicts_with = "receipt")]
@@ -103,6 +124,15 @@ pub(crate) async fn call(args: CallArgs, context: &Context) -> anyhow::Result<Ex
         grant: args.grant.as_deref().map(grant_of).transpose()?,
         timeout_ms: args.timeout.map(millis),
         max_attempts: args.attempts,
+        reuse: ReuseWishes {
+            fresh: args.fresh,
+            max_age_ms: args.max_age.map(millis),
+            only_shared: args.only_shared,
+            private: args.private,
+            // A kept proof must be of what was asked.
+            exact: args.receipt.is_some(),
+        },
+        quorum: args.quorum.clone(),
     };
     let client = context.client().await?;
     let work = async {
@@ -119,8 +149,11 @@ pub(crate) async fn call(args: CallArgs, context: &Context) -> anyhow::Result<Ex
     };
     let Some(response) = response else { return Ok(ExitCode::SUCCESS) };
     let file = ProofFile::new(input, response.output.clone(), response.proof.clone());
-    // The node has checked it; checking it again costs microseconds and trusts nothing but the receipt.
-    file.verify().map_err(|error| not_verified(&error))?;
+    // The node has checked it; checking it again costs microseconds and trusts nothing but the receipt. What was derived from a larger answer
+    // carries that one's receipt, which says nothing about this question.
+    if !matches!(response.summary.origin, Origin::Derived { .. }) {
+        file.verify().map_err(|error| not_verified(&error))?;
+    }
     if let Some(path) = &args.receipt {
         keep(path, &file)?;
     }

@@ -1,6 +1,6 @@
 //! Answers of calls, and what is known about them.
 
-use comity_api::types::{Attempt, CallResponse, ErrorInfo, Output, ReceiptView};
+use comity_api::types::{Attempt, CallResponse, ErrorInfo, Output, Part, ReceiptView};
 use comity_core::receipt::VerifiedReceipt;
 
 use super::{BAD, DIM, GOOD, STRONG, UNSURE, clean, count, field, instant, micros, wrapped};
@@ -24,6 +24,16 @@ pub(crate) fn summary(response: &CallResponse, width: usize) -> String {
         0 | 1 => String::new(),
         more => format!(" at attempt {more}"),
     };
+    if let Some(origin) = super::receipts::origin(&response.summary.origin) {
+        let target = clean(&response.summary.target);
+        let took = micros(response.summary.elapsed_us);
+        let line =
+            format!("{GOOD}verified{GOOD:#}{DIM}: {target}: {items}{origin} ({took}){DIM:#}");
+        return wrapped(&line, "", "  ", width).trim_end().to_owned();
+    }
+    if !response.summary.voices.is_empty() {
+        return quorum(response, width);
+    }
     let line = format!(
         "{GOOD}verified{GOOD:#}{DIM}: {} answered{tries}, {items}{} ({} in all){DIM:#}",
         clean(&response.summary.target),
@@ -31,6 +41,30 @@ pub(crate) fn summary(response: &CallResponse, width: usize) -> String {
         micros(response.summary.elapsed_us),
     );
     wrapped(&line, "", "  ", width).trim_end().to_owned()
+}
+
+/// Who agreed and who did not.
+fn quorum(response: &CallResponse, width: usize) -> String {
+    let voices = &response.summary.voices;
+    let agreed = voices.iter().filter(|voice| voice.part == Part::Agreed).count();
+    let line = format!(
+        "{GOOD}verified{GOOD:#}{DIM}: {agreed} of {} agree on the answer ({}){DIM:#}",
+        voices.len(),
+        micros(response.summary.elapsed_us),
+    );
+    let mut text = wrapped(&line, "", "  ", width);
+    for voice in voices.iter().filter(|voice| voice.part != Part::Agreed) {
+        let what = match voice.part {
+            Part::Agreed => continue,
+            Part::Dissented => format!("{BAD}answered otherwise{BAD:#}"),
+            Part::BrokeCommitment => {
+                format!("{BAD}revealed another answer than it committed to{BAD:#}")
+            }
+            Part::Failed => format!("{UNSURE}did not answer{UNSURE:#}"),
+        };
+        text += &wrapped(&format!("{} {what}", clean(&voice.agent.address)), "  ", "    ", width);
+    }
+    text.trim_end().to_owned()
 }
 
 /// A peer that failed, while the next one is tried.

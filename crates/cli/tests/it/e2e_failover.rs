@@ -20,7 +20,7 @@ fn when_the_best_producer_dies_the_next_best_answers() {
         producer.ok(&["serve", "--manifest", &manifest, "--yes"]);
     }
     let call = |query: &str| {
-        let run = asker.ok(&["call", query, "--json", REQUEST, "--output", "json"]);
+        let run = asker.ok(&["call", query, "--fresh", "--json", REQUEST, "--output", "json"]);
         let answer = run.json();
         assert_eq!(answer["output"]["value"]["rows"], json!([[1.1162]]), "{answer:#}");
         answer["proof"]["receipt"]["callee"].as_str().unwrap().to_owned()
@@ -32,7 +32,8 @@ fn when_the_best_producer_dies_the_next_best_answers() {
     let second = call(QUERY);
     assert_eq!(second, agents[1 - best], "the survivor answers and signs");
     producers[1 - best].kill();
-    let nobody = asker.run(&["--json", "call", QUERY, "--json", REQUEST, "--timeout", "8s"]);
+    let nobody =
+        asker.run(&["--json", "call", QUERY, "--fresh", "--json", REQUEST, "--timeout", "8s"]);
     assert!([4, 6, 7].contains(&nobody.code), "{}: {}", nobody.code, nobody.stderr);
 }
 

@@ -62,6 +62,8 @@ impl Remote {
         let input = serde_json::to_value(exchange)
             .map_err(|error| ErrorInfo::new(ErrorCode::Internal, error.to_string()))?;
         let mut request = CallRequest::new(self.0.target.clone(), input);
+        // An exchange is not a question: each one is the server's to answer.
+        request.reuse.fresh = true;
         request.group.clone_from(&self.0.group);
         request.timeout_ms = Some(EXCHANGE_TIMEOUT_MS);
         request.max_attempts = Some(1);
