@@ -7,6 +7,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("directory", include_str!("../../../scenarios/directory.toml")),
     ("failures", include_str!("../../../scenarios/failures.toml")),
     ("byzantine", include_str!("../../../scenarios/byzantine.toml")),
+    ("stale", include_str!("../../../scenarios/stale.toml")),
     ("mixed", include_str!("../../../scenarios/mixed.toml")),
     ("eclipse", include_str!("../../../scenarios/eclipse.toml")),
     ("churn", include_str!("../../../scenarios/churn.toml")),

@@ -335,9 +335,19 @@ impl Overlay {
         self.lookups.stop(id, |_| true);
         let Some(mut job) = self.finish(now, id) else { return };
         let Task::Query(query) = &mut job.task else { return };
-        let matches = by_custodians(std::mem::take(&mut query.matches));
+        let mut matches = std::mem::take(&mut query.matches);
+        // What expired since it was heard is not shown.
+        let is_private = query.query.secret.is_some();
+        matches.retain(|_, found| {
+            found.beat = found.beat.take().filter(|beat| beat.expires > now);
+            let lives = is_private || is_alive(now, &found.item, found.beat.as_ref());
+            lives && found.item.expires > now
+        });
+        let matches = by_custodians(matches);
         let mut near = std::mem::take(&mut query.near);
-        near.retain(|key, _| !matches.iter().any(|found| found.item.key() == *key));
+        near.retain(|key, found| {
+            found.item.expires > now && !matches.iter().any(|found| found.item.key() == *key)
+        });
         let keys = std::mem::take(&mut query.reports).into_values().collect();
         let report = QueryReport { matches, near: by_custodians(near), keys, cost: job.cost };
         self.report_job(id, &job, Outcome::Answers(report));
@@ -485,7 +495,7 @@ fn check_answer(
         if passing.contains(&index) {
             let beat = beats.iter().find(|beat| beat.signer == item.signer).cloned();
             // Who is neither new nor says that it is alive is not shown, whatever the custodian says.
-            if beat.is_some() || now.saturating_since(item.issued) < BEAT_GRACE {
+            if is_alive(now, &item, beat.as_ref()) {
                 matches.push((item, beat));
             }
         } else {
@@ -504,6 +514,11 @@ fn check_answer(
         truncated: answer.truncated,
     };
     Checked { leaves: answer.leaves, matches, near, said }
+}
+
+/// Whether the publisher of a digest is new or said that it is alive.
+fn is_alive(now: Time, digest: &VerifiedItem, beat: Option<&VerifiedItem>) -> bool {
+    beat.is_some() || now.saturating_since(digest.issued) < BEAT_GRACE
 }
 
 /// Opens and evaluates what a custodian returned of a private group. It could not choose, so what does not match is no fault of its.
