@@ -406,6 +406,10 @@ fn event_to_03(value: Value) -> Value {
             let Value::Object(mut event) = inner else { return Value::Null };
             change(&mut event, "artifact", |one| artifact(one, Version::V03));
             event.insert("kind".to_owned(), Value::from("artifact-update"));
+            // 1.0 leaves out what is false.
+            for name in ["append", "lastChunk"] {
+                event.entry(name).or_insert(Value::Bool(false));
+            }
             event.entry("contextId").or_insert_with(|| Value::from(""));
             Value::Object(event)
         }
