@@ -1,5 +1,6 @@
 //! `comity bench`: searches, publishing, calls, failover and memory, measured on a private network of node processes.
 
+mod bridge;
 mod calibrate;
 mod cast;
 mod echo;
@@ -74,6 +75,8 @@ pub(crate) struct BenchArgs {
 enum OtherBench {
     /// Run one plan in the simulator and with real nodes, and compare what both count.
     Calibrate(calibrate::CalibrateArgs),
+    /// Measure what an MCP tool call costs through the network, against the same call straight over HTTP.
+    Mcp(bridge::BridgeArgs),
 }
 
 impl BenchArgs {
@@ -81,6 +84,7 @@ impl BenchArgs {
     pub(crate) fn wants_json(&self) -> bool {
         match &self.other {
             Some(OtherBench::Calibrate(args)) => args.json,
+            Some(OtherBench::Mcp(args)) => args.json,
             None => self.json,
         }
     }
@@ -90,6 +94,9 @@ impl BenchArgs {
 pub(crate) async fn run(args: &BenchArgs, out: &Output) -> Result<ExitCode> {
     if let Some(OtherBench::Calibrate(args)) = &args.other {
         return Box::pin(calibrate::run(args, out)).await;
+    }
+    if let Some(OtherBench::Mcp(args)) = &args.other {
+        return Box::pin(bridge::run(args, out)).await;
     }
     if let Some(socket) = &args.echo {
         return echo::serve(socket, out).await;

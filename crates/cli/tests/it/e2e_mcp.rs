@@ -12,14 +12,14 @@ use crate::e2e_support::{Node, World, api, moody_program, notes, wait};
 const MODERN: &str = "2026-07-28";
 
 /// An MCP client: a `comity mcp …` process and its pipes.
-struct Session {
+pub(crate) struct Session {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Session {
-    fn start(home: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_comity"));
         command.arg("--home").arg(home).arg("mcp").args(args);
         Self::spawn(command)
@@ -33,21 +33,21 @@ impl Session {
         Self { child, stdin, stdout }
     }
 
-    fn send(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, line: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the server ended");
         line.trim_end().to_owned()
     }
 
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         serde_json::from_str(&self.line()).unwrap()
     }
 
-    fn ask(&mut self, id: u64, method: &str, params: &Value) -> Value {
+    pub(crate) fn ask(&mut self, id: u64, method: &str, params: &Value) -> Value {
         self.send(
             &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string(),
         );
@@ -59,14 +59,14 @@ impl Session {
         }
     }
 
-    fn initialize(&mut self) -> Value {
+    pub(crate) fn initialize(&mut self) -> Value {
         let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
         let answer = self.ask(0, "initialize", &params);
         self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         answer["result"].clone()
     }
 
-    fn tool(&mut self, id: u64, name: &str, arguments: &Value) -> Value {
+    pub(crate) fn tool(&mut self, id: u64, name: &str, arguments: &Value) -> Value {
         let answer = self.ask(id, "tools/call", &json!({"name": name, "arguments": arguments}));
         assert!(answer.get("result").is_some(), "{answer}");
         answer["result"].clone()
@@ -90,7 +90,7 @@ impl Drop for Session {
 }
 
 /// A server node with a moody capability, and a node that has joined it.
-fn two_nodes() -> (World, Node, Node, std::path::PathBuf) {
+pub(crate) fn two_nodes() -> (World, Node, Node, std::path::PathBuf) {
     let world = World::new();
     let server = world.node("server", &[]);
     let caller = world.joined("caller", &server);
