@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("node", &["core", "capability", "trust", "overlay", "results", "specialist", "api"]),
     ("lab", &["sim"]),
     ("mcp", &["core", "specialist", "api"]),
-    ("cli", &["core", "capability", "specialist", "sim", "lab", "api", "mcp", "node"]),
+    ("cli", &["core", "capability", "results", "specialist", "sim", "lab", "api", "mcp", "node"]),
 ];
 
 /// Crates that take time, randomness and the world as arguments, and what must therefore never be below them.

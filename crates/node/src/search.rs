@@ -20,6 +20,7 @@ use comity_overlay::{
     CommandError, Content, Cost, Finder, FinderLimits, FinderStep, FoundDigest, KeyReport,
     QUERY_KEYS_MAX, QueryReport, QueryStep, Trial,
 };
+use comity_results::repute::Beta;
 use futures_util::StreamExt;
 use rand::Rng as _;
 use tracing::debug;
@@ -533,17 +534,23 @@ impl Node {
 
     fn signals_of(&self, hit: &Hit) -> Signals {
         let measured = self.inner.signals.of(&hit.agent);
-        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let total = measured.answered + measured.failed;
-        let calls =
-            (total > 0).then(|| Tally { good: count(measured.answered), total: count(total) });
+        let now = self.inner.clock.now();
+        let standing = self.inner.results.reputation().standing(&hit.agent, now);
+        let tally = |beta: Beta| {
+            let (good, total) = beta.counts();
+            (total > 0).then_some(Tally { good, total })
+        };
+        let calls = tally(standing.success);
+        // Answers that were checked say more than answers that came.
+        let own_receipts = tally(standing.own_honesty).or(calls);
+        let given = standing.honesty.good - standing.own_honesty.good;
+        let peer_receipts = tally(Beta { good: given, bad: 0.0 });
         let beat_at: Option<Time> = hit.beat.as_ref().map(|beat| beat.issued);
         Signals {
             rtt_ms: measured.rtt.map(|rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
             calls,
-            own_receipts: (measured.answered > 0)
-                .then(|| Tally { good: count(measured.answered), total: count(measured.answered) }),
-            peer_receipts: None,
+            own_receipts,
+            peer_receipts,
             last_seen: measured.seen.max(beat_at),
             probe: hit.probe.as_ref().map(Result::is_ok),
             declared_capabilities: None,

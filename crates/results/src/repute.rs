@@ -87,6 +87,18 @@ impl Beta {
         self.good + self.bad
     }
 
+    /// What speaks for it and all there is, in whole counts.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts are clamped to what a u32 holds"
+    )]
+    pub fn counts(&self) -> (u32, u32) {
+        let whole = |count: f64| count.round().clamp(0.0, f64::from(u32::MAX / 2)) as u32;
+        (whole(self.good), whole(self.good) + whole(self.bad))
+    }
+
     fn decay(&mut self, kept: f64) {
         self.good *= kept;
         self.bad *= kept;
@@ -314,7 +326,8 @@ impl Reputation {
         let vouches = self.vouches(peer, now);
         let mut honesty = own.honesty;
         let given: f64 = vouches.iter().map(|vouch| vouch.counts).sum();
-        honesty.good += given.clamp(0.0, VOUCHED_MAX);
+        // Praise confirms what was found here and takes the place of nothing: or a ring with one honest face would lift all of itself.
+        honesty.good += given.clamp(0.0, VOUCHED_MAX).min(own.honesty.good);
         honesty.bad += (-given).clamp(0.0, VOUCHED_MAX);
         let latency = own.latency_us.map(|us| Duration::from_secs_f64(us / 1e6));
         let half = LATENCY_HALF.as_secs_f64();
@@ -364,6 +377,12 @@ impl Reputation {
             first.score.total_cmp(&second.score).then_with(|| turn(*a).cmp(&turn(*b)))
         });
         best.map(|(index, _)| (*index, false))
+    }
+
+    /// Whether the word of `peer` counts for anything here, so that there is a point in verifying it.
+    #[must_use]
+    pub fn is_heard(&self, peer: &AgentId, now: Time) -> bool {
+        self.worth(peer, now) > 0.0
     }
 
     /// How many peers own experience is kept of.

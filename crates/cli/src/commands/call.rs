@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use comity_api::types::{
     Attempt, AttemptOutcome, CallEvent, CallRequest, CallResponse, CallSummary, ErrorCode,
-    ErrorInfo, Exit, MAX_ATTEMPTS, Origin, Output, Proof, ReuseWishes,
+    ErrorInfo, Exit, MAX_ATTEMPTS, Origin, Output, Proof, Receipts, ReuseWishes,
 };
 use comity_api::{CallStream, MAX_REQUEST_BYTES, ProofFile};
 use serde_json::Value;
@@ -107,7 +107,7 @@ pub(crate) enum OutputFormat {
 /// Options of `verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A file kept by `comity call --receipt`.
+    /// A file kept by `comity call --receipt` or `comity receipts export`.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
@@ -231,7 +231,11 @@ fn finish(
 }
 
 pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let file = load_proof(&args.file)?;
+    let text = read_proof(&args.file)?;
+    if let Ok(exported) = serde_json::from_str::<Receipts>(&text) {
+        return super::receipts::verify(&exported, context);
+    }
+    let file = parse_proof(&args.file, &text)?;
     let verified = file.verify().map_err(|error| not_verified(&error))?;
     context.out.answer(&file.proof.receipt, |receipt, width| {
         render::call::verified(receipt, &verified, width)
@@ -239,19 +243,23 @@ pub(crate) fn verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn load_proof(path: &Path) -> Result<ProofFile, ErrorInfo> {
+fn read_proof(path: &Path) -> Result<String, ErrorInfo> {
     let unreadable = |error: io::Error| {
         ErrorInfo::new(ErrorCode::BadRequest, format!("cannot read {}: {error}", path.display()))
     };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut text = String::new();
     file.take(MAX_PROOF_BYTES).read_to_string(&mut text).map_err(unreadable)?;
-    serde_json::from_str(&text).map_err(|error| {
+    Ok(text)
+}
+
+fn parse_proof(path: &Path, text: &str) -> Result<ProofFile, ErrorInfo> {
+    serde_json::from_str(text).map_err(|error| {
         ErrorInfo::new(
             ErrorCode::NotVerified,
             format!("{} is no proof of a call: {error}", path.display()),
         )
-        .hint("give a file written by `comity call --receipt FILE`")
+        .hint("give a file written by `comity call --receipt FILE` or `comity receipts export FILE`")
     })
 }
 

@@ -5,9 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use comity_api::types::{
-    ErrorCode, ErrorInfo, MAX_RECEIPTS, Receipts, ReceiptsRequest, ReputationRequest,
-    RetractRequest, Side,
+    ErrorCode, ErrorInfo, KeptReceipt, MAX_RECEIPTS, Proof, Receipts, ReceiptsRequest,
+    ReputationRequest, RetractRequest, Side,
 };
+use comity_core::receipt::{RootCache, SignedReceipt};
+use comity_core::{Canonical as _, Hash};
+use comity_results::ack::{CounterSigned, Verdict};
+use data_encoding::HEXLOWER_PERMISSIVE;
 
 use crate::args::OutputArgs;
 use crate::commands::call::read_input;
@@ -208,6 +212,56 @@ pub(crate) async fn receipts(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks exported receipts offline: every signature of a callee, and every countersignature of a caller.
+pub(crate) fn verify(exported: &Receipts, context: &Context) -> anyhow::Result<ExitCode> {
+    let mut roots = RootCache::new();
+    let mut both = 0;
+    for kept in &exported.receipts {
+        check(kept, &mut roots).map_err(|problem| {
+            ErrorInfo::new(ErrorCode::NotVerified, format!("receipt {}: {problem}", kept.id))
+                .hint("do not rely on this file")
+        })?;
+        both += u64::from(kept.countersigned_cbor.is_some());
+    }
+    let text = format!(
+        "verified: {}, {both} of them signed by both ends",
+        render::count(exported.receipts.len() as u64, "receipt", "receipts")
+    );
+    context.out.answer(exported, |_, _| format!("{text}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(kept: &KeptReceipt, roots: &mut RootCache) -> Result<(), String> {
+    let bytes = |hex: &str| {
+        HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| "it is not hex".to_owned())
+    };
+    let signed = SignedReceipt::decode(&bytes(&kept.proof.receipt_cbor)?)
+        .map_err(|error| error.to_string())?;
+    signed.verify_with(roots).map_err(|error| error.to_string())?;
+    if Proof::from(&signed) != kept.proof {
+        return Err("what it says in JSON is not what was signed".to_owned());
+    }
+    if Hash::of(&signed.receipt.encode()).to_string() != kept.id {
+        return Err("its name is not its hash".to_owned());
+    }
+    if let Some(hex) = &kept.countersigned_cbor {
+        let both = CounterSigned::decode(&bytes(hex)?).map_err(|error| error.to_string())?;
+        let call = both.verify(roots).map_err(|error| error.to_string())?;
+        let verdict = match call.verdict {
+            Verdict::Received => "received",
+            Verdict::Confirmed => "confirmed",
+            Verdict::Disputed => "disputed",
+        };
+        if kept.verdict.as_deref() != Some(verdict) {
+            return Err(format!("its caller did not say so: it said `{verdict}`"));
+        }
+        if both.receipt != signed {
+            return Err("the countersignature is of another receipt".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// Writes a new file, whole or not at all.

@@ -216,6 +216,11 @@ fn both_ends_keep_the_receipt_and_both_have_signed() {
     caller.ok(&["receipts", "export", file]);
     let exported: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(exported["receipts"][0]["proof"], answer["proof"]);
+    let checked = caller.ok(&["verify", file]).stdout;
+    assert!(checked.contains("1 receipt, 1 of them signed by both ends"), "{checked}");
+    let forged = exported.to_string().replacen("\"received\"", "\"confirmed\"", 1);
+    let forged = caller.run(&["--json", "verify", &world.file("forged.json", &forged)]);
+    assert_eq!((forged.code, forged.error_code().as_str()), (8, "not_verified"));
     let twice = caller.run(&["--json", "receipts", "export", file]);
     assert_eq!(twice.code, 9, "nothing is overwritten: {}", twice.stderr);
     let nothing = caller.run(&["--json", "receipts", "show", "00000000"]);

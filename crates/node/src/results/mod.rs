@@ -75,6 +75,8 @@ pub(crate) struct Results {
     targets: Mutex<reuse::Targets>,
     on_disk: Mutex<keep::OnDisk>,
     kept_experience: Mutex<keep::KeptExperience>,
+    /// Callees that were asked what others say of them, and when.
+    heard_of: Mutex<BTreeMap<AgentId, Time>>,
 }
 
 impl std::fmt::Debug for Results {
@@ -171,6 +173,7 @@ impl Results {
             targets: Mutex::default(),
             on_disk: Mutex::default(),
             kept_experience: Mutex::default(),
+            heard_of: Mutex::default(),
         };
         results.load()?;
         Ok(results)

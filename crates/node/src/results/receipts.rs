@@ -15,7 +15,7 @@ use minicbor::bytes::ByteVec;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::wire::{ACKS_MAX, Acked, Question};
+use super::wire::{ACKS_MAX, Acked, Question, Told, WORDS_MAX};
 use crate::clock::Clock;
 use crate::node::{self, Node};
 use crate::storage::{Change, Storage, StorageError, Table};
@@ -28,6 +28,10 @@ const RECENT_MAX: usize = 4_096;
 const PENDING_MAX: usize = 8_192;
 /// Peers whose receipts wait for this node's word.
 const UNSIGNED_PEERS_MAX: usize = 256;
+/// For how long what was heard of a callee will do.
+const HEARD_FOR: Duration = Duration::from_secs(3600);
+/// Callees that were asked for words in that time.
+const HEARD_MAX: usize = 1_024;
 /// How often what waits is written and sent.
 pub(super) const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
@@ -67,6 +71,8 @@ struct Inner {
     order: VecDeque<Hash>,
     /// Made lately and not countersigned, by callee.
     unsigned: BTreeMap<AgentId, Vec<(SignedReceipt, Verdict)>>,
+    /// What callers confirmed of this agent's answers, the newest first, one of each caller.
+    words: VecDeque<(AgentId, Vec<u8>)>,
     roots: RootCache,
 }
 
@@ -83,9 +89,19 @@ impl Receipts {
         storage: Storage,
     ) -> Result<Self, StorageError> {
         let mut inner = Inner::default();
-        storage.scan(Table::Receipts, |key, _| {
+        storage.scan(Table::Receipts, |key, value| {
             if let Ok(key) = key.try_into() {
                 inner.keys.insert(key);
+            }
+            if inner.words.len() < WORDS_MAX
+                && let Ok(row) = canonical::decode_minicbor::<Row>(value)
+                && row.verdict == Some(Verdict::Confirmed)
+                && let Some(both) = row.countersigned
+                && let Ok(signed) = SignedReceipt::decode(&row.signed)
+                && signed.receipt.callee == me.id()
+                && inner.words.iter().all(|(caller, _)| *caller != signed.receipt.caller)
+            {
+                inner.words.push_back((signed.receipt.caller, both.into()));
             }
             true
         })?;
@@ -158,6 +174,11 @@ impl Receipts {
                         countersigned: Some(both.encode().into()),
                         verdict: Some(verdict),
                     };
+                    if verdict == Verdict::Confirmed {
+                        inner.words.retain(|(known, _)| known != caller);
+                        inner.words.push_front((*caller, both.encode()));
+                        inner.words.truncate(WORDS_MAX);
+                    }
                     inner.keep(key, row);
                     kept += 1;
                 }
@@ -167,6 +188,11 @@ impl Receipts {
             }
         }
         kept
+    }
+
+    /// What callers confirmed of this agent's answers.
+    pub(super) fn words(&self) -> Vec<Vec<u8>> {
+        self.lock().words.iter().map(|(_, both)| both.clone()).collect()
     }
 
     /// Signs what waits for it. Returns it by callee.
@@ -275,7 +301,56 @@ impl super::Results {
     }
 }
 
+impl super::Results {
+    /// Counts what a callee shows of its other callers' words, of those callers whose word counts here. The signatures of others are not even
+    /// verified.
+    fn witnessed(&self, callee: &AgentId, receipts: &[ByteVec]) {
+        let now = self.clock.now();
+        let mut roots = RootCache::new();
+        for bytes in receipts.iter().take(WORDS_MAX) {
+            let Ok(both) = CounterSigned::decode(bytes) else { continue };
+            let receipt = &both.receipt.receipt;
+            let heard = self.reputation().is_heard(&receipt.caller, now);
+            if receipt.callee == *callee
+                && heard
+                && let Ok(call) = both.verify(&mut roots)
+            {
+                self.reputation().witnessed(&call, None, now);
+            }
+        }
+    }
+
+    /// Whether it is time to ask for the words about an agent.
+    fn is_unheard(&self, agent: &AgentId) -> bool {
+        let now = self.clock.now();
+        let mut heard = super::locked(&self.heard_of);
+        heard.retain(|_, at| now.saturating_since(*at) < HEARD_FOR);
+        if heard.len() >= HEARD_MAX || heard.contains_key(agent) {
+            return false;
+        }
+        heard.insert(*agent, now);
+        true
+    }
+}
+
 impl Node {
+    /// Asks a callee, now and then and beside the calls, what its other callers say of it.
+    pub(super) fn hear_words(&self, callee: AgentId) {
+        let results = &self.inner.results;
+        if callee == self.id() || !results.is_unheard(&callee) {
+            return;
+        }
+        let (rpc, results) = (self.inner.rpc.clone(), Arc::clone(results));
+        tokio::spawn(async move {
+            let question = Question::Words {}.encode();
+            if let Ok(answer) = rpc.ask_results(callee, &[], &question, None).await
+                && let Some(Told::Words { receipts }) = Told::decode(&answer)
+            {
+                results.witnessed(&callee, &receipts);
+            }
+        });
+    }
+
     /// Writes and countersigns what came together, until the node stops.
     pub(crate) async fn keep_receipts(node: Weak<node::Inner>, cancel: CancellationToken) {
         loop {

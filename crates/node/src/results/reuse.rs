@@ -381,6 +381,7 @@ impl Node {
     ) {
         let results = &self.inner.results;
         results.receipts.made(receipt);
+        self.hear_words(producer.agent);
         let (Some(request), Some(body)) = (wanted.request, body) else { return };
         let terms = Arc::new(Terms::of(producer.capability));
         if !terms.is_keepable() || producer.agent == self.id() {

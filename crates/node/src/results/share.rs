@@ -111,6 +111,10 @@ impl Results {
                 let proofs = proofs.into_iter().map(Into::into).collect();
                 Told::Retracted { sealed, proofs }
             }
+            Question::Words {} => {
+                let receipts = self.receipts.words().into_iter().map(Into::into).collect();
+                Told::Words { receipts }
+            }
             Question::Accuse { proof } => Told::Heard { kept: self.accused(&proof).into() },
             Question::Retract { descriptor, sealed } => {
                 let kept =

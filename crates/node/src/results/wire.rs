@@ -15,6 +15,8 @@ pub(crate) const POINTERS_MAX: usize = 16;
 pub(crate) const PROOFS_MAX: usize = 4;
 /// Longest proof that is passed on, in bytes; one of answers that are only comparable carries both of them, and may be longer.
 pub(crate) const PROOF_BYTES_MAX: usize = 24 * 1024;
+/// Counter-signed receipts in one answer, each of another caller.
+pub(crate) const WORDS_MAX: usize = 16;
 /// Countersignatures in one message.
 pub(crate) const ACKS_MAX: usize = 64;
 
@@ -73,6 +75,10 @@ pub(crate) enum Question {
         #[n(1)]
         sealed: Vec<ByteVec>,
     },
+    /// Counter-signed receipts in which callers confirm the asked agent's answers.
+    #[n(8)]
+    #[cbor(map)]
+    Words {},
     /// A proof that a producer contradicted itself, to be kept for others to find. Whoever brings it: it proves itself.
     #[n(7)]
     #[cbor(map)]
@@ -98,6 +104,13 @@ pub(crate) enum Told {
     Holders {
         #[n(0)]
         holders: Vec<HeldBy>,
+    },
+    /// Counter-signed receipts.
+    #[n(3)]
+    #[cbor(map)]
+    Words {
+        #[n(0)]
+        receipts: Vec<ByteVec>,
     },
     /// Signed retractions, and proofs that a producer contradicted itself.
     #[n(2)]
@@ -162,6 +175,7 @@ impl Question {
             Self::Retract { sealed, .. } => sealed.len() <= POINTERS_MAX,
             Self::Holders { .. }
             | Self::Accuse { .. }
+            | Self::Words {}
             | Self::Fetch { .. }
             | Self::Retracted { .. }
             | Self::Reveal { .. } => true,

@@ -133,7 +133,9 @@ fn a_ring_with_one_honest_face_shares_what_that_face_is_worth() {
     let given: f64 =
         standings.iter().flat_map(|standing| &standing.vouches).map(|vouch| vouch.counts).sum();
     assert!(given > 0.0 && given <= VOUCH_BUDGET, "{given}");
-    // A newcomer that gave a single right answer stands above all of them.
+    // Nobody of them stands above a newcomer of whom nothing is known, and one right answer is worth more than all that praise.
+    let newcomer = reputation.standing(&id(50), NOW).score;
+    assert!(standings.iter().all(|standing| standing.score <= newcomer));
     prove(&mut reputation, id(50), 1, NOW);
     let newcomer = reputation.standing(&id(50), NOW).score;
     assert!(standings.iter().all(|standing| standing.score < newcomer));
@@ -143,7 +145,9 @@ fn a_ring_with_one_honest_face_shares_what_that_face_is_worth() {
 fn the_word_of_peers_known_to_be_honest_counts_and_is_explained() {
     let mut reputation = Reputation::new();
     prove(&mut reputation, id(1), 50, NOW);
+    prove(&mut reputation, id(9), 1, NOW);
     let before = reputation.standing(&id(9), NOW).score;
+    assert!(reputation.is_heard(&id(1), NOW) && !reputation.is_heard(&id(9), NOW));
     assert!(reputation.witnessed(
         &call(&identity(1), &identity(9), 0, Verdict::Confirmed),
         None,
@@ -165,6 +169,7 @@ fn the_word_of_peers_known_to_be_honest_counts_and_is_explained() {
     assert!((reputation.standing(&id(9), NOW).score - before).abs() < 1e-12);
     // That an answer came, nobody checked.
     prove(&mut reputation, id(2), 50, NOW);
+    prove(&mut reputation, id(8), 1, NOW);
     reputation.witnessed(&call(&identity(2), &identity(8), 0, Verdict::Received), None, NOW);
     assert!((reputation.standing(&id(8), NOW).score - before).abs() < 1e-12);
 }
@@ -183,7 +188,12 @@ fn one_prefix_gives_once_and_all_together_up_to_a_cap() {
             );
         }
     }
-    let given = |reputation: &Reputation| reputation.standing(&id(99), NOW).honesty.good;
+    prove(&mut apart, id(99), 10, NOW);
+    prove(&mut together, id(99), 10, NOW);
+    let given = |reputation: &Reputation| {
+        let standing = reputation.standing(&id(99), NOW);
+        standing.honesty.good - standing.own_honesty.good
+    };
     assert!((given(&apart) - VOUCHED_MAX).abs() < 1e-9);
     assert!(given(&together) <= VOUCH_BUDGET);
     let counted = |reputation: &Reputation| {
