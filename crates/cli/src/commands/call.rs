@@ -259,7 +259,9 @@ fn parse_proof(path: &Path, text: &str) -> Result<ProofFile, ErrorInfo> {
             ErrorCode::NotVerified,
             format!("{} is no proof of a call: {error}", path.display()),
         )
-        .hint("give a file written by `comity call --receipt FILE` or `comity receipts export FILE`")
+        .hint(
+            "give a file written by `comity call --receipt FILE` or `comity receipts export FILE`",
+        )
     })
 }
 
