@@ -9,10 +9,11 @@
 //!   agent itself does not speak what the client speaks, for JSON-RPC.
 //!
 //! * The side that has the agent: [`agent`].
-//! * The side that uses it: [`endpoint`].
+//! * The side that uses it: [`endpoint`], which is a catalog of what there is too.
 
 pub mod agent;
 pub mod card;
+mod catalog;
 pub mod endpoint;
 pub mod shim;
 mod sign;

@@ -396,6 +396,32 @@ fn an_agent_of_1_0_is_used_through_the_network_by_both_versions() {
     assert_eq!(endpoint.rpc(old, "message/send", &json!([]))["error"]["code"], -32602);
     assert!(endpoint.ask("POST", old, "", "{").2.contains("-32700"));
 
+    // A catalog leads to the registry, and the registry to the agent's card here.
+    let (_, _, body) = endpoint.ask("GET", "/.well-known/ai-catalog.json", "", "");
+    let catalog: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(catalog["entries"][0]["url"], format!("http://{}/v1", endpoint.address));
+    let query = json!({"query": {"text": "greets whom it is told", "filter": {"type": ["application/a2a-agent-card+json"]}}, "pageSize": 5});
+    let entry = wait("the registry finds the agent", || {
+        let (status, _, body) = endpoint.ask("POST", "/v1/search", "", &query.to_string());
+        assert_eq!(status, 200, "{body}");
+        let found: Value = serde_json::from_str(&body).unwrap();
+        found["results"].get(0).cloned()
+    });
+    assert_eq!((&entry["url"], &entry["displayName"]), (&json!(endpoint.card), &json!("Greeter")));
+    assert!(entry["score"].as_i64().is_some_and(|score| (1..=100).contains(&score)), "{entry}");
+    let path = format!("/v1/agents/{}", entry["identifier"].as_str().unwrap().replace(':', "%3A"));
+    let (status, _, body) = endpoint.ask("GET", &path, "", "");
+    let whole: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &whole["representativeQueries"]), (200, &json!(["greet Ada"])), "{body}");
+    assert_eq!(endpoint.ask("GET", "/v1/agents/urn%3Aair%3Aacme.com%3Ax", "", "").0, 400);
+    for wrong in [
+        "{}",
+        "{\"query\":{\"text\":\"x\",\"filter\":{\"publisher\":[\"y\"]}}}",
+        "{\"query\":{\"text\":\"x\"},\"pageToken\":\"z\"}",
+    ] {
+        assert_eq!(endpoint.ask("POST", "/v1/search", "", wrong).0, 400, "{wrong}");
+    }
+
     // A stream whose reader has gone ends at the agent.
     let message = json!({"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": say("forever")}).to_string();
     let path = rpc.strip_prefix(&format!("http://{}", endpoint.address)).unwrap().to_owned();

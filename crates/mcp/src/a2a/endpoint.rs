@@ -65,7 +65,7 @@ struct Known {
 }
 
 /// An answer of this endpoint that is none of the agent's.
-type Refusal = Box<Response>;
+pub(super) type Refusal = Box<Response>;
 
 impl Agents {
     /// The agents that the node in `home` can reach, as a member of `group` if one is named. `secured` says whether the
@@ -92,6 +92,14 @@ impl Agents {
     #[must_use]
     pub fn path_name(target: &str) -> String {
         target.replacen('/', "~", 1)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(super) fn group(&self) -> Option<String> {
+        self.0.group.clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Known>> {
@@ -326,7 +334,7 @@ fn version_headers(headers: &mut BTreeMap<String, String>, to: Version) -> Vec<(
     out
 }
 
-/// The endpoints, below `/a2a`.
+/// The endpoints, below `/a2a`, and the catalog of what the network has.
 pub fn router(agents: Agents) -> Router {
     Router::new()
         .route("/a2a/keys.json", get(keys))
@@ -339,6 +347,7 @@ pub fn router(agents: Agents) -> Router {
         .route("/a2a/{agent}/{place}", any(place))
         .route("/a2a/{agent}/{place}/", any(place))
         .route("/a2a/{agent}/{place}/{*rest}", any(place))
+        .merge(super::catalog::router())
         .with_state(agents)
 }
 
@@ -346,12 +355,13 @@ pub fn router(agents: Agents) -> Router {
 #[must_use]
 pub fn is_open(path: &str) -> bool {
     path == "/a2a/keys.json"
+        || matches!(path, "/.well-known/ard.json" | "/.well-known/ai-catalog.json")
         || path.ends_with("/.well-known/agent-card.json")
         || path.ends_with("/.well-known/agent.json")
 }
 
 /// The origin by which a client names this endpoint. The guard has seen to it that it is this machine.
-fn origin_of(headers: &HeaderMap) -> Result<String, Refusal> {
+pub(super) fn origin_of(headers: &HeaderMap) -> Result<String, Refusal> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let error = ErrorInfo::new(ErrorCode::BadRequest, "the request names no host");
     host.map(|host| format!("http://{host}")).ok_or_else(|| Box::new(refused(&error)))
@@ -452,7 +462,7 @@ async fn place(
     agents.relay(&agent, path, request).await.unwrap_or_else(|refusal| *refusal)
 }
 
-fn json_response(value: &Value) -> Response {
+pub(super) fn json_response(value: &Value) -> Response {
     let mut response = Response::new(Body::from(value.to_string()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
