@@ -7,7 +7,7 @@ use clap::Args;
 use comity_api::Client;
 use comity_api::types::{ErrorCode, ErrorInfo};
 use comity_mcp::a2a::agent::Agent;
-use comity_mcp::a2a::card::{agent_manifest, skill_manifest, skills};
+use comity_mcp::a2a::card::{Readers, agent_manifest, skill_manifest, skills};
 use comity_mcp::a2a::endpoint::{Agents, is_open, router};
 use comity_mcp::a2a::{AGENT_TAG, KEY_FILE};
 use comity_mcp::host::capability_name;
@@ -52,6 +52,10 @@ pub(crate) struct A2aArgs {
     /// Demand no token: every program of this machine may use the endpoint.
     #[arg(long)]
     allow_unauthenticated: bool,
+
+    /// Write cards that are valid for strict readers of A2A 1.0, and that clients of 0.3 cannot read.
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Options of `serve` for A2A agents.
@@ -127,8 +131,9 @@ pub(crate) async fn run(args: A2aArgs, context: &Context) -> anyhow::Result<Exit
         names.push(named(&client, target, args.group.as_deref()).await?);
     }
     let secured = !args.allow_unauthenticated;
+    let readers = if args.strict { Readers::Modern } else { Readers::Both };
     let token = if secured { Some(http::token(&context.home, fill_random)?) } else { None };
-    let agents = Agents::new(&context.home, args.group, secured, fill_random)?;
+    let agents = Agents::new(&context.home, args.group, secured, readers, fill_random)?;
     let listener = http::listen(args.http).await?;
     let bound = listener.local_addr()?;
     for name in &names {

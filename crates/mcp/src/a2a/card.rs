@@ -170,6 +170,15 @@ fn rewrite(card: &mut Value, mut write: impl FnMut(&str) -> Option<String>) {
     }
 }
 
+/// Which versions' readers a card is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// 1.0 and 0.3, in one card; members of 0.3 are outside the schema of 1.0.
+    Both,
+    /// 1.0 alone, unless the agent itself speaks 0.3.
+    Modern,
+}
+
 /// What a local endpoint adds to a card.
 #[derive(Debug)]
 pub(super) struct Local<'a> {
@@ -177,6 +186,8 @@ pub(super) struct Local<'a> {
     pub(super) base: &'a str,
     /// Where the agent speaks JSON-RPC itself.
     pub(super) natives: Natives,
+    /// Which versions' readers it is for.
+    pub(super) readers: Readers,
     /// Whether the endpoint demands its token.
     pub(super) secured: bool,
     /// Who is behind it, for the extension.
@@ -186,7 +197,7 @@ pub(super) struct Local<'a> {
 /// A card on the way as the card of a local endpoint: for readers of 1.0 and of 0.3.
 pub(super) fn localise(card: &mut Value, local: Local<'_>) {
     scrub(card);
-    let Local { base, natives, secured, mut about } = local;
+    let Local { base, natives, readers, secured, mut about } = local;
     rewrite(card, |url| {
         let number = number(&Value::from(url))?;
         Some(format!("{base}/{number}"))
@@ -195,16 +206,20 @@ pub(super) fn localise(card: &mut Value, local: Local<'_>) {
     if let Some(signatures) = card.remove("signatures") {
         about.insert("signatures".to_owned(), signatures);
     }
-    both_versions(card, base, natives);
+    both_versions(card, base, natives, readers);
     // The agent's own demands end at its bridge, which meets them or not; here it is the endpoint's token.
     for name in ["security", "securityRequirements", "securitySchemes"] {
         card.remove(name);
     }
     if secured {
-        let scheme = json!({"type": "http", "scheme": "bearer", "httpAuthSecurityScheme": {"scheme": "bearer"}});
-        card.insert("securitySchemes".to_owned(), json!({"comity": scheme}));
+        let mut scheme = json!({"httpAuthSecurityScheme": {"scheme": "bearer"}});
+        if card.contains_key("url") {
+            scheme["type"] = json!("http");
+            scheme["scheme"] = json!("bearer");
+            card.insert("security".to_owned(), json!([{"comity": []}]));
+        }
+        card.insert("securitySchemes".to_owned(), json!({ "comity": scheme }));
         card.insert("securityRequirements".to_owned(), json!([{"schemes": {"comity": {}}}]));
-        card.insert("security".to_owned(), json!([{"comity": []}]));
     }
     let capabilities = card.entry("capabilities").or_insert_with(|| json!({}));
     if !capabilities.is_object() {
@@ -225,11 +240,12 @@ pub(super) fn localise(card: &mut Value, local: Local<'_>) {
 }
 
 /// Lets a card be read by 1.0 and by 0.3, the missing one through the translation.
-fn both_versions(card: &mut Map<String, Value>, base: &str, natives: Natives) {
+fn both_versions(card: &mut Map<String, Value>, base: &str, natives: Natives, readers: Readers) {
     let entry = |url: &str, version: &str| json!({"url": url, "protocolBinding": "JSONRPC", "protocolVersion": version});
     let url_of = |number: usize| format!("{base}/{number}");
-    let legacy =
-        natives.v03.map(url_of).or_else(|| natives.v10.map(|_| format!("{base}/{SHIM_03}")));
+    let legacy = natives.v03.map(url_of).or_else(|| {
+        natives.v10.filter(|_| readers == Readers::Both).map(|_| format!("{base}/{SHIM_03}"))
+    });
     if !card.contains_key("supportedInterfaces") {
         let mut list = Vec::new();
         if natives.v03.is_some() {
@@ -248,7 +264,8 @@ fn both_versions(card: &mut Map<String, Value>, base: &str, natives: Natives) {
     {
         list.push(entry(url, "0.3"));
     }
-    if !card.contains_key("url")
+    if readers == Readers::Both
+        && !card.contains_key("url")
         && let Some(url) = legacy
     {
         card.insert("url".to_owned(), Value::from(url));
@@ -397,7 +414,11 @@ mod tests {
 
     fn local(card: &mut Value, natives: Natives) {
         let about = Map::from_iter([("address".to_owned(), Value::from("fd00::1"))]);
-        localise(card, Local { base: "http://localhost:1/a2a/x", natives, secured: true, about });
+        let readers = Readers::Both;
+        localise(
+            card,
+            Local { base: "http://localhost:1/a2a/x", natives, readers, secured: true, about },
+        );
     }
 
     #[test]
@@ -426,6 +447,27 @@ mod tests {
         assert_eq!(card["skills"][0]["tags"], json!([]));
         assert_eq!(card["securitySchemes"]["comity"]["type"], "http");
         assert_eq!(card["capabilities"]["extensions"][0]["params"]["address"], "fd00::1");
+    }
+
+    #[test]
+    fn a_strict_card_says_nothing_that_1_0_does_not_know() {
+        let mut card = modern();
+        Places::hide(&mut card, &"http://agent:9000/".parse().unwrap());
+        let natives = Natives::of(&card);
+        let local = Local {
+            base: "http://localhost:1/a2a/x",
+            natives,
+            readers: Readers::Modern,
+            secured: true,
+            about: Map::new(),
+        };
+        localise(&mut card, local);
+        for name in ["url", "protocolVersion", "preferredTransport", "security"] {
+            assert!(card.get(name).is_none(), "{name}");
+        }
+        assert_eq!(listed(&card, "supportedInterfaces").count(), 2);
+        let scheme = card["securitySchemes"]["comity"].as_object().unwrap();
+        assert_eq!(scheme.keys().collect::<Vec<_>>(), ["httpAuthSecurityScheme"]);
     }
 
     #[test]

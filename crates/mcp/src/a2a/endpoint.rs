@@ -28,7 +28,7 @@ use futures_util::stream;
 use serde_json::{Map, Value, json};
 
 use super::agent::{CARD_PATH, asks_for_card};
-use super::card::{CARD_BYTES_MAX, Local, Natives, SHIM_03, SHIM_10, localise};
+use super::card::{CARD_BYTES_MAX, Local, Natives, Readers, SHIM_03, SHIM_10, localise};
 use super::shim::{self, Version};
 use super::sign::CardKey;
 use super::{AGENT_TAG, EXTENSION};
@@ -54,6 +54,7 @@ struct Shared {
     group: Option<String>,
     key: CardKey,
     secured: bool,
+    readers: Readers,
     known: Mutex<BTreeMap<String, Known>>,
 }
 
@@ -69,7 +70,7 @@ pub(super) type Refusal = Box<Response>;
 
 impl Agents {
     /// The agents that the node in `home` can reach, as a member of `group` if one is named. `secured` says whether the
-    /// endpoint demands a token, which cards then tell.
+    /// endpoint demands a token, which cards then tell; `readers` for whom they are.
     ///
     /// # Errors
     /// `key_file` when the endpoint's key cannot be read or made.
@@ -77,6 +78,7 @@ impl Agents {
         home: &FilePath,
         group: Option<String>,
         secured: bool,
+        readers: Readers,
         random: fn(&mut [u8]),
     ) -> Result<Self, ErrorInfo> {
         Ok(Self(Arc::new(Shared {
@@ -84,6 +86,7 @@ impl Agents {
             group,
             key: CardKey::open(home, random)?,
             secured,
+            readers,
             known: Mutex::default(),
         })))
     }
@@ -194,7 +197,10 @@ impl Agents {
         about: Map<String, Value>,
     ) {
         let base = format!("{origin}/a2a/{name}");
-        localise(card, Local { base: &base, natives, secured: self.0.secured, about });
+        localise(
+            card,
+            Local { base: &base, natives, readers: self.0.readers, secured: self.0.secured, about },
+        );
         if let Some(card) = card.as_object_mut() {
             self.0.key.sign(card, &format!("{origin}/a2a/keys.json"));
         }
