@@ -14,7 +14,7 @@ use crate::protocol::{LEGACY, META_CAPABILITIES, META_VERSION, MODERN, UNSUPPORT
 use crate::session::{Callbacks, Session};
 use crate::text::clean;
 use crate::whole::stdio::unavailable;
-use crate::whole::{Events, Exchange, Http, Method, headers_of};
+use crate::whole::{Answered, Events, Exchange, Http, Method, RESUMES_MAX, headers_of, resuming};
 
 /// How long a server may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -357,28 +357,29 @@ impl Upstream {
             .headers
             .get("content-type")
             .is_some_and(|kind| kind.starts_with("text/event-stream"));
-        let session = answered.head.headers.get("mcp-session-id").cloned();
-        let (mut events, mut whole, mut read) = (Events::default(), Vec::new(), 0);
-        while let Some(bytes) = answered.body.next().await {
-            let bytes = bytes.map_err(Failure::Broken)?;
-            read += bytes.len();
-            if read > ANSWER_BYTES_MAX {
-                return Err(Failure::Other(SpecialistError::AnswerTooLarge {
-                    limit: ANSWER_BYTES_MAX,
-                }));
+        let given = answered.head.headers.get("mcp-session-id").cloned();
+        let mut answer = Reading { id, streams, ..Reading::default() };
+        let mut found = answer.read(&mut answered).await?;
+        let mut resumed = 0;
+        while found.is_none() && resumed < RESUMES_MAX {
+            let Some(last) = answer.events.last_id().map(str::to_owned) else { break };
+            tokio::time::sleep(answer.events.pause()).await;
+            answer.events.again();
+            resumed += 1;
+            let headers = headers_of(session.as_deref(), version, &Value::Null);
+            let more = http.send(resuming(headers, last), "").await.map_err(Failure::Broken)?;
+            if more.head.status != 200 {
+                break;
             }
-            if !streams {
-                whole.extend_from_slice(&bytes);
-                continue;
-            }
-            for event in events.feed(&bytes) {
-                if let Some(outcome) = outcome_of(&event, id) {
-                    return outcome.map(|value| (value, session));
-                }
-            }
+            answered = more;
+            found = answer.read(&mut answered).await?;
         }
+        if let Some(outcome) = found {
+            return outcome.map(|value| (value, given));
+        }
+        let whole = answer.whole;
         if let Some(outcome) = outcome_of(&whole, id) {
-            return outcome.map(|value| (value, session));
+            return outcome.map(|value| (value, given));
         }
         let what = format!("status {} and no message", answered.head.status);
         // A server of the stateless era may refuse a handshake by the status alone.
@@ -407,6 +408,43 @@ impl Upstream {
             }
             _ => {}
         }
+    }
+}
+
+/// What has been read of an answer over HTTP.
+#[derive(Default)]
+struct Reading {
+    id: u64,
+    streams: bool,
+    events: Events,
+    whole: Vec<u8>,
+    read: usize,
+}
+
+impl Reading {
+    /// Reads to the answer, or to the end.
+    async fn read(
+        &mut self,
+        answered: &mut Answered,
+    ) -> Result<Option<Result<Value, Failure>>, Failure> {
+        while let Some(bytes) = answered.body.next().await {
+            let bytes = bytes.map_err(Failure::Broken)?;
+            self.read += bytes.len();
+            if self.read > ANSWER_BYTES_MAX {
+                let limit = ANSWER_BYTES_MAX;
+                return Err(Failure::Other(SpecialistError::AnswerTooLarge { limit }));
+            }
+            if !self.streams {
+                self.whole.extend_from_slice(&bytes);
+                continue;
+            }
+            for event in self.events.feed(&bytes) {
+                if let Some(outcome) = outcome_of(&event, self.id) {
+                    return Ok(Some(outcome));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -22,5 +22,5 @@ pub use self::wire::{
 };
 
 pub(crate) use self::connect::headers_of;
-pub(crate) use self::pipe::Events;
+pub(crate) use self::pipe::{Events, RESUMES_MAX, resuming};
 pub(crate) use self::relay::{Answered, items};

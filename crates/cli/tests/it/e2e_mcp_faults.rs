@@ -310,3 +310,76 @@ fn every_byte_of_a_whole_server_comes_as_it_went() {
     }
     assert!(plain("large").1.len() > 9_000_000);
 }
+
+/// A server that closes the stream of a call before its answer, which a GET after the last event brings.
+fn closing_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut id = Value::Null;
+        for mut stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 || line.trim().is_empty() {
+                    break;
+                }
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+                head.push_str(&line.to_lowercase());
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let result = match message["method"].as_str().unwrap_or_default() {
+                "initialize" => {
+                    json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "c", "version": "1"}})
+                }
+                "tools/list" => {
+                    json!({"tools": [{"name": "late", "inputSchema": {"type": "object"}}]})
+                }
+                _ => json!({}),
+            };
+            let (kind, text) = if head.starts_with("get ") && head.contains("last-event-id: e1") {
+                let answer = json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "at last"}]}});
+                ("text/event-stream", format!("id: e2\ndata: {answer}\n\n"))
+            } else if message["method"] == "tools/call" {
+                id = message["id"].clone();
+                ("text/event-stream", "id: e1\nretry: 5\ndata:\n\n".to_owned())
+            } else {
+                (
+                    "application/json",
+                    json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string(),
+                )
+            };
+            let status =
+                if message["id"].is_null() && !head.starts_with("get ") { 202 } else { 200 };
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nmcp-session-id: s\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+                text.len()
+            );
+        }
+    });
+    address
+}
+
+#[test]
+fn a_stream_that_a_server_closes_early_is_taken_up_again() {
+    let address = closing_server();
+    let world = World::new();
+    let server = world.node("server", &[]);
+    let caller = world.joined("caller", &server);
+    let url = format!("http://{address}/mcp");
+    server.ok(&["serve", "--mcp", &url, "--all-tools", "--public", "--yes"]);
+    server.ok(&["serve", "--mcp", &url, "--whole", "--name", "whole", "--public", "--yes"]);
+    let target = format!("{}/late", server.address());
+    let called = caller.ok(&["--json", "call", &target, "--json", "{}"]).json();
+    assert_eq!(called["output"]["value"]["content"][0]["text"], "at last");
+    let mut client =
+        Session::start(&caller.home, &["connect", &format!("{}/whole", server.address())]);
+    client.initialize();
+    assert_eq!(client.tool(1, "late", &json!({}))["content"][0]["text"], "at last");
+}

@@ -1,5 +1,6 @@
 //! A whole remote server on standard input and output: each line a message, each answer as it comes.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -151,15 +152,23 @@ impl Pipe {
         let mut events = Events::default();
         let mut answered = id.is_none();
         let mut whole = Vec::new();
-        while let Some(bytes) = answer.next().await {
-            let bytes = bytes.map_err(|error| error_message(id.unwrap_or(&Value::Null), &error))?;
-            if !streams {
-                whole.extend_from_slice(&bytes);
-                continue;
+        for _ in 0..RESUMES_MAX {
+            while let Some(bytes) = answer.next().await {
+                let bytes =
+                    bytes.map_err(|error| error_message(id.unwrap_or(&Value::Null), &error))?;
+                if !streams {
+                    whole.extend_from_slice(&bytes);
+                    continue;
+                }
+                for event in events.feed(&bytes) {
+                    answered |= self.deliver(event, opens, id).await;
+                }
             }
-            for event in events.feed(&bytes) {
-                answered |= self.deliver(event, opens, id).await;
+            if !streams || answered {
+                break;
             }
+            let Some(more) = self.resume(&mut events).await else { break };
+            answer = more;
         }
         if !streams && !whole.trim_ascii().is_empty() {
             let is_json =
@@ -182,6 +191,19 @@ impl Pipe {
             format!("the MCP server answered with status {} and no message", answer.head.status);
         Err(RpcError::new(crate::protocol::INTERNAL_ERROR, text)
             .message(id.unwrap_or(&Value::Null)))
+    }
+
+    /// Takes up a stream that ended before its answer, if the server can.
+    async fn resume(&self, events: &mut Events) -> Option<Answer> {
+        let last = events.last_id()?.to_owned();
+        tokio::time::sleep(events.pause()).await;
+        events.again();
+        let headers = {
+            let state = self.locked();
+            headers_of(state.session.as_deref(), state.version.as_deref(), &Value::Null)
+        };
+        let exchange = resuming(headers, last);
+        self.remote.send(&exchange).await.ok().filter(|answer| answer.head.status == 200)
     }
 
     /// Hands one message on; tells whether it is the answer to `id`.
@@ -242,6 +264,14 @@ impl Pipe {
     }
 }
 
+/// The request that takes a stream up again after the event `last`.
+pub(crate) fn resuming(mut headers: BTreeMap<String, String>, last: String) -> Exchange {
+    headers.remove("content-type");
+    headers.insert("accept".to_owned(), "text/event-stream".to_owned());
+    headers.insert("last-event-id".to_owned(), last);
+    Exchange { method: Method::Get, path: String::new(), headers, body: String::new() }
+}
+
 async fn write(
     mut output: impl AsyncWrite + Unpin,
     mut queue: mpsc::Receiver<Vec<u8>>,
@@ -262,9 +292,34 @@ pub(crate) struct Events {
     data: Vec<u8>,
     has_data: bool,
     after_return: bool,
+    last_id: Option<String>,
+    retry: Option<Duration>,
 }
 
+/// Longest id of an event that is remembered, in bytes.
+const EVENT_ID_MAX: usize = 1 << 10;
+/// How often a stream that ended before its answer is taken up again.
+pub(crate) const RESUMES_MAX: u32 = 16;
+/// Pause before that when the server names none, and the longest it may name.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
 impl Events {
+    /// The id by which the stream can be taken up again after what was read of it.
+    pub(crate) fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    /// How long to wait before that.
+    pub(crate) fn pause(&self) -> Duration {
+        self.retry.unwrap_or(RETRY).min(RETRY_MAX)
+    }
+
+    /// The next bytes come from another response: what was cut off is forgotten.
+    pub(crate) fn again(&mut self) {
+        *self = Self { last_id: self.last_id.take(), retry: self.retry, ..Self::default() };
+    }
+
     /// The data of the events that the next bytes complete. Too long an event is dropped.
     pub(crate) fn feed(&mut self, bytes: &Bytes) -> Vec<Vec<u8>> {
         let mut done = Vec::new();
@@ -292,6 +347,15 @@ impl Events {
             }
             return;
         }
+        let field = |name: &[u8]| {
+            let value = line.strip_prefix(name)?;
+            std::str::from_utf8(value.strip_prefix(b" ").unwrap_or(value)).ok()
+        };
+        if let Some(id) = field(b"id:") {
+            self.last_id = (!id.is_empty() && id.len() <= EVENT_ID_MAX).then(|| id.to_owned());
+        } else if let Some(pause) = field(b"retry:") {
+            self.retry = pause.parse().ok().map(Duration::from_millis).or(self.retry);
+        }
         let Some(value) = line.strip_prefix(b"data:") else { return };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         if self.has_data {
@@ -307,6 +371,18 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_is_taken_up_after_the_last_event_that_had_an_id() {
+        let mut events = Events::default();
+        assert_eq!((events.last_id(), events.pause()), (None, RETRY));
+        events.feed(&Bytes::from_static(b"id: e1\nretry: 250\ndata:\n\ndata: cut"));
+        assert_eq!((events.last_id(), events.pause()), (Some("e1"), Duration::from_millis(250)));
+        events.again();
+        let found = events.feed(&Bytes::from_static(b"retry: x\nretry: 99999999\ndata: 1\n\n"));
+        assert_eq!((found, events.last_id()), (vec![b"1".to_vec()], Some("e1")));
+        assert_eq!(events.pause(), RETRY_MAX);
+    }
 
     #[test]
     fn events_are_the_same_however_their_bytes_come() {
