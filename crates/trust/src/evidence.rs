@@ -12,6 +12,7 @@
 
 mod dsse;
 mod in_toto;
+mod json;
 mod keys;
 mod trace;
 
@@ -28,10 +29,15 @@ use serde::{Deserialize, Serialize};
 use crate::wire::{self, checked_payload};
 use crate::{MAX_KIND_NAME, is_kind_name};
 
-pub use dsse::{DsseError, IN_TOTO_TYPE, MAX_SIGNATURES, VerifiedDsse, open_dsse};
-pub use in_toto::{ModelSigning, Provenance};
+pub use dsse::{
+    DsseError, DsseParts, IN_TOTO_TYPE, MAX_SIGNATURES, VerifiedDsse, open_dsse, pre_authentication,
+};
+pub use in_toto::{ModelSigning, Provenance, SignedFile, SignedModel, build_claims};
+pub use json::{MAX_JSON_DEPTH, check_json};
 pub use keys::{KeyFileError, MAX_KEYS, PublicKey, TrustedKeys};
-pub use trace::{Disclosure, MAX_STEP_BYTES, MAX_STEPS, Trace, TraceCommitments, TraceError};
+pub use trace::{
+    Disclosure, MAX_DISCLOSURE, MAX_STEP_BYTES, MAX_STEPS, Trace, TraceCommitments, TraceError,
+};
 
 /// Longest sealed evidence, in bytes.
 pub const MAX_EVIDENCE: usize = 64 * 1024;
@@ -160,6 +166,33 @@ pub fn bind(sid: &Hash, key: &AgentId, kind: &str) -> Hash {
     Hash::of(&[sid.as_bytes(), key.as_bytes(), kind.as_bytes()].concat())
 }
 
+/// What one agent asks another for evidence with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// 32 random bytes of the asker's, new for each question.
+    pub nonce: Hash,
+    /// The capability that the evidence is to speak for; `*` for the agent as such.
+    pub capability: &'a str,
+}
+
+/// What evidence must carry that was asked for: as [`bind`], and over the asker's nonce and the capability.
+///
+/// `derive_key("comity/evidence/asked/v1", sid ‖ key ‖ nonce ‖ length of kind in one byte ‖ kind ‖ capability)`
+#[must_use]
+pub fn bind_asked(sid: &Hash, key: &AgentId, kind: &str, asked: &Asked<'_>) -> Hash {
+    // Kinds have at most 64 bytes; a longer one is refused before its binding is looked at.
+    let length = [u8::try_from(kind.len()).unwrap_or(u8::MAX)];
+    let parts: [&[u8]; 6] = [
+        sid.as_bytes(),
+        key.as_bytes(),
+        asked.nonce.as_bytes(),
+        &length,
+        kind.as_bytes(),
+        asked.capability.as_bytes(),
+    ];
+    Hash::derive("comity/evidence/asked/v1", &parts)
+}
+
 /// Evidence for one session; the signer of its envelope is the agent it is about.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(map)]
@@ -208,7 +241,9 @@ pub enum EvidenceError {
         peer: AgentId,
     },
     /// Made for another session.
-    #[error("this evidence was made for another session: it is replayed or relayed")]
+    #[error(
+        "this evidence was made for another session or question: it is replayed or relayed, and shows nothing here"
+    )]
     Binding,
     /// Too old, or from the future.
     #[error("this evidence is of {at}, and here it is {now}: attest anew")]
@@ -252,6 +287,31 @@ pub enum AppraisalError {
     /// It contradicts itself.
     #[error("it contradicts itself: {0}")]
     Inconsistent(String),
+    /// Nobody who is trusted here vouches for it, or for the time it names.
+    #[error("nobody trusted vouches for it: {0}")]
+    Untrusted(String),
+    /// It holds, and is not among what the operator accepts.
+    #[error(
+        "it shows {found}, which is not among the {accepted} values that [evidence.{kind}] accepts"
+    )]
+    Unaccepted {
+        /// The kind.
+        kind: String,
+        /// What it shows.
+        found: String,
+        /// How many values are accepted.
+        accepted: usize,
+    },
+    /// It was made for another session, question or agent: what signs itself carries another binding.
+    #[error(
+        "it is signed for something else: it carries {found}, and this session asks for {expected}"
+    )]
+    Binding {
+        /// What it carries, in hex.
+        found: String,
+        /// What it should.
+        expected: Hash,
+    },
 }
 
 impl Evidence {
@@ -260,6 +320,20 @@ impl Evidence {
     pub fn new(agent: &AgentId, sid: &Hash, kind: &str, blob: Vec<u8>, at: Time) -> Self {
         let (binds, at) = (bind(sid, agent, kind), wire::whole_millis(at));
         Self { version: Version, kind: kind.to_owned(), blob, binds, at }
+    }
+
+    /// Evidence by `agent` for session `sid`, as it was asked for.
+    #[must_use]
+    pub fn answering(
+        agent: &AgentId,
+        sid: &Hash,
+        asked: &Asked<'_>,
+        kind: &str,
+        blob: Vec<u8>,
+        at: Time,
+    ) -> Self {
+        let binds = bind_asked(sid, agent, kind, asked);
+        Self { binds, ..Self::new(agent, sid, kind, blob, at) }
     }
 
     /// Checks kind and length.
@@ -313,6 +387,30 @@ impl Presented {
         peer: &AgentId,
         now: Time,
     ) -> Result<Self, EvidenceError> {
+        Self::open_bound(bytes, sid, peer, now, |kind| bind(sid, peer, kind))
+    }
+
+    /// The same of evidence that answers a question.
+    ///
+    /// # Errors
+    /// [`EvidenceError`]; [`EvidenceError::Binding`] also for what answers another question, such as an earlier one.
+    pub fn open_asked(
+        bytes: &[u8],
+        sid: &Hash,
+        peer: &AgentId,
+        asked: &Asked<'_>,
+        now: Time,
+    ) -> Result<Self, EvidenceError> {
+        Self::open_bound(bytes, sid, peer, now, |kind| bind_asked(sid, peer, kind, asked))
+    }
+
+    fn open_bound(
+        bytes: &[u8],
+        sid: &Hash,
+        peer: &AgentId,
+        now: Time,
+        binds: impl Fn(&str) -> Hash,
+    ) -> Result<Self, EvidenceError> {
         let opened =
             envelope::open_expecting::<Evidence>(Kind::Evidence, bytes, MAX_EVIDENCE, peer)
                 .map_err(EvidenceError::Envelope)?;
@@ -320,7 +418,7 @@ impl Presented {
         if opened.signer != *peer {
             return Err(EvidenceError::Agent { agent: opened.signer, peer: *peer });
         }
-        if evidence.binds != bind(sid, peer, &evidence.kind) {
+        if evidence.binds != binds(&evidence.kind) {
             return Err(EvidenceError::Binding);
         }
         let (at, early) = (evidence.at, evidence.at.saturating_since(now) > CLOCK_SKEW);
@@ -377,6 +475,20 @@ pub enum Claim {
     },
 }
 
+impl Claim {
+    /// The values by which policies name what is claimed: digests, measurements, a builder. See [`Appraisal::names`].
+    #[must_use]
+    pub fn values(&self) -> Vec<String> {
+        match self {
+            Self::TraceCommitted { root, .. } => vec![root.to_string()],
+            Self::ModelSigned { digest, .. } => vec![digest.to_string()],
+            Self::Built { digest, builder, .. } => vec![digest.to_string(), builder.clone()],
+            Self::Measured { measurement, .. } => vec![measurement.clone()],
+            Self::Other { what } => vec![what.clone()],
+        }
+    }
+}
+
 /// One thing that evidence shows, who says so, and who could not have faked it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
@@ -412,6 +524,19 @@ impl Appraisal {
     #[must_use]
     pub fn is_valid(&self, now: Time) -> bool {
         now < self.until
+    }
+
+    /// How policies name it: by its kind, and by `kind=value` for each value that its facts claim and that somebody beside the agent itself
+    /// vouches for. What nobody is excluded from faking has no name.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let shown = self.facts.iter().filter(|fact| !fact.excludes.is_empty());
+        let values: Vec<String> = shown.flat_map(|fact| fact.claim.values()).collect();
+        if values.is_empty() {
+            return Vec::new();
+        }
+        let named = values.into_iter().map(|value| format!("{}={value}", self.kind));
+        std::iter::once(self.kind.clone()).chain(named).collect()
     }
 
     /// The first single fact that excludes all of `attackers`. Facts that each exclude some do not add up: whoever can fake one of them can lie.
@@ -476,24 +601,70 @@ impl Verifiers {
         peer: &AgentId,
         now: Time,
     ) -> Result<Appraisal, EvidenceError> {
-        let presented = Presented::open(bytes, sid, peer, now)?;
+        self.appraise_presented(&Presented::open(bytes, sid, peer, now)?, now)
+    }
+
+    /// The same of evidence that answers a question.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    pub fn appraise_asked(
+        &self,
+        bytes: &[u8],
+        sid: &Hash,
+        peer: &AgentId,
+        asked: &Asked<'_>,
+        now: Time,
+    ) -> Result<Appraisal, EvidenceError> {
+        self.appraise_presented(&Presented::open_asked(bytes, sid, peer, asked, now)?, now)
+    }
+
+    /// Appraises what was opened.
+    ///
+    /// # Errors
+    /// [`EvidenceError::NoVerifier`] and [`EvidenceError::Refused`].
+    pub fn appraise_presented(
+        &self,
+        presented: &Presented,
+        now: Time,
+    ) -> Result<Appraisal, EvidenceError> {
         let kind = presented.evidence.kind.clone();
         let Some(verifier) = self.by_kind.get(&kind) else {
             let known = self.kinds().collect::<Vec<_>>().join(", ");
             return Err(EvidenceError::NoVerifier { kind, known });
         };
         let mut facts = verifier
-            .appraise(&presented, now)
+            .appraise(presented, now)
             .map_err(|source| EvidenceError::Refused { kind: kind.clone(), source })?;
         facts.truncate(MAX_FACTS);
         Ok(Appraisal {
-            agent: *peer,
+            agent: presented.agent,
             kind,
-            session: *sid,
+            session: presented.session,
             evidence: presented.hash,
             at: presented.evidence.at,
             until: presented.evidence.at + EVIDENCE_LIFE,
             facts,
         })
+    }
+
+    /// What a file would show if it were presented: nothing of whose it is, and of whether it is fresh. For looking at evidence at rest; kinds
+    /// that sign themselves for a session refuse it.
+    ///
+    /// # Errors
+    /// [`EvidenceError::NoVerifier`] and [`EvidenceError::Refused`].
+    pub fn inspect(
+        &self,
+        kind: &str,
+        blob: Vec<u8>,
+        agent: &AgentId,
+        now: Time,
+    ) -> Result<Vec<Fact>, EvidenceError> {
+        let session = Hash([0; 32]);
+        let evidence = Evidence::new(agent, &session, kind, blob, now);
+        evidence.check()?;
+        let hash = Hash::of(&evidence.blob);
+        let presented = Presented { hash, agent: *agent, session, evidence };
+        self.appraise_presented(&presented, now).map(|appraisal| appraisal.facts)
     }
 }

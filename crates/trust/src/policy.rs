@@ -27,6 +27,9 @@
 //!
 //! [levels]                                  # what it takes to be more than self-said
 //! endorsers = ["alice"]
+//!
+//! [evidence.model-signing]                  # whose evidence is believed
+//! keys = "signers.pem"
 //! ```
 //!
 //! * **Nothing is allowed unless a rule says so.** A capability that its agent declares public is allowed to everybody unless a rule denies it.
@@ -38,6 +41,7 @@
 //! [`Policy::decide`] says which line decided, [`Policy::explain`] why each other rule did not apply. Decisions are made from an index by agent,
 //! group, endorser and capability.
 
+mod evidence;
 mod glob;
 mod index;
 mod parse;
@@ -51,11 +55,13 @@ use comity_core::{AgentId, Hash, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::endorse::LevelRules;
+use crate::evidence::Attackers;
 use crate::grant::Rate;
 use crate::{Level, RawKey};
 use index::Index;
 use rule::Rule;
 
+pub use evidence::{EvidenceRules, KINDS, KindRules, MAX_VALUE, is_evidence_name};
 pub use parse::{MAX_FILE, MAX_LIST, MAX_RULES, PolicyError, parse_rate};
 
 /// Most groups and endorsers of a caller that are looked at.
@@ -72,6 +78,7 @@ pub struct Policy {
     /// The names of agents.
     names: BTreeMap<String, RawKey>,
     levels: LevelRules,
+    evidence: EvidenceRules,
     hash: Hash,
 }
 
@@ -90,8 +97,10 @@ pub struct Request<'a> {
     pub endorsers: &'a [AgentId],
     /// How well the caller's own claims are supported.
     pub level: Level,
-    /// Kinds of evidence that were appraised in the session.
+    /// What was shown by evidence in the session: kinds, and `kind=value` ([`crate::evidence::Appraisal::names`]).
     pub evidence: &'a [&'a str],
+    /// Whom the facts shown by it exclude, fact by fact.
+    pub excluded: &'a [Attackers],
     /// Whether the caller presented a grant of this callee's that permits the call.
     pub granted: bool,
     /// Whether both sides declared that they trust each other.
@@ -114,6 +123,7 @@ impl<'a> Request<'a> {
             endorsers: &[],
             level: Level::L0,
             evidence: &[],
+            excluded: &[],
             granted: false,
             trusted: false,
             cost: 0,
@@ -186,10 +196,10 @@ impl Policy {
     }
 
     fn of(file: parse::File, hash: Hash) -> Self {
-        let parse::File { rules, lists, names, levels } = file;
+        let parse::File { rules, lists, names, levels, evidence } = file;
         let allow = Index::of(&rules, false);
         let deny = Index::of(&rules, true);
-        Self { rules, allow, deny, lists, names, levels, hash }
+        Self { rules, allow, deny, lists, names, levels, evidence, hash }
     }
 
     /// The agent that the file calls so.
@@ -208,6 +218,21 @@ impl Policy {
     #[must_use]
     pub const fn levels(&self) -> &LevelRules {
         &self.levels
+    }
+
+    /// Whose evidence is believed, by kind.
+    #[must_use]
+    pub const fn evidence(&self) -> &EvidenceRules {
+        &self.evidence
+    }
+
+    /// Whether any rule asks what callers show by evidence, so that asking them for it can change a decision.
+    #[must_use]
+    pub fn asks_evidence(&self) -> bool {
+        let asks = |rule: &Rule| {
+            !rule.evidence.is_empty() || !rule.against.is_empty() || rule.level == Level::L3
+        };
+        self.rules.iter().any(asks)
     }
 
     /// Everybody whose endorsement of a caller can matter: who is named in a rule, or under `[levels]`.

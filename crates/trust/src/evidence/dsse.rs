@@ -73,40 +73,78 @@ pub struct VerifiedDsse {
     pub signer: String,
 }
 
+/// An envelope taken apart, with nothing of it believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DsseParts {
+    /// The body.
+    pub body: Vec<u8>,
+    /// What was signed: [`pre_authentication`] of the body.
+    pub message: Vec<u8>,
+    /// What each signature says of its key, and the signature.
+    pub signatures: Vec<(String, Vec<u8>)>,
+}
+
+impl DsseParts {
+    /// Takes an envelope around an in-toto statement apart.
+    ///
+    /// # Errors
+    /// [`DsseError`], never [`DsseError::Untrusted`].
+    pub fn read(json: &[u8]) -> Result<Self, DsseError> {
+        let envelope: Envelope = serde_json::from_slice(json).map_err(DsseError::Json)?;
+        if envelope.payload_type != IN_TOTO_TYPE {
+            let found = envelope.payload_type.chars().take(64).collect();
+            return Err(DsseError::Type { found });
+        }
+        let count = envelope.signatures.len();
+        if !(1..=MAX_SIGNATURES).contains(&count) {
+            return Err(DsseError::Signatures { count });
+        }
+        let body = base64(&envelope.payload).ok_or(DsseError::Base64("body"))?;
+        let message = pre_authentication(&envelope.payload_type, &body);
+        let bytes = |signature: Signature| {
+            let bytes = base64(&signature.sig).ok_or(DsseError::Base64("signature"))?;
+            Ok((signature.keyid, bytes))
+        };
+        let signatures = envelope.signatures.into_iter().map(bytes).collect::<Result<_, _>>()?;
+        Ok(Self { body, message, signatures })
+    }
+
+    /// The name under which the key of one of the signatures is trusted; `hint` names the key where the signature does not.
+    ///
+    /// # Errors
+    /// [`DsseError::Untrusted`].
+    pub fn signer<'k>(&self, keys: &'k TrustedKeys, hint: &str) -> Result<&'k str, DsseError> {
+        let mut tries = 0;
+        for (id, signature) in &self.signatures {
+            let id = if id.is_empty() { hint } else { id };
+            for (name, key) in keys.candidates(id) {
+                tries += 1;
+                if tries > MAX_TRIES {
+                    break;
+                }
+                if key.verifies(&self.message, signature) {
+                    return Ok(name);
+                }
+            }
+        }
+        Err(DsseError::Untrusted { trusted: keys.len() })
+    }
+}
+
 /// Opens an envelope around an in-toto statement that one of `keys` signed; `hint` names the key where the signature does not.
 ///
 /// # Errors
 /// [`DsseError`].
 pub fn open_dsse(json: &[u8], keys: &TrustedKeys, hint: &str) -> Result<VerifiedDsse, DsseError> {
-    let envelope: Envelope = serde_json::from_slice(json).map_err(DsseError::Json)?;
-    if envelope.payload_type != IN_TOTO_TYPE {
-        let found = envelope.payload_type.chars().take(64).collect();
-        return Err(DsseError::Type { found });
-    }
-    let count = envelope.signatures.len();
-    if !(1..=MAX_SIGNATURES).contains(&count) {
-        return Err(DsseError::Signatures { count });
-    }
-    let body = base64(&envelope.payload).ok_or(DsseError::Base64("body"))?;
-    let message = pre_authentication(&envelope.payload_type, &body);
-    let mut tries = 0;
-    for signature in &envelope.signatures {
-        let bytes = base64(&signature.sig).ok_or(DsseError::Base64("signature"))?;
-        let id = if signature.keyid.is_empty() { hint } else { &signature.keyid };
-        for (name, key) in keys.candidates(id) {
-            tries += 1;
-            if tries > MAX_TRIES {
-                break;
-            }
-            if key.verifies(&message, &bytes) {
-                return Ok(VerifiedDsse { body, signer: name.to_owned() });
-            }
-        }
-    }
-    Err(DsseError::Untrusted { trusted: keys.len() })
+    let parts = DsseParts::read(json)?;
+    let signer = parts.signer(keys, hint)?.to_owned();
+    Ok(VerifiedDsse { body: parts.body, signer })
 }
 
-fn pre_authentication(kind: &str, body: &[u8]) -> Vec<u8> {
+/// What a DSSE signature is over.
+#[must_use]
+pub fn pre_authentication(kind: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {kind} {} ", kind.len(), body.len());
     [head.as_bytes(), body].concat()
 }

@@ -8,13 +8,18 @@ use serde_json::value::RawValue;
 
 use super::dsse::open_dsse;
 use super::keys::TrustedKeys;
-use super::{AppraisalError, Attackers, Claim, EvidenceVerifier, Fact, MAX_FACTS, Presented};
+use super::{
+    AppraisalError, Attackers, Claim, EvidenceVerifier, Fact, MAX_BLOB, MAX_FACTS, Presented,
+    check_json,
+};
 
 const STATEMENT_TYPES: [&str; 2] =
     ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
 const SLSA_V1: &str = "https://slsa.dev/provenance/v1";
 const SLSA_V02: &str = "https://slsa.dev/provenance/v0.2";
 const MODEL_SIGNING: &str = "https://model_signing/signature/v1.0";
+/// Longest statement that is read, in bytes: a manifest of some 20,000 files. In evidence, [`MAX_BLOB`] is nearer.
+const MAX_BODY: usize = 4 << 20;
 /// Longest name that is taken over into a fact, in bytes.
 const MAX_TEXT: usize = 256;
 
@@ -129,40 +134,48 @@ impl EvidenceVerifier for Provenance {
     }
 
     fn appraise(&self, presented: &Presented, _: Time) -> Result<Vec<Fact>, AppraisalError> {
+        check_json(&presented.evidence.blob, MAX_BLOB)?;
         let opened = open_dsse(&presented.evidence.blob, &self.builders, "")?;
-        let statement = statement(&opened.body)?;
-        let predicate = statement.predicate.get();
-        let (builder, build_type) = match statement.predicate_type.as_str() {
-            SLSA_V1 => {
-                let slsa: SlsaV1 =
-                    serde_json::from_str(predicate).map_err(|error| malformed(&error))?;
-                (slsa.run.builder.id, slsa.definition.build_type)
-            }
-            SLSA_V02 => {
-                let slsa: SlsaV02 =
-                    serde_json::from_str(predicate).map_err(|error| malformed(&error))?;
-                (slsa.builder.id, slsa.build_type)
-            }
-            other => {
-                let other: String = other.chars().take(MAX_TEXT).collect();
-                return Err(AppraisalError::Nothing(format!(
-                    "a statement of type `{other}`, not SLSA provenance"
-                )));
-            }
+        let fact = |claim| {
+            let by = opened.signer.clone();
+            Fact { claim, by, excludes: Attackers::DISTRIBUTION }
         };
-        let (builder, build_type) = (plain(&builder)?, plain(&build_type)?);
-        let fact = |subject: &Subject| {
-            let (name, digest) = (plain(&subject.name)?, subject.sha256()?);
-            let claim = Claim::Built {
-                name,
-                digest,
-                builder: builder.clone(),
-                build_type: build_type.clone(),
-            };
-            Ok(Fact { claim, by: opened.signer.clone(), excludes: Attackers::DISTRIBUTION })
-        };
-        statement.subject.iter().map(fact).collect()
+        Ok(build_claims(&opened.body)?.into_iter().map(fact).collect())
     }
+}
+
+/// What a statement of SLSA provenance says was built, one claim for each subject. Whose statement it is must have been checked.
+///
+/// # Errors
+/// [`AppraisalError::Nothing`] for statements of another kind, [`AppraisalError::Malformed`].
+pub fn build_claims(body: &[u8]) -> Result<Vec<Claim>, AppraisalError> {
+    check_json(body, MAX_BODY)?;
+    let statement = statement(body)?;
+    let predicate = statement.predicate.get();
+    let (builder, build_type) = match statement.predicate_type.as_str() {
+        SLSA_V1 => {
+            let slsa: SlsaV1 =
+                serde_json::from_str(predicate).map_err(|error| malformed(&error))?;
+            (slsa.run.builder.id, slsa.definition.build_type)
+        }
+        SLSA_V02 => {
+            let slsa: SlsaV02 =
+                serde_json::from_str(predicate).map_err(|error| malformed(&error))?;
+            (slsa.builder.id, slsa.build_type)
+        }
+        other => {
+            let other: String = other.chars().take(MAX_TEXT).collect();
+            return Err(AppraisalError::Nothing(format!(
+                "a statement of type `{other}`, not SLSA provenance"
+            )));
+        }
+    };
+    let (builder, build_type) = (plain(&builder)?, plain(&build_type)?);
+    let claim = |subject: &Subject| {
+        let (name, digest) = (plain(&subject.name)?, subject.sha256()?);
+        Ok(Claim::Built { name, digest, builder: builder.clone(), build_type: build_type.clone() })
+    };
+    statement.subject.iter().map(claim).collect()
 }
 
 /// Reads evidence of kind `model-signing`: a bundle of OpenSSF model-signing, signed with a key that the operator trusts.
@@ -202,6 +215,7 @@ struct Manifest {
 
 #[derive(Deserialize)]
 struct Resource {
+    name: String,
     algorithm: String,
     digest: String,
 }
@@ -209,6 +223,102 @@ struct Resource {
 #[derive(Deserialize)]
 struct Serialization {
     method: String,
+    #[serde(default)]
+    allow_symlinks: bool,
+    #[serde(default)]
+    ignore_paths: Vec<String>,
+}
+
+/// A file of a signed model, or a part of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedFile {
+    /// Its path below the model's directory, with `/`; of a part, with `:start:end` behind it.
+    pub name: String,
+    /// With what it was hashed, such as `sha256`.
+    pub algorithm: String,
+    /// The hash.
+    pub digest: Vec<u8>,
+}
+
+/// What a statement of OpenSSF model-signing says. Source: github.com/ossf/model-signing-spec, predicate
+/// `https://model_signing/signature/v1.0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignedModel {
+    /// The model's name.
+    pub name: String,
+    /// SHA-256 over the files' hashes, in the order of the manifest.
+    pub digest: Sha256Digest,
+    /// The files.
+    pub files: Vec<SignedFile>,
+    /// Whether each entry is a whole file, and not a part of one.
+    pub whole_files: bool,
+    /// Whether symbolic links were followed.
+    pub allow_symlinks: bool,
+    /// What below the directory was left out.
+    pub ignore_paths: Vec<String>,
+}
+
+impl SignedModel {
+    /// Reads a statement. Whose it is must have been checked; that its digest is that of its files is checked here.
+    ///
+    /// # Errors
+    /// [`AppraisalError::Nothing`] for statements of another kind, [`AppraisalError::Inconsistent`] for a digest that is not that of the files,
+    /// [`AppraisalError::Malformed`].
+    pub fn read(body: &[u8]) -> Result<Self, AppraisalError> {
+        check_json(body, MAX_BODY)?;
+        let statement = statement(body)?;
+        if statement.predicate_type != MODEL_SIGNING {
+            return Err(AppraisalError::Nothing("not a model-signing statement".to_owned()));
+        }
+        let [model] = statement.subject.as_slice() else {
+            return Err(AppraisalError::Malformed(
+                "a model-signing statement has one subject".to_owned(),
+            ));
+        };
+        let manifest: Manifest =
+            serde_json::from_str(statement.predicate.get()).map_err(|error| malformed(&error))?;
+        let whole_files = match manifest.serialization.method.as_str() {
+            "files" => true,
+            "shards" => false,
+            _ => {
+                let why = "files hashed in a way that is not read here".to_owned();
+                return Err(AppraisalError::Nothing(why));
+            }
+        };
+        let files =
+            manifest.resources.into_iter().map(signed_file).collect::<Result<Vec<_>, _>>()?;
+        let digests: Vec<&[u8]> = files.iter().map(|file| file.digest.as_slice()).collect();
+        let digest = model.sha256()?;
+        if Sha256Digest::of(&digests.concat()) != digest {
+            let why = "the digest of the model is not that of its files".to_owned();
+            return Err(AppraisalError::Inconsistent(why));
+        }
+        let Serialization { allow_symlinks, ignore_paths, .. } = manifest.serialization;
+        let name = plain(&model.name)?;
+        Ok(Self { name, digest, files, whole_files, allow_symlinks, ignore_paths })
+    }
+
+    /// The same as what a fact claims.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        let files = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        Claim::ModelSigned { name: self.name.clone(), digest: self.digest, files }
+    }
+}
+
+fn signed_file(resource: Resource) -> Result<SignedFile, AppraisalError> {
+    let known = ["sha256", "blake2b", "blake3"];
+    if !known.iter().any(|name| resource.algorithm.starts_with(name)) {
+        return Err(AppraisalError::Nothing("files hashed with an unknown algorithm".to_owned()));
+    }
+    let digest = data_encoding::HEXLOWER
+        .decode(resource.digest.as_bytes())
+        .map_err(|_| AppraisalError::Malformed("a digest is not hex".to_owned()))?;
+    if !matches!(digest.len(), 32 | 64) {
+        return Err(AppraisalError::Malformed("a digest has neither 32 nor 64 bytes".to_owned()));
+    }
+    Ok(SignedFile { name: plain(&resource.name)?, algorithm: plain(&resource.algorithm)?, digest })
 }
 
 impl ModelSigning {
@@ -225,6 +335,7 @@ impl EvidenceVerifier for ModelSigning {
     }
 
     fn appraise(&self, presented: &Presented, _: Time) -> Result<Vec<Fact>, AppraisalError> {
+        check_json(&presented.evidence.blob, MAX_BLOB)?;
         let bundle: Bundle<'_> =
             serde_json::from_slice(&presented.evidence.blob).map_err(|error| malformed(&error))?;
         let Some(key) = bundle.material.public_key else {
@@ -233,49 +344,7 @@ impl EvidenceVerifier for ModelSigning {
         };
         let hint = key.hint.unwrap_or_default();
         let opened = open_dsse(bundle.envelope.get().as_bytes(), &self.signers, &hint)?;
-        let statement = statement(&opened.body)?;
-        let [model] = statement.subject.as_slice() else {
-            return Err(AppraisalError::Malformed(
-                "a model-signing statement has one subject".to_owned(),
-            ));
-        };
-        if statement.predicate_type != MODEL_SIGNING {
-            return Err(AppraisalError::Nothing("not a model-signing statement".to_owned()));
-        }
-        let manifest: Manifest =
-            serde_json::from_str(statement.predicate.get()).map_err(|error| malformed(&error))?;
-        let digest = model.sha256()?;
-        if root_of(&manifest)? != digest {
-            let why = "the digest of the model is not that of its files".to_owned();
-            return Err(AppraisalError::Inconsistent(why));
-        }
-        let files = u32::try_from(manifest.resources.len()).unwrap_or(u32::MAX);
-        let claim = Claim::ModelSigned { name: plain(&model.name)?, digest, files };
+        let claim = SignedModel::read(&opened.body)?.claim();
         Ok(vec![Fact { claim, by: opened.signer, excludes: Attackers::DISTRIBUTION }])
     }
-}
-
-/// SHA-256 over the files' digests, in the order of the manifest: what the specification makes of method `files`.
-fn root_of(manifest: &Manifest) -> Result<Sha256Digest, AppraisalError> {
-    if !matches!(manifest.serialization.method.as_str(), "files" | "shards") {
-        return Err(AppraisalError::Nothing(
-            "files hashed in a way that is not read here".to_owned(),
-        ));
-    }
-    let mut digests = Vec::with_capacity(manifest.resources.len() * 32);
-    for resource in &manifest.resources {
-        if !resource.algorithm.starts_with("sha256")
-            && !resource.algorithm.starts_with("blake2b")
-            && !resource.algorithm.starts_with("blake3")
-        {
-            return Err(AppraisalError::Nothing(
-                "files hashed with an unknown algorithm".to_owned(),
-            ));
-        }
-        let digest = data_encoding::HEXLOWER.decode(resource.digest.as_bytes());
-        digests.extend(
-            digest.map_err(|_| AppraisalError::Malformed("a digest is not hex".to_owned()))?,
-        );
-    }
-    Ok(Sha256Digest::of(&digests))
 }

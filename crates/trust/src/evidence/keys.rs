@@ -54,7 +54,9 @@ impl PublicKey {
         }
     }
 
-    fn from_spki(der: &[u8]) -> Option<Self> {
+    /// Reads a `SubjectPublicKeyInfo` (RFC 5280) of an Ed25519 key or of one on P-256; none for any other.
+    #[must_use]
+    pub fn from_spki(der: &[u8]) -> Option<Self> {
         if let Some(key) = der.strip_prefix(&ED25519_SPKI) {
             AgentId::from_bytes(key.try_into().ok()?).ok().map(Self::Ed25519)
         } else if let Some(point) = der.strip_prefix(&P256_SPKI) {
@@ -160,15 +162,12 @@ impl TrustedKeys {
     }
 
     /// The keys to try for a signature that says this of its key: those so called, else all.
-    pub(super) fn candidates<'k>(
-        &'k self,
-        id: &'k str,
-    ) -> impl Iterator<Item = (&'k str, &'k PublicKey)> {
-        let called = move |trusted: &&Trusted| {
-            trusted.name == id || trusted.ids.iter().any(|known| known == id)
-        };
-        let known = !id.is_empty() && self.keys.iter().any(|trusted| called(&trusted));
-        let chosen = self.keys.iter().filter(move |trusted| !known || called(trusted));
-        chosen.map(|trusted| (trusted.name.as_str(), &trusted.key))
+    pub(super) fn candidates(&self, id: &str) -> impl Iterator<Item = (&str, &PublicKey)> {
+        let called =
+            |trusted: &&Trusted| trusted.name == id || trusted.ids.iter().any(|known| known == id);
+        let named: Vec<&Trusted> = self.keys.iter().filter(called).collect();
+        let chosen =
+            if named.is_empty() || id.is_empty() { self.keys.iter().collect() } else { named };
+        chosen.into_iter().map(|trusted: &Trusted| (trusted.name.as_str(), &trusted.key))
     }
 }

@@ -6,13 +6,16 @@
 //!
 //! ```text
 //! salt i = derive_key("comity/trace/salt/v1", secret ‖ i)        leaf i = derive_key("comity/trace/leaf/v1", salt i ‖ step i)
-//! root   = derive_key("comity/trace/root/v1", count ‖ leaf 0 ‖ leaf 1 ‖ …)
+//! node   = derive_key("comity/trace/node/v1", left ‖ right)      root   = derive_key("comity/trace/root/v1", count ‖ top)
 //! ```
+//!
+//! The tree is built level by level; a last node without a neighbour moves up as it is. A disclosed step comes with its salt and the neighbours on
+//! its way to the top, at most ten of them, so that it says of the other steps only how many there are.
 //!
 //! It proves that the trace was not changed since, not that it is how the answer came about.
 
 use comity_core::canonical;
-use comity_core::{Hash, Time};
+use comity_core::{DecodeError, Hash, Time};
 use zeroize::Zeroizing;
 
 use super::{AppraisalError, Attackers, Claim, EvidenceVerifier, Fact, Presented};
@@ -23,7 +26,12 @@ pub const MAX_STEPS: usize = 1024;
 pub const MAX_STEP_BYTES: usize = 1 << 20;
 const SALT: &str = "comity/trace/salt/v1";
 const LEAF: &str = "comity/trace/leaf/v1";
+const NODE: &str = "comity/trace/node/v1";
 const ROOT: &str = "comity/trace/root/v1";
+/// Most neighbours on the way from a leaf to the top: the binary logarithm of [`MAX_STEPS`].
+const MAX_PATH: usize = 10;
+/// Longest disclosure, in bytes: a step, its way to the top, and what stands around them.
+pub const MAX_DISCLOSURE: usize = MAX_STEP_BYTES + MAX_PATH * 34 + 128;
 
 /// A trace with its secret: what the agent keeps.
 pub struct Trace {
@@ -62,9 +70,12 @@ pub struct Disclosure {
     /// Its salt.
     #[n(2)]
     pub salt: Hash,
-    /// The leaves of all steps.
+    /// How many steps the trace has.
     #[n(3)]
-    pub leaves: Vec<Hash>,
+    pub steps: u32,
+    /// The neighbours on the way to the top, the leaf's own first.
+    #[n(4)]
+    pub path: Vec<Hash>,
 }
 
 comity_core::impl_canonical!(Disclosure);
@@ -104,11 +115,27 @@ fn leaf(salt: &Hash, step: &[u8]) -> Hash {
     Hash::derive(LEAF, &[salt.as_bytes(), step])
 }
 
-fn root(leaves: &[Hash]) -> Hash {
-    let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let mut parts: Vec<&[u8]> = vec![&count];
-    parts.extend(leaves.iter().map(|leaf| leaf.as_bytes().as_slice()));
-    Hash::derive(ROOT, &parts)
+fn node(left: &Hash, right: &Hash) -> Hash {
+    Hash::derive(NODE, &[left.as_bytes(), right.as_bytes()])
+}
+
+fn root(count: u32, top: &Hash) -> Hash {
+    Hash::derive(ROOT, &[&count.to_be_bytes(), top.as_bytes()])
+}
+
+/// The top of the tree over `level`, and the neighbours of the leaf at `place` on the way there.
+fn climb(mut level: Vec<Hash>, mut place: usize) -> (Hash, Vec<Hash>) {
+    let mut path = Vec::new();
+    while level.len() > 1 {
+        path.extend(level.get(place ^ 1).copied());
+        let above = level.chunks(2).map(|pair| match pair {
+            [left, right] => node(left, right),
+            _ => pair[0],
+        });
+        level = above.collect();
+        place /= 2;
+    }
+    (level.first().copied().unwrap_or(Hash([0; 32])), path)
 }
 
 impl Trace {
@@ -140,14 +167,19 @@ impl Trace {
     /// The root: what receipts and logs name.
     #[must_use]
     pub fn root(&self) -> Hash {
-        root(&self.leaves())
+        root(self.count(), &climb(self.leaves(), 0).0)
+    }
+
+    /// How many steps it has.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
     }
 
     /// The blob of evidence of kind `trace`.
     #[must_use]
     pub fn commitment(&self) -> Vec<u8> {
-        let steps = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-        canonical::encode_minicbor(&Commitment { root: self.root(), steps })
+        canonical::encode_minicbor(&Commitment { root: self.root(), steps: self.count() })
     }
 
     /// One step, with what proves it, and nothing of the others.
@@ -157,7 +189,8 @@ impl Trace {
     pub fn disclose(&self, index: u32) -> Result<Disclosure, TraceError> {
         let place = usize::try_from(index).unwrap_or(usize::MAX);
         let step = self.steps.get(place).cloned().ok_or(TraceError::NoStep { index })?;
-        Ok(Disclosure { index, step, salt: self.salt(place), leaves: self.leaves() })
+        let (_, path) = climb(self.leaves(), place);
+        Ok(Disclosure { index, step, salt: self.salt(place), steps: self.count(), path })
     }
 }
 
@@ -167,13 +200,43 @@ impl Disclosure {
     /// # Errors
     /// [`TraceError`] when it is not.
     pub fn verify(&self, committed: &Hash) -> Result<(), TraceError> {
-        if !(1..=MAX_STEPS).contains(&self.leaves.len()) {
-            return Err(TraceError::Steps { count: self.leaves.len() });
+        let count = usize::try_from(self.steps).unwrap_or(usize::MAX);
+        if !(1..=MAX_STEPS).contains(&count) {
+            return Err(TraceError::Steps { count });
         }
-        let place = usize::try_from(self.index).unwrap_or(usize::MAX);
-        let expected = self.leaves.get(place).ok_or(TraceError::NoStep { index: self.index })?;
-        let holds = root(&self.leaves) == *committed && leaf(&self.salt, &self.step) == *expected;
+        if self.index >= self.steps {
+            return Err(TraceError::NoStep { index: self.index });
+        }
+        let (mut place, mut width) = (self.index, self.steps);
+        let mut at = leaf(&self.salt, &self.step);
+        let mut path = self.path.iter();
+        while width > 1 {
+            // The last of an odd number has no neighbour and moves up as it is.
+            if (place ^ 1) < width {
+                let neighbour = path.next().ok_or(TraceError::Changed)?;
+                at = if place % 2 == 0 { node(&at, neighbour) } else { node(neighbour, &at) };
+            }
+            (place, width) = (place / 2, width.div_ceil(2));
+        }
+        let holds = path.next().is_none() && root(self.steps, &at) == *committed;
         if holds { Ok(()) } else { Err(TraceError::Changed) }
+    }
+
+    /// The bytes that are handed over.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        canonical::encode_minicbor(self)
+    }
+
+    /// Reads a disclosure; its size is looked at first.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_DISCLOSURE {
+            return Err(DecodeError::TooLong { length: bytes.len(), max: MAX_DISCLOSURE });
+        }
+        canonical::decode_minicbor(bytes)
     }
 }
 

@@ -10,13 +10,14 @@ use toml::de::{DeTable, DeValue};
 use toml::value::{Datetime, Offset};
 
 use super::Obligations;
+use super::evidence::{EvidenceRules, is_evidence_name};
 use super::glob::Glob;
 use super::rule::{Rule, Who};
 use super::when;
 use crate::endorse::LevelRules;
-use crate::evidence::AttackersTextError;
+use crate::evidence::{Attackers, AttackersTextError};
 use crate::grant::{MAX_RATE_WINDOW, Rate};
-use crate::{Level, RawKey, is_kind_name};
+use crate::{Level, RawKey};
 
 /// Longest file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -41,19 +42,22 @@ pub struct PolicyError {
     pub hint: String,
 }
 
-type Value<'a> = Spanned<DeValue<'a>>;
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 type Lists = BTreeMap<RawKey, Vec<u32>>;
 
-const TOP: [&str; 4] = ["agents", "groups", "levels", "rule"];
-const LEVELS: [&str; 6] = [
+const TOP: [&str; 5] = ["agents", "evidence", "groups", "levels", "rule"];
+const LEVELS: [&str; 9] = [
     "endorsers",
     "endorsements_min",
     "calls_min",
     "canaries_min",
     "experience_max_age",
     "attested_against",
+    "quorum_min",
+    "quorum_roots_min",
+    "quorum_max_age",
 ];
-const RULE: [&str; 22] = [
+const RULE: [&str; 23] = [
     "allow",
     "deny",
     "agents",
@@ -62,6 +66,7 @@ const RULE: [&str; 22] = [
     "anyone",
     "level",
     "evidence",
+    "against",
     "grant",
     "trusted",
     "max_cost",
@@ -86,7 +91,7 @@ enum Named {
     Key(RawKey),
 }
 
-struct Reader<'t> {
+pub(super) struct Reader<'t> {
     text: &'t str,
     agents: BTreeMap<String, RawKey>,
     groups: BTreeMap<String, Named>,
@@ -101,6 +106,7 @@ pub(super) struct File {
     /// What it calls agents.
     pub(super) names: BTreeMap<String, RawKey>,
     pub(super) levels: LevelRules,
+    pub(super) evidence: EvidenceRules,
 }
 
 /// Reads a file.
@@ -147,11 +153,12 @@ pub(super) fn parse(text: &str) -> Result<File, PolicyError> {
         }
     }
     let levels = reader.levels(root)?;
-    Ok(File { rules, lists, names: reader.agents, levels })
+    let evidence = reader.evidence_rules(root)?;
+    Ok(File { rules, lists, names: reader.agents, levels, evidence })
 }
 
 impl Reader<'_> {
-    fn error(&self, at: Range<usize>, what: String, hint: String) -> PolicyError {
+    pub(super) fn error(&self, at: Range<usize>, what: String, hint: String) -> PolicyError {
         let before = self.text.get(..at.start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -164,7 +171,12 @@ impl Reader<'_> {
     }
 
     /// Refuses keys that mean nothing: a misspelt condition must not be a condition that always holds.
-    fn known(&self, table: &DeTable<'_>, known: &[&str], of: &str) -> Result<(), PolicyError> {
+    pub(super) fn known(
+        &self,
+        table: &DeTable<'_>,
+        known: &[&str],
+        of: &str,
+    ) -> Result<(), PolicyError> {
         for (key, _) in table {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
@@ -178,7 +190,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn table<'v, 'a>(
+    pub(super) fn table<'v, 'a>(
         &self,
         value: &'v Value<'a>,
         what: &str,
@@ -215,7 +227,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn text_of<'v>(&self, value: &'v Value<'_>, what: &str) -> Result<&'v str, PolicyError> {
+    pub(super) fn text_of<'v>(
+        &self,
+        value: &'v Value<'_>,
+        what: &str,
+    ) -> Result<&'v str, PolicyError> {
         let DeValue::String(text) = value.get_ref() else {
             let what = format!("{what} is not text, but {}", value.get_ref().type_str());
             return Err(self.error(value.span(), what, "write it between quotes".to_owned()));
@@ -224,7 +240,7 @@ impl Reader<'_> {
     }
 
     /// A list of anything, or one alone.
-    fn list<'v, 'a>(
+    pub(super) fn list<'v, 'a>(
         &self,
         value: &'v Value<'a>,
         what: &str,
@@ -340,6 +356,7 @@ impl Reader<'_> {
             who: self.who(table)?,
             level: self.level(table)?,
             evidence: self.evidence(table)?,
+            against: self.attackers(table, "against")?.unwrap_or_default(),
             granted: self.flag(table, "grant")?,
             trusted: self.flag(table, "trusted")?,
             max_cost: self.number(table, "max_cost")?,
@@ -383,8 +400,8 @@ impl Reader<'_> {
         let mut kinds = BTreeSet::new();
         for value in self.list(value, "kinds of evidence")? {
             let kind = self.text_of(value, "a kind of evidence")?;
-            if !is_kind_name(kind) {
-                let hint = "kinds are named with a-z 0-9 - . _ /, such as `provenance`".to_owned();
+            if !is_evidence_name(kind) {
+                let hint = "write a kind, such as `provenance`, or a kind and what it must show: `model-signing=sha256:…`".to_owned();
                 return Err(self.error(
                     value.span(),
                     format!("`{}` is no kind of evidence", shown(kind)),
@@ -523,17 +540,33 @@ impl Reader<'_> {
         if let Some(length) = self.length(table, "experience_max_age")? {
             levels.experience_max_age = length;
         }
-        if let Some(value) = table.get("attested_against") {
-            let text = self.text_of(value, "the attackers")?;
-            levels.attested_against = text.parse().map_err(|error: AttackersTextError| {
-                let what = format!("`{}` names no attackers", shown(text));
-                self.error(value.span(), what, error.to_string())
-            })?;
+        if let Some(against) = self.attackers(table, "attested_against")? {
+            levels.attested_against = against;
+        }
+        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        levels.quorum_min = self.number(table, "quorum_min")?.map_or(levels.quorum_min, small);
+        levels.quorum_roots_min =
+            self.number(table, "quorum_roots_min")?.map_or(levels.quorum_roots_min, small);
+        if let Some(length) = self.length(table, "quorum_max_age")? {
+            levels.quorum_max_age = length;
         }
         Ok(levels)
     }
 
-    fn length(&self, table: &DeTable<'_>, key: &str) -> Result<Option<Duration>, PolicyError> {
+    fn attackers(&self, table: &DeTable<'_>, key: &str) -> Result<Option<Attackers>, PolicyError> {
+        let Some(value) = table.get(key) else { return Ok(None) };
+        let text = self.text_of(value, "the attackers")?;
+        text.parse().map(Some).map_err(|error: AttackersTextError| {
+            let what = format!("`{}` names no attackers", shown(text));
+            self.error(value.span(), what, error.to_string())
+        })
+    }
+
+    pub(super) fn length(
+        &self,
+        table: &DeTable<'_>,
+        key: &str,
+    ) -> Result<Option<Duration>, PolicyError> {
         let Some(value) = table.get(key) else { return Ok(None) };
         let text = self.text_of(value, key)?;
         let hint = "write it as \"30s\", \"10min\", \"24h\" or \"7day\"".to_owned();
@@ -543,7 +576,7 @@ impl Reader<'_> {
     }
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
 }
 

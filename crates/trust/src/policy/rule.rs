@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::glob::Glob;
 use super::when::When;
 use super::{MAX_MEMBERSHIPS, Obligations, Request};
+use crate::evidence::Attackers;
 use crate::{Level, RawKey};
 
 /// One rule of a file. Conditions that are empty or none hold always.
@@ -17,6 +18,8 @@ pub(super) struct Rule {
     pub(super) who: Who,
     pub(super) level: Level,
     pub(super) evidence: BTreeSet<String>,
+    /// Some fact must exclude all of these.
+    pub(super) against: Attackers,
     pub(super) granted: bool,
     pub(super) trusted: bool,
     pub(super) max_cost: Option<u64>,
@@ -80,6 +83,13 @@ impl Rule {
             && self.capabilities.iter().any(|glob| glob.matches(request.capability))
             && self.who_unmet(facts).is_none()
             && self.evidence.iter().all(|kind| request.evidence.contains(&kind.as_str()))
+            && self.is_against(request)
+    }
+
+    /// Whether one fact alone excludes everybody that the rule wants excluded.
+    fn is_against(&self, request: &Request<'_>) -> bool {
+        self.against.is_empty()
+            || request.excluded.iter().any(|excluded| excluded.contains(self.against))
     }
 
     fn who_unmet(&self, facts: &Facts<'_>) -> Option<&'static str> {
@@ -130,7 +140,10 @@ impl Rule {
         if let Some(kind) =
             self.evidence.iter().find(|kind| !request.evidence.contains(&kind.as_str()))
         {
-            return Some(format!("no evidence of kind `{kind}` was accepted in this session"));
+            return Some(format!("no evidence `{kind}` was accepted in this session"));
+        }
+        if !self.is_against(request) {
+            return Some(format!("no fact shown in this session excludes {}", self.against));
         }
         self.when.unmet(request.now).map(|unmet| unmet.to_string())
     }

@@ -2,6 +2,7 @@
 
 use comity_core::{AgentId, Time};
 use comity_trust::Level;
+use comity_trust::evidence::Attackers;
 use comity_trust::policy::{Decision, Meter, MeterError, Policy, PolicyError, Request};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -393,5 +394,64 @@ proptest! {
         if let Err(error) = Policy::parse(&text) {
             prop_assert!(error.line >= 1 && error.column >= 1 && !error.hint.is_empty());
         }
+    }
+}
+
+/// What rules can ask of evidence: a kind, what it shows, and whom one fact excludes.
+#[test]
+fn rules_ask_what_evidence_shows() {
+    let text = r#"
+[[rule]]
+allow = "read"
+anyone = true
+evidence = "model-signing"
+
+[[rule]]
+allow = "write"
+anyone = true
+evidence = ["model-signing=sha256:00", "trace"]
+
+[[rule]]
+allow = "pay"
+anyone = true
+against = "operator-software+co-tenant"
+
+[evidence.model-signing]
+keys = ["a.pem", "b.pem"]
+roots = "root.json"
+identities = "me@example.com https://issuer.example"
+accept = ["sha256:00"]
+
+[evidence.trace]
+"#;
+    let policy = Policy::parse(text).unwrap();
+    assert!(policy.asks_evidence() && !Policy::empty().asks_evidence());
+    let rules = &policy.evidence()["model-signing"];
+    assert_eq!(
+        (rules.keys.len(), rules.roots.as_slice()),
+        (2, ["root.json".to_owned()].as_slice())
+    );
+    assert!(rules.accept.contains("sha256:00") && policy.evidence().contains_key("trace"));
+    let allowed = |name, evidence: &[&str], excluded: &[Attackers]| {
+        policy.decide(&Request { evidence, excluded, ..request(5, name) }).allowed
+    };
+    let shown = ["model-signing", "model-signing=sha256:00", "trace"];
+    assert!(!allowed("read", &[], &[]) && allowed("read", &shown[..1], &[]));
+    assert!(!allowed("write", &shown[..1], &[]) && allowed("write", &shown, &[]));
+    assert!(!allowed("write", &["model-signing=sha256:01", "trace"], &[]));
+    let (tenant, operator) = (Attackers::CO_TENANT, Attackers::OPERATOR_SOFTWARE);
+    assert!(!allowed("pay", &shown, &[tenant, operator]), "facts do not add up");
+    assert!(allowed("pay", &[], &[Attackers::SOFTWARE]));
+    let explained = policy.explain(&request(5, "pay"));
+    assert!(explained.rules[2].unmet.as_ref().unwrap().contains("operator-software"));
+    for (text, hint) in [
+        ("[evidence.tpm]\n", "trace"),
+        ("[evidence.tdx]\nkey = \"a\"\n", "keys"),
+        ("[evidence.tdx]\nkeys = \"\"\n", "characters"),
+        ("[[rule]]\nallow = \"a\"\nanyone = true\nagainst = \"everybody\"\n", "co-tenant"),
+        ("[[rule]]\nallow = \"a\"\nanyone = true\nevidence = \"tdx=a b\"\n", "what it must show"),
+    ] {
+        let refused = Policy::parse(text).unwrap_err();
+        assert!(refused.hint.contains(hint), "{text}: {refused}");
     }
 }
