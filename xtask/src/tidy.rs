@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("capability", &["core"]),
     ("trust", &["core", "capability"]),
+    ("attest", &["core", "trust"]),
     ("overlay", &["core", "capability"]),
     ("pilot", &["core"]),
     ("results", &["core", "capability"]),
@@ -22,10 +23,28 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sim", &["core", "capability", "overlay"]),
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
-    ("node", &["core", "capability", "trust", "overlay", "results", "specialist", "api"]),
+    (
+        "node",
+        &["core", "capability", "trust", "attest", "overlay", "results", "specialist", "api"],
+    ),
     ("lab", &["sim"]),
     ("mcp", &["core", "specialist", "api"]),
-    ("cli", &["core", "capability", "results", "specialist", "sim", "lab", "api", "mcp", "node"]),
+    (
+        "cli",
+        &[
+            "core",
+            "capability",
+            "trust",
+            "attest",
+            "results",
+            "specialist",
+            "sim",
+            "lab",
+            "api",
+            "mcp",
+            "node",
+        ],
+    ),
 ];
 
 /// Crates that take time, randomness and the world as arguments, and what must therefore never be below them.
