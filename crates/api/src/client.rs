@@ -19,6 +19,11 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::types::{
+    AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
+    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+};
+use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
     CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
     Exit, FindRequest, FindResponse, GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView,
@@ -558,6 +563,93 @@ impl Client {
         request: &EndorseRevokeRequest,
     ) -> Result<Done, ClientError> {
         self.post("/v1/endorsements/revoke", request).await
+    }
+
+    /// `GET /v1/evidence`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn evidence(&self) -> Result<EvidenceItems, ClientError> {
+        self.get("/v1/evidence").await
+    }
+
+    /// `POST /v1/evidence`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn evidence_add(
+        &self,
+        request: &EvidenceAddRequest,
+    ) -> Result<EvidenceItem, ClientError> {
+        self.post("/v1/evidence", request).await
+    }
+
+    /// `POST /v1/evidence/show`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn evidence_show(
+        &self,
+        request: &EvidenceIdRequest,
+    ) -> Result<EvidenceShown, ClientError> {
+        self.post("/v1/evidence/show", request).await
+    }
+
+    /// `POST /v1/evidence/remove`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn evidence_remove(&self, request: &EvidenceIdRequest) -> Result<Done, ClientError> {
+        self.post("/v1/evidence/remove", request).await
+    }
+
+    /// `POST /v1/evidence/appraise`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn appraise(
+        &self,
+        request: &AppraiseRequest,
+    ) -> Result<AppraiseResponse, ClientError> {
+        self.post("/v1/evidence/appraise", request).await
+    }
+
+    /// `POST /v1/evidence/canary`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn canary(&self, request: &CanaryRequest) -> Result<CanaryResponse, ClientError> {
+        self.post("/v1/evidence/canary", request).await
+    }
+
+    /// `GET /v1/traces`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn traces(&self) -> Result<Traces, ClientError> {
+        self.get("/v1/traces").await
+    }
+
+    /// `POST /v1/traces`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trace_commit(
+        &self,
+        request: &TraceCommitRequest,
+    ) -> Result<TraceView, ClientError> {
+        self.post("/v1/traces", request).await
+    }
+
+    /// `POST /v1/traces/disclose`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn trace_disclose(
+        &self,
+        request: &TraceDiscloseRequest,
+    ) -> Result<TraceDisclosure, ClientError> {
+        self.post("/v1/traces/disclose", request).await
     }
 
     /// `POST /v1/resolve`.

@@ -3,6 +3,11 @@
 use utoipa::OpenApi;
 
 use crate::types::{
+    AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
+    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+};
+use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
     CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, FindRequest, FindResponse,
     GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, GroupCreateRequest,
@@ -67,6 +72,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         endorsements,
         endorse,
         endorse_revoke,
+        evidence,
+        evidence_add,
+        evidence_show,
+        evidence_remove,
+        appraise,
+        canary,
+        traces,
+        trace_commit,
+        trace_disclose,
         resolve,
         handles,
         handle_resolve,
@@ -285,6 +299,60 @@ fn endorse() {}
     (status = 200, body = Done), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn endorse_revoke() {}
+
+/// Evidence about this agent that it keeps for whoever asks.
+#[utoipa::path(get, path = "/v1/evidence", responses(
+    (status = 200, body = EvidenceItems), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn evidence() {}
+
+/// Keep evidence about this agent.
+#[utoipa::path(post, path = "/v1/evidence", request_body = EvidenceAddRequest, responses(
+    (status = 200, body = EvidenceItem), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn evidence_add() {}
+
+/// One piece of kept evidence, and what it shows by this node's own policy.
+#[utoipa::path(post, path = "/v1/evidence/show", request_body = EvidenceIdRequest, responses(
+    (status = 200, body = EvidenceShown), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn evidence_show() {}
+
+/// Forget a piece of evidence.
+#[utoipa::path(post, path = "/v1/evidence/remove", request_body = EvidenceIdRequest, responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn evidence_remove() {}
+
+/// Ask an agent for its evidence, and say what it shows.
+#[utoipa::path(post, path = "/v1/evidence/appraise", request_body = AppraiseRequest, responses(
+    (status = 200, body = AppraiseResponse), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn appraise() {}
+
+/// Ask an agent what is known already, and remember whether it was right.
+#[utoipa::path(post, path = "/v1/evidence/canary", request_body = CanaryRequest, responses(
+    (status = 200, body = CanaryResponse), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn canary() {}
+
+/// Traces this agent committed to.
+#[utoipa::path(get, path = "/v1/traces", responses(
+    (status = 200, body = Traces), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn traces() {}
+
+/// Commit to a trace.
+#[utoipa::path(post, path = "/v1/traces", request_body = TraceCommitRequest, responses(
+    (status = 200, body = TraceView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn trace_commit() {}
+
+/// Disclose steps of a committed trace.
+#[utoipa::path(post, path = "/v1/traces/disclose", request_body = TraceDiscloseRequest, responses(
+    (status = 200, body = TraceDisclosure), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn trace_disclose() {}
 
 /// Any text form of an agent to all of them and to its network addresses.
 #[utoipa::path(post, path = "/v1/resolve", request_body = ResolveRequest, responses(
