@@ -14,6 +14,11 @@ use comity_api::types::{
     ServeRequest, ServeResponse, ServedCapability, SessionState, ShowResponse, SpecialistState,
     Status,
 };
+use comity_api::types::{
+    AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
+    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+};
 use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
     HandleHow, HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest,
@@ -378,6 +383,45 @@ impl Backend for Node {
 
     async fn endorse_revoke(&self, request: EndorseRevokeRequest) -> Result<Done, ErrorInfo> {
         self.revoke_endorsement(request).await
+    }
+
+    async fn evidence(&self) -> Result<EvidenceItems, ErrorInfo> {
+        Ok(self.evidence_items())
+    }
+
+    async fn evidence_add(&self, request: EvidenceAddRequest) -> Result<EvidenceItem, ErrorInfo> {
+        self.add_evidence(request).await
+    }
+
+    async fn evidence_show(&self, request: EvidenceIdRequest) -> Result<EvidenceShown, ErrorInfo> {
+        self.show_evidence(&request.id)
+    }
+
+    async fn evidence_remove(&self, request: EvidenceIdRequest) -> Result<Done, ErrorInfo> {
+        self.remove_evidence(&request.id).await
+    }
+
+    async fn appraise(&self, request: AppraiseRequest) -> Result<AppraiseResponse, ErrorInfo> {
+        self.appraise_agent(request).await
+    }
+
+    async fn canary(&self, request: CanaryRequest) -> Result<CanaryResponse, ErrorInfo> {
+        Box::pin(self.canary_call(request)).await
+    }
+
+    async fn traces(&self) -> Result<Traces, ErrorInfo> {
+        Ok(self.traces_view())
+    }
+
+    async fn trace_commit(&self, request: TraceCommitRequest) -> Result<TraceView, ErrorInfo> {
+        self.commit_trace(request).await
+    }
+
+    async fn trace_disclose(
+        &self,
+        request: TraceDiscloseRequest,
+    ) -> Result<TraceDisclosure, ErrorInfo> {
+        self.disclose_trace(&request)
     }
 
     async fn resolve(&self, request: ResolveRequest) -> Result<ResolveResponse, ErrorInfo> {

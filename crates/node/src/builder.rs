@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
+use crate::attest::Attest;
 use crate::audit::{Audit, Witness};
 use crate::calls::LocalSigner;
 use crate::clock::Clock;
@@ -306,6 +307,7 @@ impl Builder {
             home.as_ref().map(Home::policy),
         );
         let gate = Arc::new(gate.map_err(SpawnError::Access)?);
+        let attest = Arc::new(Attest::open(&storage).map_err(SpawnError::Access)?);
         network.spawn(Arc::clone(&gate).keep(audit.clone(), cancel.clone()));
         let results =
             Results::open(Arc::clone(&identity), clock.clone(), storage.clone(), rand::random());
@@ -318,6 +320,7 @@ impl Builder {
             groups: Arc::clone(&groups),
             witnessing,
             gate: Arc::clone(&gate),
+            attest: Arc::clone(&attest),
             audit: audit.clone(),
             lineage,
         });
@@ -359,6 +362,7 @@ impl Builder {
             mcp: self.mcp,
             groups,
             gate,
+            attest,
             publisher,
             transport,
             rpc,
@@ -377,6 +381,7 @@ impl Builder {
         let weak = Arc::downgrade(&node.inner);
         network.spawn(Node::keep_receipts(weak.clone(), node.inner.cancel.clone()));
         network.spawn(Node::renew_pointers(weak, node.inner.cancel.clone()));
+        node.serve_traces();
         Ok(node)
     }
 }

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::access::Presented;
 use crate::error::describe;
 use crate::groups::PrivateGroup;
 use crate::handler::{invoke, item};
@@ -380,17 +381,21 @@ impl Node {
         if resolved.agent == self.id() {
             return mine(name).ok_or_else(|| no_capability(text)).map(Some);
         }
-        let grants = self.to_show(&resolved.agent, name, request.grant.as_deref()).await?;
+        let mut grants = self.to_show(&resolved.agent, name, request.grant.as_deref()).await?;
+        if self.present_evidence(resolved.agent, &resolved.addrs).await && grants.is_none() {
+            // What this agent showed of itself may let it know of more than others do.
+            grants = Some(Presented::new(None, Vec::new(), Vec::new()).encode());
+        }
         let record = match &grants {
             Some(grants) => self.record_for(resolved.agent, &resolved.addrs, name, grants).await,
             None => self.record_of(resolved.agent, &resolved.addrs, None, group).await,
         };
         let record = record.map_err(|failure| failure.into_info(&self.name_of(&resolved.agent)))?;
-        let capability = record
-            .capabilities
-            .iter()
-            .find(|known| known.name == name)
-            .ok_or_else(|| no_capability(text))?;
+        let capability =
+            record.capabilities.iter().find(|known| known.name == name).ok_or_else(|| {
+                self.forget_presented(&resolved.agent);
+                no_capability(text)
+            })?;
         let addrs =
             if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
         let capability = Arc::new(capability.clone());
@@ -462,12 +467,14 @@ impl Running<'_> {
         let request =
             request.map_err(|error| self.bad_input(error.to_string()))?.deadline(deadline);
         let node = &self.node.inner;
+        self.node.present_evidence(self.callee.agent, &self.callee.addrs).await;
         let result = self.watched(request).await;
         match &result {
             Ok(_) => {
                 let (agent, now) = (self.callee.agent, node.clock.now());
                 node.signals.answered(&agent, now);
                 node.results.reputation().answered(agent, self.started.elapsed(), now);
+                node.attest.experiences.acknowledged(&agent, &capability.name, now);
             }
             Err(
                 rpc::CallError::Connect(_)
@@ -484,7 +491,10 @@ impl Running<'_> {
                 | rpc::CallError::AnswerTooLarge { .. }
                 | rpc::CallError::Protocol { .. }
                 | rpc::CallError::Untrusted { .. },
-            ) => node.signals.failed(&self.callee.agent),
+            ) => {
+                node.signals.failed(&self.callee.agent);
+                self.node.forget_presented(&self.callee.agent);
+            }
         }
         if let Err(error) = &result {
             let (callee, capability) = (self.callee.agent.into(), short_text(&capability.name));

@@ -85,13 +85,15 @@ impl Node {
         Ok(response)
     }
 
-    /// How well the first of these are supported, where that is asked for: by a level demanded, or by endorsers that the policy file names.
+    /// How well the first of these are supported, where that is asked for: by a level demanded, or because the policy file says whose word or evidence counts.
     async fn standings(
         &self,
         hits: &[Hit],
         demanded: bool,
     ) -> BTreeMap<(AgentId, String), Standing> {
-        let endorsed = self.inner.gate.with_policy(|policy| !policy.levels().endorsers.is_empty());
+        let endorsed = self.inner.gate.with_policy(|policy| {
+            !policy.levels().endorsers.is_empty() || !policy.evidence().is_empty()
+        });
         if !endorsed && !demanded {
             return BTreeMap::new();
         }

@@ -16,7 +16,8 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Asked, Gate};
+use crate::access::{Asked, Gate, Question};
+use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::groups::Groups;
 use crate::lineage::Lineage;
@@ -38,6 +39,7 @@ pub(crate) struct Handler {
     pub(crate) groups: Arc<Groups>,
     pub(crate) witnessing: Witnessing,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) attest: Arc<Attest>,
     pub(crate) audit: Audit,
     pub(crate) lineage: Arc<Lineage>,
     pub(crate) results: Arc<Results>,
@@ -45,7 +47,7 @@ pub(crate) struct Handler {
 
 impl Handler {
     /// The capability and whether the caller is a member of the group it is served to; none if there is none, or only for members of others.
-    fn served(&self, name: &str, caller: &Caller) -> Option<(Arc<Served>, bool)> {
+    pub(crate) fn served(&self, name: &str, caller: &Caller) -> Option<(Arc<Served>, bool)> {
         // Before the name is looked up, so that the time tells nothing about it.
         let member_of = self.groups.proved(caller, &self.me);
         let served = self.registry.get(name)?;
@@ -150,7 +152,11 @@ impl CallHandler for Arc<Handler> {
         let record = self.publisher.sealed_record().map(|sealed| Hash::of(&sealed));
         let checkpoint = self.witnessing.checkpoint();
         let revocations = self.gate.revocation_state();
-        Hello { record, checkpoint, revocations, features: Features::GROUPS.with(Features::GRANTS) }
+        let mut features = Features::GROUPS.with(Features::GRANTS);
+        if self.gate.asks_evidence() {
+            features = features.with(Features::EVIDENCE);
+        }
+        Hello { record, checkpoint, revocations, features }
     }
 
     fn greeted(&self, peer: &AgentId, _session: &Hash, hello: &Hello) {
@@ -210,8 +216,16 @@ impl CallHandler for Arc<Handler> {
     }
 
     fn trust(&self, caller: Caller, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
-        let gate = Arc::clone(&self.gate);
-        Box::pin(async move { gate.answer(&caller.agent, &body).await })
+        let handler = Self::clone(self);
+        Box::pin(async move {
+            // What is no question is refused where the others are answered.
+            if let Some(question) = Question::decode(&body)
+                && let Some(told) = handler.answer_evidence(&caller, question).await
+            {
+                return told.map(|told| told.encode().into());
+            }
+            handler.gate.answer(&caller.agent, &body).await
+        })
     }
 }
 

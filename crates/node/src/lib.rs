@@ -46,6 +46,7 @@
 //! Nothing is contacted but addresses that the caller, or peers reached through them, name.
 
 pub mod access;
+pub mod attest;
 pub mod audit;
 mod backend;
 mod builder;

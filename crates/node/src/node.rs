@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::access::Gate;
+use crate::attest::Attest;
 use crate::audit::{Audit, Witness};
 use crate::builder::Builder;
 use crate::calls::LocalSigner;
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) groups: Arc<Groups>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) results: Arc<Results>,
+    pub(crate) attest: Arc<Attest>,
     pub(crate) signals: Signals,
     pub(crate) records: RecordCache,
     pub(crate) counts: Counts,

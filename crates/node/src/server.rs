@@ -11,6 +11,7 @@
 //! * Nothing is unbounded: connections, requests in flight, body size, header time, time per request.
 
 mod backend;
+mod evidence;
 mod handlers;
 mod listener;
 mod respond;
@@ -101,6 +102,13 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
         .route("/v1/trust/revoke", post(handlers::trust_revoke::<B>))
         .route("/v1/endorsements", get(handlers::endorsements::<B>).post(handlers::endorse::<B>))
         .route("/v1/endorsements/revoke", post(handlers::endorse_revoke::<B>))
+        .route("/v1/evidence", get(evidence::evidence::<B>).post(evidence::evidence_add::<B>))
+        .route("/v1/evidence/show", post(evidence::evidence_show::<B>))
+        .route("/v1/evidence/remove", post(evidence::evidence_remove::<B>))
+        .route("/v1/evidence/appraise", post(evidence::appraise::<B>))
+        .route("/v1/evidence/canary", post(evidence::canary::<B>))
+        .route("/v1/traces", get(evidence::traces::<B>).post(evidence::trace_commit::<B>))
+        .route("/v1/traces/disclose", post(evidence::trace_disclose::<B>))
         .route("/v1/resolve", post(handlers::resolve::<B>))
         .route("/v1/handles", get(handlers::handles::<B>))
         .route("/v1/handles/resolve", post(handlers::handle_resolve::<B>))

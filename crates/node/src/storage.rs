@@ -66,10 +66,18 @@ pub(crate) enum Table {
     Contradictions,
     /// AgentId and time -> a signed retraction, own or heard of.
     Retractions,
+    /// Name of a piece of evidence about this agent -> it.
+    Evidence,
+    /// AgentId and capability -> what came of calling it.
+    Experience,
+    /// Root of a committed trace -> its length and time.
+    Traces,
+    /// Root of a committed trace -> its secret and steps.
+    TraceSteps,
 }
 
 impl Table {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 21] = [
         Self::Peers,
         Self::Custody,
         Self::Capabilities,
@@ -87,6 +95,10 @@ impl Table {
         Self::Reputation,
         Self::Contradictions,
         Self::Retractions,
+        Self::Evidence,
+        Self::Experience,
+        Self::Traces,
+        Self::TraceSteps,
     ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -108,6 +120,10 @@ impl Table {
             Self::Reputation => "reputation",
             Self::Contradictions => "contradictions",
             Self::Retractions => "retractions",
+            Self::Evidence => "evidence",
+            Self::Experience => "experience",
+            Self::Traces => "traces",
+            Self::TraceSteps => "trace-steps",
         })
     }
 }

@@ -10,9 +10,7 @@ use comity_api::types::{
 };
 use comity_capability::record::Capability;
 use comity_core::{AgentId, Hash, Time};
-use comity_trust::endorse::{
-    Endorse, Endorsement, Experience, Ground, How, Standing, Support, standing,
-};
+use comity_trust::endorse::{Endorse, Endorsement, Ground, How, Standing, Support, standing};
 use comity_trust::log::{Event, short_text};
 use comity_trust::revoke::{Reason, Withdrawn};
 use comity_trust::{RawKey, Scope, Target};
@@ -24,6 +22,8 @@ use crate::resolve::Reference;
 
 /// How long an agent may take to hand out or take in endorsements.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an agent may take to show its evidence; a program may have to make it.
+const EVIDENCE_PATIENCE: Duration = Duration::from_secs(5);
 /// How old what is known of an endorser's withdrawals may be before it is asked again.
 const SET_AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -188,6 +188,15 @@ impl Node {
                 words.extend(sealed.filter_map(|sealed| Endorsement::open(sealed, now).ok()));
             }
         }
+        let asks = gate.with_policy(|policy| !policy.evidence().is_empty());
+        let appraisals = if asks && agent != self.id() {
+            // Who shows nothing, or is gone, has shown nothing.
+            let looked = self.evidence_of(agent, addrs, &capability.name, false);
+            let looked = tokio::time::timeout(EVIDENCE_PATIENCE, looked).await;
+            looked.ok().and_then(Result::ok).map(|looked| looked.appraisals()).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         // Whoever gave its word may have taken it back.
         let endorsers: BTreeSet<AgentId> = words.iter().map(|word| word.endorser).collect();
         for endorser in endorsers {
@@ -200,15 +209,11 @@ impl Node {
             }
         }
         let now = self.inner.clock.now();
-        let known = self.inner.signals.of(&agent);
-        let experience = Experience {
-            acknowledged: known.answered,
-            canaries_in_a_row: 0,
-            last: known.seen.unwrap_or(Time::ZERO),
-        };
+        let experience = self.inner.attest.experiences.of(&agent, &capability.name);
         let support = Support {
             endorsements: &words,
-            experience: (known.answered > 0).then_some(&experience),
+            experience: (experience.acknowledged > 0).then_some(&experience),
+            appraisals: &appraisals,
             ..Support::default()
         };
         let target = Target {

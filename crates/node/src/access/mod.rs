@@ -34,7 +34,8 @@ use comity_core::{AgentId, Hash, Identity, Sha256Digest, Time};
 use comity_trust::access::{Access, Call, Denial, Ground, Permit};
 use comity_trust::bond::{Bonds, Standing};
 use comity_trust::endorse::{Endorsement, Support, standing};
-use comity_trust::grant::{Chain, Counters, NO_EVIDENCE, Refusal};
+use comity_trust::evidence::{Attackers, Verifiers};
+use comity_trust::grant::{Chain, Counters, Refusal};
 use comity_trust::log::Event;
 use comity_trust::policy::{MeterError, Policy, Request};
 use comity_trust::revoke::{self, Reason, Revocations, Withdrawn};
@@ -44,6 +45,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::attest::ShownEvidence;
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::registry::Served;
@@ -52,16 +54,19 @@ use crate::storage::{Change, Storage, StorageError, Table};
 
 pub(crate) use book::{Book, Kept, KeptError, Role};
 use endorsements::{EndorsementError, Endorsements, TOLD_MAX};
-use policy_file::{LOOK_EVERY, PolicyFile};
+pub(crate) use policy_file::read_believed;
+use policy_file::{Believed, LOOK_EVERY, PolicyFile};
 pub use policy_file::{POLICY_FILE, PolicyFileError, read_policy};
 pub(crate) use presented::Presented;
 use presented::{Sessions, Shown, covers};
+use requests::Requests;
 pub(crate) use requests::Stage;
-use requests::{Requests, is_name};
+pub(crate) use requests::is_name;
 pub use view::{
     ExplainError, GrantTextError, explain_file, explain_policy, grant_bytes, grant_text, grant_view,
 };
-use wire::{Answer, Question, Told};
+use wire::Answer;
+pub(crate) use wire::{Listed, Question, Told};
 
 /// What a call costs until capabilities have prices.
 const CALL_COST: u64 = 0;
@@ -115,11 +120,13 @@ pub(crate) struct Admitted {
 /// Decides about calls; one per node.
 pub(crate) struct Gate {
     me: AgentId,
-    identity: Arc<Identity>,
-    clock: Clock,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) clock: Clock,
     storage: Storage,
     state: Mutex<State>,
     sessions: Mutex<Sessions>,
+    /// What callers showed of how they run.
+    pub(crate) shown_evidence: Mutex<ShownEvidence>,
     pub(crate) book: Book,
     /// Requests of others for access.
     pub(crate) requests: Requests,
@@ -139,6 +146,7 @@ struct State {
     /// Whose endorsements of callers can matter, by the policy in force.
     endorsers: BTreeSet<RawKey>,
     own_set: Option<(Time, Vec<u8>)>,
+    verifiers: Arc<Verifiers>,
 }
 
 impl std::fmt::Debug for Gate {
@@ -160,7 +168,7 @@ impl Gate {
         policy: Option<std::path::PathBuf>,
     ) -> Result<Self, AccessError> {
         let (me, now) = (identity.id(), clock.now());
-        let (file, policy) = PolicyFile::open(policy, now)?;
+        let (file, (policy, verifiers)) = PolicyFile::open(policy, now)?;
         let revocations = stored(&storage, REVOCATIONS_ROW, "what was withdrawn")?
             .unwrap_or_else(|| Revocations::new(me));
         let bonds =
@@ -179,7 +187,8 @@ impl Gate {
         let endorsements = Endorsements::open(&storage, me, now)?;
         let endorsers = policy.endorsers();
         let access = Access { policy, revocations, counters, ..Access::new(me) };
-        let state = State { access, file, bonds, endorsers, own_set: None };
+        let verifiers = Arc::new(verifiers);
+        let state = State { access, file, bonds, endorsers, own_set: None, verifiers };
         Ok(Self {
             me,
             identity,
@@ -187,6 +196,7 @@ impl Gate {
             storage,
             state: Mutex::new(state),
             sessions: Mutex::default(),
+            shown_evidence: Mutex::default(),
             book,
             requests,
             asked,
@@ -234,13 +244,16 @@ impl Gate {
         Ok((state.file.status(&state.access.policy), changed))
     }
 
-    fn put_into_force(&self, state: &mut State, policy: Policy) -> Option<Hash> {
+    fn put_into_force(&self, state: &mut State, believed: Believed) -> Option<Hash> {
+        let (policy, verifiers) = believed;
         let hash = policy.hash();
         let changed = hash != state.access.policy.hash();
         info!(rules = policy.len(), %hash, "a policy came into force");
         state.endorsers = policy.endorsers();
         state.access.policy = policy;
+        state.verifiers = Arc::new(verifiers);
         locked(&self.sessions).clear();
+        locked(&self.shown_evidence).clear();
         changed.then_some(hash)
     }
 
@@ -252,6 +265,16 @@ impl Gate {
     /// Looks at the policy in force.
     pub(crate) fn with_policy<T>(&self, look: impl FnOnce(&Policy) -> T) -> T {
         look(&locked(&self.state).access.policy)
+    }
+
+    /// What evidence is appraised with.
+    pub(crate) fn verifiers(&self) -> Arc<Verifiers> {
+        Arc::clone(&locked(&self.state).verifiers)
+    }
+
+    /// Whether the policy asks what callers show by evidence.
+    pub(crate) fn asks_evidence(&self) -> bool {
+        self.with_policy(Policy::asks_evidence)
     }
 
     /// Whether the caller may know of the capability, and by what. Counts nothing.
@@ -318,14 +341,24 @@ impl Gate {
                 interface: Sha256Digest([0; 32]),
             },
         };
+        let appraisals = asked.caller.session.map(|sid| locked(&self.shown_evidence).of(&sid));
+        let appraisals = appraisals.unwrap_or_default();
+        let valid = || appraisals.iter().filter(|appraisal| appraisal.is_valid(now));
+        let names: BTreeSet<String> = valid().flat_map(|appraisal| appraisal.names()).collect();
+        let excluded: Vec<Attackers> =
+            valid().flat_map(|appraisal| &appraisal.facts).map(|fact| fact.excludes).collect();
         let mut state = locked(&self.state);
         let State { access, bonds, .. } = &mut *state;
         let stands =
             |found: &&Endorsement| found.stands_for(&agent, &target, &access.revocations, now);
         let endorsers: Vec<AgentId> =
             shown.endorsements.iter().filter(stands).map(|found| found.endorser).collect();
-        let support = Support { endorsements: &shown.endorsements, ..Support::default() };
-        let level = if endorsers.is_empty() {
+        let support = Support {
+            endorsements: &shown.endorsements,
+            appraisals: &appraisals,
+            ..Support::default()
+        };
+        let level = if endorsers.is_empty() && appraisals.is_empty() {
             comity_trust::Level::L0
         } else {
             let levels = access.policy.levels();
@@ -335,11 +368,12 @@ impl Gate {
             public: asked.served.is_some_and(|served| served.is_public() || asked.member),
             endorsers: &endorsers,
             level,
+            excluded: &excluded,
             trusted: bonds.standing(&agent, &access.revocations, now) == Standing::Mutual,
             cost: CALL_COST,
             ..Request::new(agent, target.name, now)
         };
-        let call = Call { request, target, chain: shown.chain(), evidence: &NO_EVIDENCE };
+        let call = Call { request, target, chain: shown.chain(), evidence: &names };
         let Some(_) = asked.served else {
             let decision = access.policy.decide(&request);
             return Err(Denial::Policy(comity_trust::policy::Decision {
@@ -523,6 +557,12 @@ impl Gate {
             Question::Deliver { capability, answer } => {
                 self.take_answer((*caller, capability), answer).await?;
                 Told::Heard {}
+            }
+            Question::EvidenceList { .. }
+            | Question::Evidence { .. }
+            | Question::Present { .. } => {
+                let text = "a question about evidence is asked in a session";
+                return Err(CallFailure::new(ErrorCode::InvalidInput, text));
             }
         };
         Ok(told.encode().into())

@@ -402,7 +402,11 @@ impl Node {
         let told = self.inner.rpc.ask_trust(agent, &resolved.addrs, &question).await.ok()?;
         match Told::decode(&told)? {
             Told::RevocationSet { set } => Some(set.into()),
-            Told::Heard {} | Told::Outcome { .. } | Told::Endorsements { .. } => None,
+            Told::Heard {}
+            | Told::Outcome { .. }
+            | Told::Endorsements { .. }
+            | Told::EvidenceList { .. }
+            | Told::Evidence { .. } => None,
         }
     }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use comity_api::types::{ErrorCode, ErrorInfo, PolicyProblem, PolicyStatus};
+use comity_attest::ConfigError;
 use comity_core::Time;
+use comity_trust::evidence::Verifiers;
 use comity_trust::policy::{MAX_FILE, Policy, PolicyError};
 use thiserror::Error;
 
@@ -36,6 +38,14 @@ pub enum PolicyFileError {
         /// Where it is wrong and what to write.
         error: PolicyError,
     },
+    /// What it says of evidence cannot be used.
+    #[error("the policy file {path} is refused")]
+    Evidence {
+        /// The file.
+        path: PathBuf,
+        /// Which kind, and what is wrong.
+        source: ConfigError,
+    },
     /// It was there and is gone.
     #[error(
         "the policy file {path} is gone, and what it said stays in force until the node ends: put it back, or write an empty one"
@@ -60,6 +70,8 @@ impl PolicyFileError {
                     "path": format!("line {}, column {}", error.line, error.column),
                     "message": error.what,
                 }])),
+            Self::Evidence { .. } => ErrorInfo::new(ErrorCode::BadManifest, text)
+                .hint("files are named as seen from the policy file; docs/ATTESTATION.md has the keys of [evidence.KIND]"),
             Self::Gone { .. } => ErrorInfo::new(ErrorCode::NotFound, text),
         }
     }
@@ -69,7 +81,9 @@ impl PolicyFileError {
             Self::Invalid { error, .. } => {
                 (Some(error.line), Some(error.column), error.hint.clone())
             }
-            Self::Io { .. } | Self::Gone { .. } => (None, None, String::new()),
+            Self::Io { .. } | Self::Evidence { .. } | Self::Gone { .. } => {
+                (None, None, String::new())
+            }
         };
         PolicyProblem {
             message: crate::describe(self),
@@ -81,11 +95,34 @@ impl PolicyFileError {
     }
 }
 
-/// Reads and checks a policy file.
+/// Reads and checks a policy file, and what it names.
 ///
 /// # Errors
 /// [`PolicyFileError`]; for an invalid file with line, column and remedy.
 pub fn read_policy(path: &Path) -> Result<Policy, PolicyFileError> {
+    read_believed(path).map(|(policy, _)| policy)
+}
+
+/// The same with the verifiers that it asks for.
+pub(crate) fn read_believed(path: &Path) -> Result<(Policy, Verifiers), PolicyFileError> {
+    let policy = read_text(path)?;
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut read = |name: &str| read_bounded(&directory.join(name), comity_attest::MAX_FILE);
+    let verifiers = comity_attest::verifiers(policy.evidence(), &mut read);
+    let refused = |source| PolicyFileError::Evidence { path: path.to_owned(), source };
+    Ok((policy, verifiers.map_err(refused)?))
+}
+
+fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(io::Error::other(format!("it has more than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn read_text(path: &Path) -> Result<Policy, PolicyFileError> {
     let unreadable = |source| PolicyFileError::Io { path: path.to_owned(), source };
     let mut text = String::new();
     // One byte more than may be, so that a file which is too long is refused and not cut.
@@ -120,6 +157,18 @@ fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
     }
 }
 
+/// A policy, and the verifiers of the evidence that it believes.
+pub(crate) type Believed = (Policy, Verifiers);
+
+/// What is in force without a file.
+fn unwritten() -> Believed {
+    let policy = Policy::empty();
+    let mut nothing = |_: &str| Err(io::Error::from(io::ErrorKind::NotFound));
+    let verifiers = comity_attest::verifiers(policy.evidence(), &mut nothing);
+    // An empty policy names no files, so that nothing can fail.
+    (policy, verifiers.unwrap_or_default())
+}
+
 /// The file behind the policy in force.
 #[derive(Debug)]
 pub(crate) struct PolicyFile {
@@ -136,14 +185,17 @@ impl PolicyFile {
     pub(crate) fn open(
         path: Option<PathBuf>,
         now: Time,
-    ) -> Result<(Self, Policy), PolicyFileError> {
+    ) -> Result<(Self, Believed), PolicyFileError> {
         let mut file = Self { path, seen: None, loaded_at: now, problem: None };
-        let policy = file.look(now)?.unwrap_or_else(Policy::empty);
-        Ok((file, policy))
+        let believed = match file.look(now)? {
+            Some(believed) => believed,
+            None => unwritten(),
+        };
+        Ok((file, believed))
     }
 
     /// Looks whether the file changed, and reads it if so. An error is kept for [`PolicyFile::status`].
-    pub(crate) fn look(&mut self, now: Time) -> Result<Option<Policy>, PolicyFileError> {
+    pub(crate) fn look(&mut self, now: Time) -> Result<Option<Believed>, PolicyFileError> {
         let Some(path) = self.path.clone() else { return Ok(None) };
         let found = stamp(&path)
             .map_err(|source| PolicyFileError::Io { path: path.clone(), source })
@@ -159,7 +211,7 @@ impl PolicyFile {
     }
 
     /// Reads the file whether it changed or not.
-    pub(crate) fn reload(&mut self, now: Time) -> Result<Option<Policy>, PolicyFileError> {
+    pub(crate) fn reload(&mut self, now: Time) -> Result<Option<Believed>, PolicyFileError> {
         let Some(path) = self.path.clone() else { return Ok(None) };
         self.seen = stamp(&path).ok().flatten();
         if self.seen.is_none() && self.problem.is_none() && !path.exists() {
@@ -168,11 +220,11 @@ impl PolicyFile {
         self.take(&path, now).map(Some)
     }
 
-    fn take(&mut self, path: &Path, now: Time) -> Result<Policy, PolicyFileError> {
-        let policy = read_policy(path).map_err(|error| self.refuse(error, now))?;
+    fn take(&mut self, path: &Path, now: Time) -> Result<Believed, PolicyFileError> {
+        let believed = read_believed(path).map_err(|error| self.refuse(error, now))?;
         self.loaded_at = now;
         self.problem = None;
-        Ok(policy)
+        Ok(believed)
     }
 
     fn refuse(&mut self, error: PolicyFileError, now: Time) -> PolicyFileError {
@@ -202,12 +254,12 @@ mod tests {
     fn a_file_with_an_error_leaves_the_old_in_force_and_is_named() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(POLICY_FILE);
-        let (mut file, policy) = PolicyFile::open(Some(path.clone()), NOW).unwrap();
+        let (mut file, (policy, _)) = PolicyFile::open(Some(path.clone()), NOW).unwrap();
         assert!(policy.is_empty() && !file.status(&policy).present);
         assert!(file.look(NOW).unwrap().is_none(), "nothing there, nothing new");
 
         fs::write(&path, "[[rule]]\nallow = \"a\"\nanyone = true\n").unwrap();
-        let policy = file.look(NOW).unwrap().unwrap();
+        let (policy, _) = file.look(NOW).unwrap().unwrap();
         assert_eq!(file.status(&policy).rules, 1);
         assert!(file.look(NOW).unwrap().is_none());
 
@@ -220,7 +272,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(matches!(file.look(NOW), Err(PolicyFileError::Gone { .. })));
         fs::write(&path, "").unwrap();
-        assert!(file.look(NOW).unwrap().unwrap().is_empty());
+        assert!(file.look(NOW).unwrap().unwrap().0.is_empty());
         assert!(file.status(&policy).problem.is_none());
     }
 

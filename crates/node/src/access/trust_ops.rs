@@ -122,7 +122,11 @@ impl Node {
             let question = Question::Outcome { capability: subject.1.clone() };
             match self.ask_peer(subject.0, &resolved.addrs, &question).await.ok()? {
                 Told::Outcome { answer } => gate.take_answer(subject.clone(), answer).await.ok(),
-                Told::RevocationSet { .. } | Told::Heard {} | Told::Endorsements { .. } => None,
+                Told::RevocationSet { .. }
+                | Told::Heard {}
+                | Told::Endorsements { .. }
+                | Told::EvidenceList { .. }
+                | Told::Evidence { .. } => None,
             }
         };
         matches!(tokio::time::timeout(OUTCOME_PATIENCE, work).await, Ok(Some(())))

@@ -1,6 +1,6 @@
 //! Questions about trust and their answers, as they travel: deterministic CBOR, `[kind, {fields}]`.
 
-use comity_core::canonical;
+use comity_core::{Hash, canonical};
 use minicbor::bytes::ByteVec;
 
 use super::requests::Stage;
@@ -61,6 +61,51 @@ pub(crate) enum Question {
         #[n(0)]
         endorsement: ByteVec,
     },
+    /// What evidence the asked agent has for a capability; `*` for the agent as such.
+    #[n(20)]
+    #[cbor(map)]
+    EvidenceList {
+        /// Which.
+        #[n(0)]
+        capability: String,
+    },
+    /// One piece of it, for this question.
+    #[n(21)]
+    #[cbor(map)]
+    Evidence {
+        /// As in the list.
+        #[n(0)]
+        capability: String,
+        /// Which.
+        #[n(1)]
+        item: Hash,
+        /// 32 random bytes, new for each question: the answer is bound to them.
+        #[n(2)]
+        nonce: Hash,
+    },
+    /// The caller presents evidence of itself.
+    #[n(22)]
+    #[cbor(map)]
+    Present {
+        /// The sealed evidence, bound to the session.
+        #[n(0)]
+        evidence: ByteVec,
+    },
+}
+
+/// A piece of evidence in a list.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(crate) struct Listed {
+    /// Its name at the asked agent.
+    #[n(0)]
+    pub(crate) item: Hash,
+    /// What kind it is.
+    #[n(1)]
+    pub(crate) kind: String,
+    /// Its length in bytes; none if it is yet to be made.
+    #[n(2)]
+    pub(crate) length: Option<u32>,
 }
 
 /// The answer to a request for access.
@@ -112,6 +157,20 @@ pub(crate) enum Told {
     Endorsements {
         #[n(0)]
         endorsements: Vec<ByteVec>,
+    },
+    /// What evidence there is.
+    #[n(20)]
+    #[cbor(map)]
+    EvidenceList {
+        #[n(0)]
+        items: Vec<Listed>,
+    },
+    /// One piece, sealed for the session and the question.
+    #[n(21)]
+    #[cbor(map)]
+    Evidence {
+        #[n(0)]
+        evidence: ByteVec,
     },
 }
 

@@ -399,6 +399,44 @@ impl Rpc {
         let asked = Asked::of(Method::Trust, question);
         self.0.control(peer, addrs, asked, super::TRUST_BYTES_MAX).await
     }
+
+    /// Asks `peer` something about trust whose answer is bound to the session, and returns in which session it was answered. `grants` are shown
+    /// along, at most [`super::GRANTS_BYTES_MAX`] of them.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn ask_bound(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        question: &[u8],
+        grants: Option<&[u8]>,
+    ) -> Result<(Bytes, Hash), CallError> {
+        let asked = Asked { grants, ..Asked::of(Method::Trust, question) };
+        let waited = CONTROL_DEADLINE;
+        let work = async {
+            let mut attempts = 1;
+            loop {
+                let link = self.0.link(peer, addrs).await?;
+                match self.0.control_on(peer, &link, asked, super::TRUST_BYTES_MAX).await? {
+                    Ok(answer) => return Ok((answer, link.session)),
+                    Err(_) if attempts < ATTEMPTS_MAX => attempts += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        tokio::time::timeout(waited, work)
+            .await
+            .unwrap_or(Err(CallError::TimedOut { peer, waited }))
+    }
+
+    /// The session of the link that a call to `peer` would take, if there is one.
+    #[must_use]
+    pub fn session(&self, peer: &AgentId) -> Option<Hash> {
+        let link = self.0.transport.0.table().preferred(*peer, Protocol::Rpc)?;
+        Some(link.session)
+    }
 }
 
 impl Shared {

@@ -62,6 +62,8 @@ impl Features {
     pub const GROUPS: Self = Self(1);
     /// It reads the grants a call presents.
     pub const GRANTS: Self = Self(1 << 1);
+    /// Its policy asks what callers show by evidence: they may present it in the session.
+    pub const EVIDENCE: Self = Self(1 << 8);
 
     /// Whether all of `others` are among them.
     #[must_use]

@@ -3,6 +3,11 @@
 use std::future::ready;
 
 use comity_api::types::{
+    AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
+    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+};
+use comity_api::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
     CallEvent, CallRequest, Capabilities, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
     GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, GroupCreateRequest,
@@ -234,6 +239,79 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: EndorseRevokeRequest,
     ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `GET /v1/evidence`.
+    fn evidence(&self) -> impl Future<Output = Result<EvidenceItems, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/evidence`.
+    fn evidence_add(
+        &self,
+        request: EvidenceAddRequest,
+    ) -> impl Future<Output = Result<EvidenceItem, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/evidence/show`.
+    fn evidence_show(
+        &self,
+        request: EvidenceIdRequest,
+    ) -> impl Future<Output = Result<EvidenceShown, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/evidence/remove`.
+    fn evidence_remove(
+        &self,
+        request: EvidenceIdRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/evidence/appraise`.
+    fn appraise(
+        &self,
+        request: AppraiseRequest,
+    ) -> impl Future<Output = Result<AppraiseResponse, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/evidence/canary`.
+    fn canary(
+        &self,
+        request: CanaryRequest,
+    ) -> impl Future<Output = Result<CanaryResponse, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `GET /v1/traces`.
+    fn traces(&self) -> impl Future<Output = Result<Traces, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/traces`.
+    fn trace_commit(
+        &self,
+        request: TraceCommitRequest,
+    ) -> impl Future<Output = Result<TraceView, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/traces/disclose`.
+    fn trace_disclose(
+        &self,
+        request: TraceDiscloseRequest,
+    ) -> impl Future<Output = Result<TraceDisclosure, ErrorInfo>> + Send {
         let _ = request;
         ready(Err(not_here()))
     }

@@ -38,7 +38,7 @@ use super::{Backend, CallEvents, DEADLINE_GRACE, KEEP_ALIVE, REQUEST_TIMEOUT, Sh
 /// Most bytes of items, as JSON, that are put into one answer; the rest of [`MAX_RESPONSE_BYTES`] is for its frame.
 const MAX_COLLECTED_BYTES: usize = MAX_RESPONSE_BYTES - (1 << 20);
 
-type Node<B> = State<Shared<B>>;
+pub(super) type Node<B> = State<Shared<B>>;
 
 pub(crate) async fn status<B: Backend>(State(node): Node<B>) -> Answer<Status> {
     answer(within(REQUEST_TIMEOUT, node.backend.status()).await)
@@ -406,7 +406,7 @@ pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Failure {
 }
 
 /// Runs a backend's future against the server's own limit.
-async fn within<T>(
+pub(super) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, ErrorInfo>>,
 ) -> Result<T, ErrorInfo> {

@@ -1,0 +1,95 @@
+//! What came of this agent's own calls, by agent and capability: the ground of level L2.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use comity_core::{AgentId, Time};
+use comity_trust::endorse::Experience;
+
+use crate::access::AccessError;
+use crate::storage::{Change, Storage, StorageError, Table};
+
+/// Capabilities of agents that are remembered; what was used longest ago is forgotten first.
+const KEPT_MAX: usize = 4096;
+
+/// All of it. Calls are counted in memory and stored with the next canary, without which there is no L2.
+#[derive(Debug)]
+pub(crate) struct Experiences {
+    storage: Storage,
+    known: Mutex<BTreeMap<(AgentId, String), Experience>>,
+}
+
+impl Experiences {
+    pub(crate) fn open(storage: &Storage) -> Result<Self, AccessError> {
+        let mut known = BTreeMap::new();
+        for (key, value) in storage.read_all(Table::Experience, KEPT_MAX)? {
+            let read = read_key(&key).zip(serde_json::from_slice(&value).ok());
+            let (key, value) =
+                read.ok_or(AccessError::Damaged { what: "what came of its calls" })?;
+            known.insert(key, value);
+        }
+        Ok(Self { storage: storage.clone(), known: Mutex::new(known) })
+    }
+
+    pub(crate) fn of(&self, agent: &AgentId, capability: &str) -> Experience {
+        let key = (*agent, capability.to_owned());
+        self.lock().get(&key).copied().unwrap_or_default()
+    }
+
+    /// A call was answered, with a receipt that holds.
+    pub(crate) fn acknowledged(&self, agent: &AgentId, capability: &str, now: Time) {
+        self.update(agent, capability, |known| known.acknowledge(now));
+    }
+
+    /// A canary came back.
+    pub(crate) async fn canary(
+        &self,
+        agent: &AgentId,
+        capability: &str,
+        passed: bool,
+        now: Time,
+    ) -> Result<Experience, StorageError> {
+        let known = self.update(agent, capability, |known| known.canary(passed, now));
+        self.store(agent, capability, &known).await?;
+        Ok(known)
+    }
+
+    async fn store(
+        &self,
+        agent: &AgentId,
+        capability: &str,
+        known: &Experience,
+    ) -> Result<(), StorageError> {
+        let key = [agent.as_bytes().as_slice(), capability.as_bytes()].concat();
+        let value = serde_json::to_vec(known).unwrap_or_default();
+        self.storage.commit(vec![Change::Put { table: Table::Experience, key, value }]).await
+    }
+
+    fn update(
+        &self,
+        agent: &AgentId,
+        capability: &str,
+        change: impl FnOnce(&mut Experience),
+    ) -> Experience {
+        let key = (*agent, capability.to_owned());
+        let mut all = self.lock();
+        if all.len() >= KEPT_MAX && !all.contains_key(&key) {
+            let oldest = all.iter().min_by_key(|(_, known)| known.last);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                all.remove(&oldest);
+            }
+        }
+        let known = all.entry(key).or_default();
+        change(known);
+        *known
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(AgentId, String), Experience>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_key(key: &[u8]) -> Option<(AgentId, String)> {
+    let (agent, capability) = key.split_first_chunk::<32>()?;
+    Some((AgentId::from_bytes(agent).ok()?, String::from_utf8(capability.to_vec()).ok()?))
+}
