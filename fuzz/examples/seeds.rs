@@ -44,6 +44,7 @@ fn main() -> Outcome {
         ("trust_grant", 400, 12),
         ("trust_statements", 300, 14),
         ("trust_policy", 200, 8),
+        ("attest_evidence", 300, 10),
     ] {
         for n in 0..count {
             write(target, &format!("noise-{n}"), &noise(target, n, len))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    a2a, audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy,
+    a2a, attest, audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy,
     receipts, serve, shell, sim, trust,
 };
 use crate::{bench, demo};
@@ -129,6 +129,9 @@ pub(crate) enum Command {
     /// What this node thinks of an agent, and why.
     #[command(subcommand)]
     Reputation(receipts::ReputationCommand),
+    /// Evidence about how agents run: show one's own, appraise that of others.
+    #[command(subcommand)]
+    Attest(Box<attest::AttestCommand>),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -175,6 +178,7 @@ impl Command {
             Self::Receipts(command) => command.wants_json(),
             Self::Results(command) => command.wants_json(),
             Self::Reputation(command) => command.wants_json(),
+            Self::Attest(command) => command.wants_json(),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,
             Self::Bench(args) => args.wants_json(),

@@ -1,6 +1,7 @@
 //! One module per group of commands; each ends in an exit code or an error.
 
 pub(crate) mod a2a;
+pub(crate) mod attest;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod endorse;
@@ -50,6 +51,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Receipts(command) => receipts::receipts(command, context).await,
         Command::Results(command) => receipts::results(command, context).await,
         Command::Reputation(command) => receipts::reputation(command, context).await,
+        Command::Attest(command) => Box::pin(attest::run(*command, context)).await,
         Command::Grant(command) => Box::pin(grant::run(command, context)).await,
         Command::A2a(args) => Box::pin(a2a::run(*args, context)).await,
         Command::Mcp(args) => Box::pin(mcp::run(*args, context)).await,

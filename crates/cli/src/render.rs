@@ -1,6 +1,7 @@
 //! Answers as text for people: what matters first, 80 columns, nothing from afar that could move a cursor.
 
 pub(crate) mod access;
+pub(crate) mod attest;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod find;

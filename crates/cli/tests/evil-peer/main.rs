@@ -6,6 +6,7 @@
 
 mod answers;
 mod calls;
+mod evidence;
 mod floods;
 mod grants;
 mod hellos;

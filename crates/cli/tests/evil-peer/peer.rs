@@ -20,6 +20,7 @@ pub(crate) mod code {
     pub(crate) const NOT_FOUND: u32 = ErrorCode::NotFound.number();
     pub(crate) const DENIED: u32 = ErrorCode::Denied.number();
     pub(crate) const INVALID_INPUT: u32 = ErrorCode::InvalidInput.number();
+    pub(crate) const BUSY: u32 = ErrorCode::Busy.number();
     pub(crate) const TOO_LARGE: u32 = ErrorCode::TooLarge.number();
     pub(crate) const TOO_EARLY: u32 = ErrorCode::TooEarly.number();
     pub(crate) const HELLO_FIRST: u32 = ErrorCode::HelloFirst.number();

@@ -6,6 +6,7 @@ mod cli;
 mod e2e_a2a;
 mod e2e_access;
 mod e2e_api;
+mod e2e_attest;
 mod e2e_audit;
 mod e2e_crash;
 mod e2e_endorse;
