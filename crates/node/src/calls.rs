@@ -390,7 +390,10 @@ impl Node {
             Some(grants) => self.record_for(resolved.agent, &resolved.addrs, name, grants).await,
             None => self.record_of(resolved.agent, &resolved.addrs, None, group).await,
         };
-        let record = record.map_err(|failure| failure.into_info(&self.name_of(&resolved.agent)))?;
+        let record = record.map_err(|failure| {
+            self.forget_presented(&resolved.agent);
+            failure.into_info(&self.name_of(&resolved.agent))
+        })?;
         let capability =
             record.capabilities.iter().find(|known| known.name == name).ok_or_else(|| {
                 self.forget_presented(&resolved.agent);

@@ -209,12 +209,14 @@ impl Node {
             }
         }
         let now = self.inner.clock.now();
-        let experience = self.inner.attest.experiences.of(&agent, &capability.name);
+        let experiences = &self.inner.attest.experiences;
+        let experience = experiences.of(&agent, &capability.name);
+        let agreement = experiences.agreement(&agent, &capability.name);
         let support = Support {
             endorsements: &words,
             experience: (experience.acknowledged > 0).then_some(&experience),
             appraisals: &appraisals,
-            ..Support::default()
+            agreement: agreement.as_ref(),
         };
         let target = Target {
             name: &capability.name,

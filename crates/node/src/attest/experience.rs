@@ -1,12 +1,12 @@
-//! What came of this agent's own calls, by agent and capability: the ground of level L2.
+//! What came of this agent's own calls, by agent and capability: the grounds of levels L2 and L4.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use comity_core::{AgentId, Time};
-use comity_trust::endorse::Experience;
+use comity_trust::endorse::{Agreement, Experience};
 
-use crate::access::AccessError;
+use crate::access::{AccessError, locked};
 use crate::storage::{Change, Storage, StorageError, Table};
 
 /// Capabilities of agents that are remembered; what was used longest ago is forgotten first.
@@ -17,6 +17,8 @@ const KEPT_MAX: usize = 4096;
 pub(crate) struct Experiences {
     storage: Storage,
     known: Mutex<BTreeMap<(AgentId, String), Experience>>,
+    /// Not stored: they count for a day at most.
+    agreements: Mutex<BTreeMap<(AgentId, String), Agreement>>,
 }
 
 impl Experiences {
@@ -28,7 +30,8 @@ impl Experiences {
                 read.ok_or(AccessError::Damaged { what: "what came of its calls" })?;
             known.insert(key, value);
         }
-        Ok(Self { storage: storage.clone(), known: Mutex::new(known) })
+        let (known, agreements) = (Mutex::new(known), Mutex::default());
+        Ok(Self { storage: storage.clone(), known, agreements })
     }
 
     pub(crate) fn of(&self, agent: &AgentId, capability: &str) -> Experience {
@@ -52,6 +55,25 @@ impl Experiences {
         let known = self.update(agent, capability, |known| known.canary(passed, now));
         self.store(agent, capability, &known).await?;
         Ok(known)
+    }
+
+    /// The last quorum that the agent was part of.
+    pub(crate) fn agreement(&self, agent: &AgentId, capability: &str) -> Option<Agreement> {
+        let key = (*agent, capability.to_owned());
+        locked(&self.agreements).get(&key).copied()
+    }
+
+    /// The agent answered as others did that were asked the same.
+    pub(crate) fn agreed(&self, agent: &AgentId, capability: &str, agreement: Agreement) {
+        let mut all = locked(&self.agreements);
+        let key = (*agent, capability.to_owned());
+        if all.len() >= KEPT_MAX && !all.contains_key(&key) {
+            let oldest = all.iter().min_by_key(|(_, known)| known.at);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                all.remove(&oldest);
+            }
+        }
+        all.insert(key, agreement);
     }
 
     async fn store(

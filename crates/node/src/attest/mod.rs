@@ -4,7 +4,7 @@
 //!   question ([`comity_trust::evidence::bind_asked`]).
 //! * [`Node::evidence_of`](crate::Node) asks others and appraises with the verifiers of the policy in force, never on the network's thread.
 //! * Callers present theirs unasked where the callee's hello says that its policy asks for it; what was shown counts in that session alone.
-//! * [`Experiences`] counts calls and canaries, the ground of level L2.
+//! * [`Experiences`] counts calls and canaries and remembers quorums, the grounds of levels L2 and L4.
 
 mod answering;
 mod asking;

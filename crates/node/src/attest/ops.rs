@@ -6,6 +6,8 @@ use comity_api::types::{
     AppraiseRequest, AppraiseResponse, CallRequest, CanaryRequest, CanaryResponse, Done, ErrorCode,
     ErrorInfo, EvidenceAddRequest, EvidenceItem, EvidenceItems, EvidenceShown, QueryInput,
 };
+use comity_core::AgentId;
+use comity_trust::endorse::Agreement;
 use comity_trust::evidence::MAX_BLOB;
 use comity_trust::{Pattern, is_kind_name};
 use data_encoding::BASE64;
@@ -35,6 +37,16 @@ fn bad(text: impl Into<String>, hint: &str) -> ErrorInfo {
 }
 
 impl Node {
+    /// Remembers that these agents gave the same answer when `asked` were asked for it, from `roots` distinct roots of trust (operators, networks, sources
+    /// that do not depend on each other): the ground of level L4, for as long as the policy's `quorum_max_age` says.
+    pub fn remember_agreement(&self, agents: &[AgentId], capability: &str, asked: u32, roots: u32) {
+        let agreed = u32::try_from(agents.len()).unwrap_or(u32::MAX);
+        let agreement = Agreement { agreed, asked, roots, at: self.inner.clock.now() };
+        for agent in agents {
+            self.inner.attest.experiences.agreed(agent, capability, agreement);
+        }
+    }
+
     pub(crate) fn evidence_items(&self) -> EvidenceItems {
         EvidenceItems { items: self.inner.attest.shelf.all().iter().map(item_view).collect() }
     }
@@ -150,7 +162,7 @@ impl Node {
     /// The standing of a capability that the agent's record has.
     async fn standing_by_name(
         &self,
-        agent: comity_core::AgentId,
+        agent: AgentId,
         capability: &str,
     ) -> Option<comity_trust::endorse::Standing> {
         if capability == AGENT {
