@@ -23,10 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sim", &["core", "capability", "overlay"]),
     ("specialist", &["core", "capability"]),
     ("api", &["core", "capability"]),
-    (
-        "node",
-        &["core", "capability", "trust", "attest", "overlay", "results", "specialist", "api"],
-    ),
+    ("node", &["core", "capability", "trust", "attest", "overlay", "results", "specialist", "api"]),
     ("lab", &["sim"]),
     ("mcp", &["core", "specialist", "api"]),
     (

@@ -258,6 +258,18 @@ fn a_majority_of_producers_outvotes_a_liar() {
         view["score"].as_f64().unwrap()
     };
     assert!(score(&producers[2]) < score(&producers[0]) / 2.0);
+    // It is what the highest level takes, where two are enough.
+    let levels = "[levels]\nquorum_min = 2\nquorum_roots_min = 2\n";
+    std::fs::write(asker.home.join("policy.toml"), levels).unwrap();
+    asker.ok(&["policy", "reload"]);
+    let line = ["--json", "find", "named citations", "--min-level", "L4"];
+    let found: Value = serde_json::from_str(&asker.run(&line).stdout).unwrap();
+    let agents = found["matches"].as_array().unwrap().iter();
+    let mut agents: Vec<&str> = agents.map(|one| one["agent"].as_str().unwrap()).collect();
+    agents.sort_unstable();
+    let mut agreed = [producers[0].agent(), producers[1].agent()];
+    agreed.sort();
+    assert_eq!(agents, agreed.each_ref().map(String::as_str));
     // All three cannot agree, and then there is no answer.
     let line = ["--json", "call", NAME, "--quorum", "3/3", "--json", r#"{"cite": "RFC 9001"}"#];
     let none = asker.run(&line);

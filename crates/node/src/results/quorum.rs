@@ -100,8 +100,24 @@ impl Node {
         self.give_out(spec, &outcome, (&by_agent, input), &failures, events, started).await
     }
 
+    /// Who agreed is known to have, for a while. Only producers that do not depend on each other are asked: each is a root of its own.
+    fn remember_quorum(&self, outcome: &Outcome, by_agent: &BTreeMap<AgentId, Asked>) {
+        if outcome.answer.is_none() {
+            return;
+        }
+        let agreed = |(agent, part): (&AgentId, &Part)| (*part == Part::Agreed).then_some(*agent);
+        let agents: Vec<AgentId> = outcome.parts.iter().filter_map(agreed).collect();
+        let capability = agents.first().and_then(|agent| by_agent.get(agent));
+        if let Some(asked) = capability {
+            let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+            let (all, roots) = (count(outcome.parts.len()), count(agents.len()));
+            self.remember_agreement(&agents, &asked.capability.name, all, roots);
+        }
+    }
+
     /// What the outcome says of each producer.
     fn judge(&self, outcome: &Outcome, by_agent: &BTreeMap<AgentId, Asked>) {
+        self.remember_quorum(outcome, by_agent);
         let results = &self.inner.results;
         let now = self.inner.clock.now();
         for (agent, part) in &outcome.parts {
