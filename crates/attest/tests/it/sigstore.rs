@@ -67,7 +67,7 @@ fn what_a_client_must_refuse_is_refused_for_its_reason() {
         (
             "intoto-log-entry-mismatch_fail",
             "conformance/root.json",
-            "another body, signature or certificate",
+            "the signature in the log's entry",
         ),
         (
             "intoto-missing-inclusion-proof_fail",
