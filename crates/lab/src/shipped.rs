@@ -11,6 +11,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("mixed", include_str!("../../../scenarios/mixed.toml")),
     ("eclipse", include_str!("../../../scenarios/eclipse.toml")),
     ("churn", include_str!("../../../scenarios/churn.toml")),
+    ("upkeep", include_str!("../../../scenarios/upkeep.toml")),
     ("day", include_str!("../../../scenarios/day.toml")),
     ("partition", include_str!("../../../scenarios/partition.toml")),
     ("restart", include_str!("../../../scenarios/restart.toml")),
