@@ -62,7 +62,7 @@ fn kinds(c: &mut Criterion) {
             "63 KiB of brackets",
             "model-signing",
             "[evidence.model-signing]\nkeys = \"key.pem\"\n".to_owned(),
-            b"{\"a\":[]},".repeat(7_000)[..63 * 1024].to_vec(),
+            b"{\"a\":[]},".repeat(8_000)[..63 * 1024].to_vec(),
             NOW,
         ),
     ];
