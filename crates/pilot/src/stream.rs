@@ -629,7 +629,7 @@ impl Stream {
             }
         }
         if outcome.loss_event {
-            self.congestion.lost(self.send.pipe_before_loss);
+            self.congestion.lost(self.send.flight_before_loss);
         }
         if outcome.bytes > 0 || outcome.loss_event {
             self.arm_retransmit(now);

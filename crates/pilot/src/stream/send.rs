@@ -57,8 +57,9 @@ pub(super) struct SendSide {
     pub(super) flight_max: usize,
     pub(super) retransmitted: u64,
     pub(super) timeouts: u64,
-    /// What was under way when a loss was last found.
-    pub(super) pipe_before_loss: u64,
+    /// What was sent and not acknowledged in order when a loss was last found (FlightSize of RFC 5681): less would be halved again for what
+    /// arrived out of order behind it.
+    pub(super) flight_before_loss: u64,
     /// Written and not acknowledged; the first byte is at `first`.
     buffer: VecDeque<u8>,
     capacity: usize,
@@ -85,7 +86,7 @@ impl SendSide {
             flight_max: FLIGHT_MAX,
             retransmitted: 0,
             timeouts: 0,
-            pipe_before_loss: 0,
+            flight_before_loss: 0,
             buffer: VecDeque::new(),
             capacity,
             // The SYN has number 0.
@@ -312,7 +313,6 @@ impl SendSide {
     /// Marks what must be lost; true when that begins a new recovery.
     fn find_losses(&mut self, rtt: &Rtt) -> bool {
         let reorder = (rtt.smoothed().unwrap_or_default() / 4).max(REORDER_MIN);
-        let before = self.pipe;
         let (mut above, mut found) = (self.sacked, false);
         for sent in &mut self.flight {
             if above == 0 {
@@ -332,7 +332,7 @@ impl SendSide {
         }
         if found && self.recovery.is_none() {
             self.recovery = Some(self.next);
-            self.pipe_before_loss = before;
+            self.flight_before_loss = self.next - self.first;
             return true;
         }
         false

@@ -12,6 +12,7 @@ use comity_pilot::registry::{
 };
 use comity_pilot::rendezvous::{Client, Rendezvous, WAITING_MAX};
 use ed25519_dalek::Signer as _;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const START: Time = Time::from_secs(1_800_000_000);
@@ -406,4 +407,102 @@ fn the_binary_mode_says_the_same() {
         panic!("not resolved")
     };
     assert_eq!(real_addr, two.at.to_string());
+}
+
+/// Messages that are nearly right: the field names of the wire with values of any kind.
+fn message() -> impl Strategy<Value = String> {
+    let kinds = prop::sample::select(vec![
+        "register",
+        "lookup",
+        "resolve",
+        "resolve_hostname",
+        "heartbeat",
+        "punch",
+        "set_hostname",
+        "set_visibility",
+        "set_tags",
+        "report_trust",
+        "revoke_trust",
+        "check_trust",
+        "request_handshake",
+        "poll_handshakes",
+        "respond_handshake",
+        "rotate_key",
+        "deregister",
+        "list_nodes",
+        "list_networks",
+        "beacon_list",
+        "join_network",
+        "create_network",
+        "",
+    ]);
+    let names = prop::sample::select(vec![
+        "node_id",
+        "peer_id",
+        "requester_id",
+        "node_a",
+        "node_b",
+        "from_node_id",
+        "to_node_id",
+        "listen_addr",
+        "public_key",
+        "hostname",
+        "signature",
+        "lan_addrs",
+        "tags",
+        "public",
+        "accept",
+        "network_id",
+        "justification",
+        "new_public_key",
+        "comity_time",
+        "comity_signature",
+    ]);
+    let key = Identity::from_seed(&[7; 32]).public_text();
+    let value = prop_oneof![
+        (0..4u64).prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        ".{0,80}".prop_map(Value::from),
+        Just(json!(key)),
+        prop::collection::vec(".{0,40}", 0..12).prop_map(Value::from),
+        Just(Value::Null),
+    ];
+    (kinds, prop::collection::btree_map(names, value, 0..8)).prop_map(|(kind, fields)| {
+        let mut object = json!(fields);
+        object["type"] = kind.into();
+        object.to_string()
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_strangers_send_is_answered_and_changes_no_trust(
+        messages in prop::collection::vec(message(), 1..40),
+        datagrams in prop::collection::vec((0u8..16, prop::collection::vec(any::<u8>(), 0..120)), 0..40),
+        garbage in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut world = World::new();
+        let (mut one, mut two) = (world.peer(1, Signs::Daemon), world.peer(2, Signs::Bound));
+        world.trust(&mut one, &mut two);
+        world.discover(&one);
+        let place = resolve(&two, &one);
+        let mut stranger = Client::new(world.now, [203, 0, 113, 9].into());
+        for text in &messages {
+            // An answer there is, whether it grants or refuses.
+            let _granted = world.raw(&mut stranger, text);
+        }
+        let answer = world.server.request(world.now, &mut stranger, &garbage);
+        prop_assert!(serde_json::from_slice::<Value>(&answer).is_ok());
+        for (code, body) in datagrams {
+            let bytes = [&[code][..], &body].concat();
+            world.server.datagram(world.now, "203.0.113.9:9".parse().unwrap(), &bytes);
+        }
+        while let Some((to, _bytes)) = world.server.poll_transmit() {
+            prop_assert_eq!(to, "203.0.113.9:9".parse().unwrap(), "a stranger made it speak to others");
+        }
+        prop_assert!(world.server.trust(1, 2));
+        let told = world.ask(&mut two, &place).unwrap();
+        prop_assert_eq!(&told["real_addr"], &json!(one.at.to_string()));
+    }
 }

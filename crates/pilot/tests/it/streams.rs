@@ -418,3 +418,24 @@ fn a_peer_that_falls_silent_is_given_up() {
     assert_eq!(pair.end(0).failure(), Some(Failure::TimedOut));
     assert_eq!(pair.end(1).failure(), Some(Failure::TimedOut));
 }
+
+/// What Reno carries where one segment in a hundred is lost and every second one is acknowledged: segment / round trip * sqrt(3 / 4p)
+/// (Mathis et al. 1997, "The Macroscopic Behavior of the TCP Congestion Avoidance Algorithm").
+#[test]
+fn one_percent_loss_leaves_most_of_what_reno_carries() {
+    let (segment_bytes, delay) = (1380, Duration::from_millis(25));
+    let config = Config { segment_bytes, receive_bytes: 1 << 20, send_bytes: 2 << 20 };
+    let there = vec![7; 3_000_000];
+    let mut seconds = 0.0;
+    let mut timeouts = 0;
+    for seed in 1..=5 {
+        let mut pair = Pair::new(config, Link { loss: 10, delay, seed, ..GOOD });
+        let began = pair.now;
+        exchange(&mut pair, &there, &[]).unwrap();
+        seconds += pair.now.saturating_since(began).as_secs_f64();
+        timeouts += pair.end(0).statistics().timeouts;
+    }
+    let rate = 5.0 * there.len() as f64 / seconds;
+    let reno = segment_bytes as f64 / (2.0 * delay.as_secs_f64()) * (0.75f64 / 0.01).sqrt();
+    assert!(rate >= 0.7 * reno, "{rate:.0} B/s of {reno:.0}, {timeouts} timeouts");
+}
