@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "mcp",
             "node",
+            "pilot-net",
         ],
     ),
 ];

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    a2a, attest, audit, call, endorse, find, grant, group, handle, id, mcp, network, node, policy,
-    receipts, serve, shell, sim, trust,
+    a2a, attest, audit, call, endorse, find, grant, group, handle, id, mcp, network, node, pilot,
+    policy, receipts, serve, shell, sim, trust,
 };
 use crate::{bench, demo};
 
@@ -132,6 +132,9 @@ pub(crate) enum Command {
     /// Evidence about how agents run: show one's own, appraise that of others.
     #[command(subcommand)]
     Attest(Box<attest::AttestCommand>),
+    /// The Pilot network: join it, talk to its agents, bring their services here and ours there.
+    #[command(subcommand)]
+    Pilot(Box<pilot::PilotCommand>),
     /// Start a private network on this machine, ask it, call it, break it.
     Demo(demo::DemoArgs),
     /// Measure searches, calls, failover and memory on a network of node processes.
@@ -179,6 +182,7 @@ impl Command {
             Self::Results(command) => command.wants_json(),
             Self::Reputation(command) => command.wants_json(),
             Self::Attest(command) => command.wants_json(),
+            Self::Pilot(command) => command.wants_json(),
             Self::Demo(args) => args.json,
             Self::Sim(args) => args.output.json,
             Self::Bench(args) => args.wants_json(),

@@ -13,6 +13,7 @@ pub(crate) mod id;
 pub(crate) mod mcp;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod pilot;
 pub(crate) mod policy;
 pub(crate) mod receipts;
 pub(crate) mod serve;
@@ -55,6 +56,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Grant(command) => Box::pin(grant::run(command, context)).await,
         Command::A2a(args) => Box::pin(a2a::run(*args, context)).await,
         Command::Mcp(args) => Box::pin(mcp::run(*args, context)).await,
+        Command::Pilot(command) => Box::pin(pilot::run(*command, context)).await,
         Command::Demo(mut args) => {
             args.json |= context.out.json;
             Box::pin(demo::run(args)).await

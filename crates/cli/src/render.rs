@@ -10,6 +10,7 @@ pub(crate) mod handle;
 pub(crate) mod identity;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod pilot;
 pub(crate) mod receipts;
 pub(crate) mod serve;
 pub(crate) mod sim;

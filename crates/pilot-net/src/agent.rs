@@ -173,7 +173,10 @@ pub(crate) fn load_identity(path: &Path) -> Result<Identity, AgentError> {
 }
 
 /// Makes a directory that only its owner can look into.
-pub(crate) fn make_private_dir(path: &Path) -> Result<(), AgentError> {
+///
+/// # Errors
+/// [`AgentError::Io`].
+pub fn make_private_dir(path: &Path) -> Result<(), AgentError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
 }
@@ -343,6 +346,14 @@ impl Agent {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Tells the registry that the node leaves. Connections end with the last handle.
+    pub async fn leave(&self) {
+        let request = Request::Deregister { node: self.id() };
+        if let Err(error) = self.registry.request(&request).await {
+            tracing::debug!(%error, "the registry was not told");
+        }
     }
 
     pub(crate) const fn answers(&self) -> &Answers {

@@ -2,7 +2,9 @@
 //! rendezvous, so that a network of its own needs nothing else.
 
 mod agent;
+pub mod bench;
 mod clock;
+pub mod control;
 mod node;
 mod registry;
 mod rendezvous;
@@ -10,7 +12,8 @@ mod services;
 mod tls;
 mod udp;
 
-pub use agent::{Agent, AgentError, Handler, Join};
+pub use agent::{Agent, AgentError, Handler, Join, make_private_dir};
+pub use comity_pilot::address::port::DATA as DATA_PORT;
 pub use node::{Connection, Node, Notice};
 pub use registry::{PATIENCE, Registry, RegistryError};
 pub use rendezvous::{

@@ -16,6 +16,7 @@ mod e2e_groups;
 mod e2e_handles;
 mod e2e_mcp;
 mod e2e_mcp_faults;
+mod e2e_pilot;
 mod e2e_refusals;
 mod e2e_results;
 mod e2e_specialists;
