@@ -77,7 +77,10 @@ fuzz_target!(|input: Input| {
     let revocations = Revocations::new(me);
     let now = NOW + Duration::from_secs(input.at.into());
     let context = Context { level: *pick(&Level::ALL, input.level), ..Context::at(now, &revocations) };
-    let ask = Ask { target, cost: 0 };
+    let ask = Ask { target, cost: 0, arguments: None };
+    // Whatever bytes a request has, limits of arguments are judged, and only take away.
+    let asked = Ask { arguments: Some(&input.raw), ..ask };
+    assert!(verified.permits(&asked, &context).is_err() || verified.permits(&ask, &context).is_ok());
     if verified.permits(&ask, &context).is_ok() && links.len() > 1 {
         let above = &links[links.len() - 2];
         let parent = Chain::from_links(chain.links()[..links.len() - 1].to_vec()).expect("shorter");

@@ -3,6 +3,8 @@
 //! A connection per request costs some tens of microseconds on a Unix socket and buys the simplest possible rule for
 //! cancellation: dropping a future or a [`CallStream`] closes its connection, and the node stops that work and no other.
 
+mod charters;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,10 @@
 use utoipa::OpenApi;
 
 use crate::types::{
-    AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
-    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
-    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+    AdmissionView, AdmitRequest, AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse,
+    CharterCreateRequest, CharterGroup, CharterGroups, CharterJoinRequest, EvidenceAddRequest,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ExpelRequest,
+    TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
 };
 use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
@@ -56,6 +57,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         group_show,
         group_invitation,
         group_leave,
+        charters,
+        charter_create,
+        charter_join,
+        charter_show,
+        charter_leave,
+        charter_admit,
+        charter_expel,
         policy,
         policy_reload,
         policy_explain,
@@ -203,6 +211,52 @@ fn group_invitation() {}
     (status = 200, body = Done), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn group_leave() {}
+
+/// Groups with a charter that this agent founded or joined.
+#[utoipa::path(get, path = "/v1/charters", responses(
+    (status = 200, body = CharterGroups), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn charters() {}
+
+/// Found a group with a charter.
+#[utoipa::path(post, path = "/v1/charters", request_body = CharterCreateRequest, responses(
+    (status = 200, body = CharterGroup), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn charter_create() {}
+
+/// Keep a group's charter, and admissions that came with it.
+#[utoipa::path(post, path = "/v1/charters/join", request_body = CharterJoinRequest, responses(
+    (status = 200, body = CharterGroup), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn charter_join() {}
+
+/// One group with a charter.
+#[utoipa::path(get, path = "/v1/charters/{name}",
+    params(("name" = String, Path, description = "What the group is called here")), responses(
+    (status = 200, body = CharterGroup), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn charter_show() {}
+
+/// Forget a group and the admissions to it.
+#[utoipa::path(delete, path = "/v1/charters/{name}",
+    params(("name" = String, Path, description = "What the group is called here")), responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn charter_leave() {}
+
+/// Admit an agent to a group as one of its stewards.
+#[utoipa::path(post, path = "/v1/charters/{name}/admit", request_body = AdmitRequest,
+    params(("name" = String, Path, description = "What the group is called here")), responses(
+    (status = 200, body = AdmissionView), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn charter_admit() {}
+
+/// Expel an agent from a group: for good where this node keeps the group's key, else by taking back the own admissions.
+#[utoipa::path(post, path = "/v1/charters/{name}/expel", request_body = ExpelRequest,
+    params(("name" = String, Path, description = "What the group is called here")), responses(
+    (status = 200, body = Done), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn charter_expel() {}
 
 /// Which policy is in force, and whether the file is in order.
 #[utoipa::path(get, path = "/v1/policy", responses(

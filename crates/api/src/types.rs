@@ -11,6 +11,7 @@
 mod access;
 mod audit;
 mod call;
+mod charter;
 mod endorse;
 mod error;
 mod evidence;
@@ -26,6 +27,7 @@ mod trust;
 pub use access::*;
 pub use audit::*;
 pub use call::*;
+pub use charter::*;
 pub use endorse::*;
 pub use error::*;
 pub use evidence::*;

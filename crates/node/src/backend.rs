@@ -4,6 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use comity_api::types::{
+    AdmissionView, AdmitRequest, CharterCreateRequest, CharterGroup, CharterGroups,
+    CharterJoinRequest, ExpelRequest,
+};
+use comity_api::types::{
     AgentForms, AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest,
     AuditRequest, CallCounts, CallRequest, Capabilities, CustodyCounts, DEFAULT_AUDIT_ENTRIES,
     DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
@@ -281,6 +285,7 @@ impl Backend for Node {
         &self,
         request: GroupCreateRequest,
     ) -> Result<GroupInvitation, ErrorInfo> {
+        self.is_no_charter(&request.name)?;
         let group = self.inner.groups.create(&request.name)?;
         Ok(self.invitation_view(&group))
     }
@@ -371,6 +376,41 @@ impl Backend for Node {
 
     async fn trust_revoke(&self, request: TrustAnswerRequest) -> Result<Done, ErrorInfo> {
         self.revoke_trust(request).await
+    }
+
+    async fn charters(&self) -> Result<CharterGroups, ErrorInfo> {
+        Ok(self.charter_groups())
+    }
+
+    async fn charter_create(
+        &self,
+        request: CharterCreateRequest,
+    ) -> Result<CharterGroup, ErrorInfo> {
+        self.found_group(request).await
+    }
+
+    async fn charter_join(&self, request: CharterJoinRequest) -> Result<CharterGroup, ErrorInfo> {
+        self.join_charter(request).await
+    }
+
+    async fn charter_show(&self, name: String) -> Result<CharterGroup, ErrorInfo> {
+        self.charter_group(&name)
+    }
+
+    async fn charter_leave(&self, name: String) -> Result<Done, ErrorInfo> {
+        self.leave_charter(&name).await
+    }
+
+    async fn charter_admit(
+        &self,
+        name: String,
+        request: AdmitRequest,
+    ) -> Result<AdmissionView, ErrorInfo> {
+        self.admit_agent(&name, request).await
+    }
+
+    async fn charter_expel(&self, name: String, request: ExpelRequest) -> Result<Done, ErrorInfo> {
+        self.expel_agent(&name, request).await
     }
 
     async fn endorsements(&self) -> Result<Endorsements, ErrorInfo> {

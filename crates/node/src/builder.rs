@@ -13,7 +13,7 @@ use rand::Rng as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Gate;
+use crate::access::{self, Gate};
 use crate::attest::Attest;
 use crate::audit::{Audit, Witness};
 use crate::calls::LocalSigner;
@@ -299,14 +299,18 @@ impl Builder {
             (audit.clone(), Arc::clone(&lineage)),
         ));
         network.spawn(Arc::clone(&publisher).renew(renewals));
-        let (witnessing, shown) = Witnessing::new(audit.clone());
+        let witness =
+            Witness::new(Arc::clone(&identity), clock.clone(), storage.clone(), audit.clone());
+        let (witnessing, shown) = Witnessing::new(audit.clone(), witness.accusations().clone());
         let gate = Gate::open(
             Arc::clone(&identity),
             clock.clone(),
             storage.clone(),
             home.as_ref().map(Home::policy),
+            home.as_ref().map(Home::groups),
         );
-        let gate = Arc::new(gate.map_err(SpawnError::Access)?);
+        let (gate, changed_sets) = gate.map_err(SpawnError::Access)?;
+        let gate = Arc::new(gate);
         let attest = Arc::new(Attest::open(&storage).map_err(SpawnError::Access)?);
         network.spawn(Arc::clone(&gate).keep(audit.clone(), cancel.clone()));
         let results =
@@ -335,8 +339,6 @@ impl Builder {
         let rpc = Rpc::start(transport.clone(), incoming.calls, rpc_config)
             .map_err(SpawnError::Thread)?;
 
-        let witness =
-            Witness::new(Arc::clone(&identity), clock.clone(), storage.clone(), audit.clone());
         network.spawn(witnessing::attend(rpc.clone(), witness.clone(), shown, cancel.clone()));
         let started = clock.now();
         let info = NodeInfo {
@@ -381,6 +383,8 @@ impl Builder {
         let weak = Arc::downgrade(&node.inner);
         network.spawn(Node::keep_receipts(weak.clone(), node.inner.cancel.clone()));
         network.spawn(Node::renew_pointers(weak, node.inner.cancel.clone()));
+        let stop = node.inner.cancel.clone();
+        network.spawn(access::attend(Arc::downgrade(&node.inner), changed_sets, stop));
         node.serve_traces();
         Ok(node)
     }
@@ -394,7 +398,7 @@ pub fn overlay_config() -> Config {
 
 /// Networks that are never routed on the internet (RFC 1918, RFC 4193, RFC 4291): a whole private network may share one
 /// prefix, and nobody outside can pretend to be reachable there.
-fn local_networks() -> Vec<Exempt> {
+pub(crate) fn local_networks() -> Vec<Exempt> {
     let v4 = [([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16)];
     let v4 = v4.map(|(network, bits)| Exempt { network: IpAddr::from(network), bits });
     let v6 = [(0xfc00, 7), (0xfe80, 10)];

@@ -305,12 +305,15 @@ impl Node {
         request: &CallRequest,
         timeout: Duration,
     ) -> Result<Vec<Callee>, ErrorInfo> {
-        let group = request.group.as_deref().map(|name| self.inner.groups.get(name)).transpose()?;
+        let (group, charter) = self.group_meant(request.group.as_deref())?;
+        let charter = charter.as_ref();
         let query = match &request.target {
-            QueryInput::Text(text) => match self.direct(text, group.as_ref(), request).await? {
-                Some(callee) => return Ok(vec![callee]),
-                None => parse_target(text)?,
-            },
+            QueryInput::Text(text) => {
+                match self.direct(text, group.as_ref(), charter, request).await? {
+                    Some(callee) => return Ok(vec![callee]),
+                    None => parse_target(text)?,
+                }
+            }
             QueryInput::Json(object) => {
                 Query::from_json(&Value::Object(object.clone())).map_err(bad_query)?
             }
@@ -326,8 +329,8 @@ impl Node {
                 // What is public asks for nothing else to be shown, which would keep the call out of early data.
                 let now = self.inner.clock.now();
                 let kept = self.inner.gate.book.for_call(&agent, &capability.name, now);
-                let grants = if given.is_some() || kept.is_some() {
-                    self.to_show(&agent, &capability.name, given).await?
+                let grants = if given.is_some() || kept.is_some() || charter.is_some() {
+                    self.to_show(&agent, &capability.name, given, charter).await?
                 } else {
                     None
                 };
@@ -359,11 +362,24 @@ impl Node {
         Ok(callees)
     }
 
+    /// The group that a call is made in: a private one, or one with a charter whose membership is shown.
+    fn group_meant(
+        &self,
+        name: Option<&str>,
+    ) -> Result<(Option<Arc<PrivateGroup>>, Option<AgentId>), ErrorInfo> {
+        let Some(name) = name else { return Ok((None, None)) };
+        match self.inner.gate.charters.find(name) {
+            Ok(known) => Ok((None, Some(known.group.id()))),
+            Err(_) => Ok((Some(self.inner.groups.get(name)?), None)),
+        }
+    }
+
     /// `ADDRESS/CAPABILITY`, or the name of a capability of this very agent.
     async fn direct(
         &self,
         text: &str,
         group: Option<&Arc<PrivateGroup>>,
+        charter: Option<&AgentId>,
         request: &CallRequest,
     ) -> Result<Option<Callee>, ErrorInfo> {
         let mine = |name: &str| {
@@ -381,7 +397,8 @@ impl Node {
         if resolved.agent == self.id() {
             return mine(name).ok_or_else(|| no_capability(text)).map(Some);
         }
-        let mut grants = self.to_show(&resolved.agent, name, request.grant.as_deref()).await?;
+        let given = request.grant.as_deref();
+        let mut grants = self.to_show(&resolved.agent, name, given, charter).await?;
         if self.present_evidence(resolved.agent, &resolved.addrs).await && grants.is_none() {
             // What this agent showed of itself may let it know of more than others do.
             grants = Some(Presented::new(None, Vec::new(), Vec::new()).encode());

@@ -303,7 +303,7 @@ impl Node {
         let own = agent == self.id();
         // What was granted is shown to whom it was granted.
         let grants = match wanted {
-            Some(name) if !own => self.to_show(&agent, name, None).await?,
+            Some(name) if !own => self.to_show(&agent, name, None, None).await?,
             Some(_) | None => None,
         };
         let fetched = match &grants {

@@ -344,7 +344,8 @@ mod tests {
         let proof = group.secret().membership(&session, &caller, &me);
         let shown = |session: Option<Hash>, proof: Option<Hash>| {
             let (hello, grants) = (None, None);
-            let caller = Caller { agent: caller, session, hello, membership: proof, grants };
+            let caller =
+                Caller { agent: caller, session, hello, membership: proof, grants, remote: None };
             groups.proved(&caller, &me).is_some()
         };
         assert!(shown(Some(session), Some(proof)));

@@ -68,6 +68,7 @@ impl Handler {
                 name: &served.capability.name,
                 served: Some(served),
                 member: false,
+                arguments: None,
             };
             served.group.is_none() && !served.is_public() && self.gate.preview(&asked).is_ok()
         });
@@ -98,7 +99,13 @@ impl CallHandler for Arc<Handler> {
         let found = self.served(capability, caller);
         let served = found.as_ref().map(|(served, _)| &**served);
         let member = found.as_ref().is_some_and(|(_, member)| *member);
-        let ground = self.gate.preview(&Asked { caller, name: capability, served, member })?;
+        let ground = self.gate.preview(&Asked {
+            caller,
+            name: capability,
+            served,
+            member,
+            arguments: None,
+        })?;
         let Some((served, _)) = found else {
             return Err(CallFailure::not_found(&named(capability)));
         };
@@ -117,6 +124,7 @@ impl CallHandler for Arc<Handler> {
             name,
             served: found.as_ref().map(|(served, _)| &**served),
             member: found.as_ref().is_some_and(|(_, member)| *member),
+            arguments: Some(&call.body),
         };
         let admitted = self.gate.admit(&asked);
         let handler = Self::clone(self);
@@ -151,16 +159,20 @@ impl CallHandler for Arc<Handler> {
     fn hello(&self, _peer: &AgentId) -> Hello {
         let record = self.publisher.sealed_record().map(|sealed| Hash::of(&sealed));
         let checkpoint = self.witnessing.checkpoint();
-        let revocations = self.gate.revocation_state();
+        let revocations = Some(self.gate.revocation_state());
+        let accusation = self.witnessing.accusation();
         let mut features = Features::GROUPS.with(Features::GRANTS);
         if self.gate.asks_evidence() {
             features = features.with(Features::EVIDENCE);
         }
-        Hello { record, checkpoint, revocations, features }
+        Hello { record, checkpoint, revocations, features, accusation }
     }
 
     fn greeted(&self, peer: &AgentId, _session: &Hash, hello: &Hello) {
         self.witnessing.greeted(peer, hello);
+        if let Some(revocations) = &hello.revocations {
+            self.gate.greeted(peer, revocations);
+        }
     }
 
     fn succession(&self, key: &AgentId) -> Option<Vec<u8>> {
@@ -216,6 +228,9 @@ impl CallHandler for Arc<Handler> {
     }
 
     fn trust(&self, caller: Caller, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        if let Some(told) = self.witnessing.accusations(&body) {
+            return Box::pin(std::future::ready(Ok(told)));
+        }
         let handler = Self::clone(self);
         Box::pin(async move {
             // What is no question is refused where the others are answered.
@@ -224,7 +239,7 @@ impl CallHandler for Arc<Handler> {
             {
                 return told.map(|told| told.encode().into());
             }
-            handler.gate.answer(&caller.agent, &body).await
+            handler.gate.answer(&caller.agent, caller.remote, &body).await
         })
     }
 }

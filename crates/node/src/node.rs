@@ -302,7 +302,11 @@ impl Node {
 
     pub(crate) async fn serve_locked(&self, served: Served) -> Result<Published, PublishError> {
         let (name, group) = (served.capability.name.clone(), served.group.clone());
+        let unseen = is_unseen(&served);
         let previous = self.inner.registry.insert(served);
+        if unseen && previous.as_deref().is_none_or(is_unseen) && self.has_published() {
+            return Ok(self.inner.publisher.last());
+        }
         match self.publish_change(previous.as_deref(), group.as_deref()).await {
             Ok(published) => Ok(published),
             Err(error) => {
@@ -323,8 +327,15 @@ impl Node {
 
     pub(crate) async fn unserve_locked(&self, name: &str) -> Result<bool, PublishError> {
         let Some(previous) = self.inner.registry.remove(name) else { return Ok(false) };
+        if is_unseen(&previous) && self.has_published() {
+            return Ok(true);
+        }
         self.publish_change(Some(&previous), previous.group.as_deref()).await?;
         Ok(true)
+    }
+
+    fn has_published(&self) -> bool {
+        self.inner.publisher.sealed_record().is_some()
     }
 
     /// Publishes where a capability is served now, after withdrawing it from where it was served before: to a private group, or to all.
@@ -448,4 +459,10 @@ impl From<PublishError> for ErrorInfo {
         };
         Self::new(code, describe(&error))
     }
+}
+
+/// Whether nobody learns of it from what is published: then nothing is published anew because of it, since a new number of the record would tell
+/// strangers that something changed.
+fn is_unseen(served: &Served) -> bool {
+    !served.is_public() && served.group.is_none()
 }

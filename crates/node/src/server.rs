@@ -88,6 +88,14 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
             get(handlers::group_show::<B>).delete(handlers::group_leave::<B>),
         )
         .route("/v1/private-groups/{name}/invitation", get(handlers::group_invitation::<B>))
+        .route("/v1/charters", get(handlers::charters::<B>).post(handlers::charter_create::<B>))
+        .route("/v1/charters/join", post(handlers::charter_join::<B>))
+        .route(
+            "/v1/charters/{name}",
+            get(handlers::charter_show::<B>).delete(handlers::charter_leave::<B>),
+        )
+        .route("/v1/charters/{name}/admit", post(handlers::charter_admit::<B>))
+        .route("/v1/charters/{name}/expel", post(handlers::charter_expel::<B>))
         .route("/v1/policy", get(handlers::policy::<B>))
         .route("/v1/policy/reload", post(handlers::policy_reload::<B>))
         .route("/v1/policy/explain", post(handlers::policy_explain::<B>))

@@ -74,10 +74,12 @@ pub(crate) enum Table {
     Traces,
     /// Root of a committed trace -> its secret and steps.
     TraceSteps,
+    /// Key of a group with a charter -> the charter and the admissions to it, given and received.
+    Charters,
 }
 
 impl Table {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Peers,
         Self::Custody,
         Self::Capabilities,
@@ -99,6 +101,7 @@ impl Table {
         Self::Experience,
         Self::Traces,
         Self::TraceSteps,
+        Self::Charters,
     ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -124,6 +127,7 @@ impl Table {
             Self::Experience => "experience",
             Self::Traces => "traces",
             Self::TraceSteps => "trace-steps",
+            Self::Charters => "charters",
         })
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use comity_core::{AgentId, Canonical as _};
+use comity_core::{AgentId, Canonical as _, Hash};
 use comity_trust::log::NoteSignature;
 use comity_trust::log::witness::Refusal;
 use futures_util::StreamExt as _;
@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::audit::{Audit, AuditError, Observed, Witness, WitnessError};
+use crate::access::{Question, Told};
+use crate::audit::{Accusations, Audit, AuditError, Observed, Witness, WitnessError};
 use crate::rpc::{CallFailure, Cosigned, ErrorCode, Growth, Hello, Rpc};
 
 /// Hellos that wait to be looked at; of more, the log is looked at on the next link.
@@ -27,26 +28,30 @@ const AT_ONCE: usize = 8;
 /// thread with what this agent does itself.
 const ASKED_AT_ONCE: usize = 4;
 
-/// A state of its log that a peer showed.
+/// What a peer said of logs at its hello.
 #[derive(Debug)]
 pub(crate) struct Shown {
     peer: AgentId,
-    note: String,
+    /// The state of its own.
+    note: Option<String>,
+    /// It knows of a proof of two histories that this node does not.
+    accuses: bool,
 }
 
 /// What peers are shown and asked, and what they ask.
 #[derive(Debug, Clone)]
 pub(crate) struct Witnessing {
     audit: Audit,
+    accusations: Accusations,
     heard: mpsc::Sender<Shown>,
     asked: Arc<Semaphore>,
 }
 
 impl Witnessing {
     /// What the peers show is to be given to [`attend`].
-    pub(crate) fn new(audit: Audit) -> (Self, mpsc::Receiver<Shown>) {
+    pub(crate) fn new(audit: Audit, accusations: Accusations) -> (Self, mpsc::Receiver<Shown>) {
         let (heard, shown) = mpsc::channel(HEARD_LEN);
-        (Self { audit, heard, asked: Arc::new(Semaphore::new(ASKED_AT_ONCE)) }, shown)
+        (Self { audit, accusations, heard, asked: Arc::new(Semaphore::new(ASKED_AT_ONCE)) }, shown)
     }
 
     /// The state of this node's log, for a hello.
@@ -54,10 +59,28 @@ impl Witnessing {
         self.audit.latest().map(|signed| signed.note().to_string())
     }
 
+    /// The proof of two histories that this node learned of last, for a hello.
+    pub(crate) fn accusation(&self) -> Option<Hash> {
+        self.accusations.newest()
+    }
+
+    /// Answers the question for the newest proofs of two histories; none if it is another.
+    pub(crate) fn accusations(&self, question: &[u8]) -> Option<Bytes> {
+        if Question::decode(question)? != (Question::Accusations {}) {
+            return None;
+        }
+        let proofs = self.accusations.all().into_iter().map(Into::into).collect();
+        Some(Told::Accusations { proofs }.encode().into())
+    }
+
     /// Takes in what a peer shows of its log.
     pub(crate) fn greeted(&self, peer: &AgentId, hello: &Hello) {
-        let Some(note) = hello.checkpoint.clone() else { return };
-        if self.heard.try_send(Shown { peer: *peer, note }).is_err() {
+        let note = hello.checkpoint.clone();
+        let accuses = hello.accusation.is_some_and(|hash| self.accusations.is_news(&hash));
+        if note.is_none() && !accuses {
+            return;
+        }
+        if self.heard.try_send(Shown { peer: *peer, note, accuses }).is_err() {
             debug!(peer = %peer.short(), "too many peers said hello at once to look at its audit log");
         }
     }
@@ -123,10 +146,15 @@ pub(crate) async fn attend(
     let shown = futures_util::stream::unfold(shown, |mut shown| async {
         shown.recv().await.map(|next| (next, shown))
     });
-    let looked = shown.for_each_concurrent(AT_ONCE, |Shown { peer, note }| {
+    let looked = shown.for_each_concurrent(AT_ONCE, |Shown { peer, note, accuses }| {
         let (rpc, witness) = (&rpc, &witness);
         async move {
-            if let Err(reason) = look(rpc, witness, &peer, &note).await {
+            if accuses {
+                hear_accusations(rpc, witness, peer).await;
+            }
+            if let Some(note) = note
+                && let Err(reason) = look(rpc, witness, &peer, &note).await
+            {
                 debug!(peer = %peer.short(), reason, "the audit log of a peer was not looked at to the end");
             }
         }
@@ -134,6 +162,16 @@ pub(crate) async fn attend(
     tokio::select! {
         () = cancel.cancelled() => {}
         () = looked => {}
+    }
+}
+
+/// Asks a peer for the proofs that it knows, and keeps those that hold.
+async fn hear_accusations(rpc: &Rpc, witness: &Witness, peer: AgentId) {
+    let question = Question::Accusations {}.encode();
+    let Ok(told) = rpc.ask_trust(peer, &[], &question).await else { return };
+    if let Some(Told::Accusations { proofs }) = Told::decode(&told) {
+        let new = witness.told_all(&proofs).await;
+        debug!(peer = %peer.short(), new, "a peer passed proofs of two histories on");
     }
 }
 

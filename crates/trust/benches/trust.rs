@@ -145,7 +145,7 @@ fn calls(c: &mut Bench) {
     let bytes = chain(2, 2).to_bytes();
     let name = "a.capability-with-a-fairly-long-name.1";
     let target = Target { name, descriptor: Hash::of(b"d"), interface: Sha256Digest::of(b"i") };
-    let ask = Ask { target, cost: 1 };
+    let ask = Ask { target, cost: 1, arguments: None };
     let revocations = Revocations::new(me);
     let mut group = c.benchmark_group("call under a chain verified before, 2 links");
     let mut session = SessionGrants::new(me, peer);
@@ -177,6 +177,7 @@ fn admissions(c: &mut Bench) {
         target,
         chain: None,
         evidence: &NO_EVIDENCE,
+        arguments: None,
     };
     let granted = Call { request, chain: Some(&chain), ..public };
     let mut group = c.benchmark_group("admit");
@@ -322,6 +323,16 @@ fn statements(c: &mut Bench) {
     let admissions: Vec<&[u8]> = admissions.iter().map(Vec::as_slice).collect();
     c.bench_function("admission, most endorsers", |b| {
         b.iter(|| group.admits(&agent(2).id(), "x", black_box(&admissions), &mine, NOW).unwrap());
+    });
+
+    let membership = group.membership(&agent(2).id(), &admissions).unwrap();
+    c.bench_function("membership shown before, most endorsers", |b| {
+        b.iter(|| group.holds(black_box(&membership), "x", &mine, NOW).unwrap());
+    });
+    let mut forged = charter.clone();
+    forged[300] ^= 1;
+    c.bench_function("worst of a stranger: a forged charter", |b| {
+        b.iter(|| Group::open(black_box(&forged), NOW).unwrap_err());
     });
 
     let mut succession = Succession::new();

@@ -41,6 +41,8 @@ pub struct Call<'a> {
     pub chain: Option<&'a VerifiedChain>,
     /// Kinds of evidence that were appraised in this session.
     pub evidence: &'a BTreeSet<String>,
+    /// The request in canonical CBOR; none before there is one. A call without one has no arguments.
+    pub arguments: Option<&'a [u8]>,
 }
 
 /// By what a call is allowed.
@@ -148,7 +150,7 @@ impl Access {
             if !decision.allowed && decision.line.is_some() {
                 return Err(Denial::Policy(decision));
             }
-            match self.permits(call, chain, &decision, request.now) {
+            match self.permits(call, None, chain, &decision, request.now) {
                 Ok(()) => return Ok(Ground::Grant { leaf: chain.leaf() }),
                 Err(refusal) => refused = Some(refusal),
             }
@@ -163,6 +165,7 @@ impl Access {
     fn permits(
         &self,
         call: &Call<'_>,
+        arguments: Option<&[u8]>,
         chain: &VerifiedChain,
         decision: &Decision,
         now: Time,
@@ -177,7 +180,8 @@ impl Access {
             revocations: &self.revocations,
             demands,
         };
-        chain.permits(&Ask { target: call.target, cost: call.request.cost }, &context)
+        let ask = Ask { target: call.target, cost: call.request.cost, arguments };
+        chain.permits(&ask, &context)
     }
 
     fn by_grant(
@@ -188,7 +192,8 @@ impl Access {
         now: Time,
     ) -> Result<Permit, Denial> {
         let cost = call.request.cost;
-        self.permits(call, chain, decision, now)?;
+        let arguments = Some(call.arguments.unwrap_or_default());
+        self.permits(call, arguments, chain, decision, now)?;
         let spent = self.counters.spend(chain, cost, now)?;
         if let Err(error) = self.meter.count(&call.request.caller, decision, cost, now) {
             self.counters.refund(&spent);

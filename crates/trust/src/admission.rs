@@ -4,6 +4,12 @@
 //! who holds the group's secret (private). The custodians of a governed group's shards ask for the admission along with the digest, and check it
 //! with nothing but the charter and what was withdrawn: no member list, no call to anyone. In a private group there is nothing to check, because custodians
 //! see veiled items only; the secret itself decides. Source: DESIGN.md section 6.
+//!
+//! A caller shows the same to a callee whose policy names the group: charter and admissions, once for a session ([`Group::membership`]); whether they
+//! still hold is asked in every call ([`Group::holds`]), and so is whether what is known of the group's and the endorsers' withdrawals is recent
+//! enough ([`Group::fresh`]): who keeps an expulsion from a callee gains the time that the charter states, and no more.
+
+mod membership;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,6 +36,12 @@ pub const MAX_ENDORSERS: usize = 9;
 pub const MAX_EXPELLED: usize = 64;
 /// Longest life of an admission, and of a charter before it must be signed anew.
 pub const MAX_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+/// How old what is known of a group's withdrawals may be where its charter does not say.
+pub const DEFAULT_STALE: Duration = Duration::from_secs(600);
+/// Longest that a charter can say.
+pub const MAX_STALE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+pub use membership::Membership;
 
 /// Who belongs to a group.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
@@ -80,6 +92,13 @@ pub struct Charter {
     /// Who does not, whoever admitted them.
     #[n(6)]
     pub expelled: Option<BTreeSet<RawKey>>,
+    /// How many milliseconds old what is known of the withdrawals of the group and of who admits may be before no membership counts; none:
+    /// [`DEFAULT_STALE`].
+    #[n(7)]
+    pub stale_ms: Option<u64>,
+    /// The agent whose node keeps the group's key, and hands out its charter and what it withdrew.
+    #[n(8)]
+    pub host: Option<RawKey>,
 }
 
 /// An endorser's admission of an agent to a governed group.
@@ -142,6 +161,27 @@ pub enum AdmissionError {
     Expelled {
         /// How many.
         count: usize,
+    },
+    /// A charter asks for what is never or hardly ever fresh.
+    #[error(
+        "a group's withdrawals may be known since 1 ms to {} days, and this charter says {stale_ms} ms", MAX_STALE.as_secs() / 86_400
+    )]
+    StaleBound {
+        /// What it says.
+        stale_ms: u64,
+    },
+    /// What is known of somebody's withdrawals is too old, or nothing is.
+    #[error(
+        "the group needs to know what {issuer} withdrew since {max_s} s ago or later, {}: its node must be reachable once in that time",
+        as_of.map_or_else(|| "and nothing is known here".to_owned(), |at| format!("and what is known here is of {at}"))
+    )]
+    Stale {
+        /// Whose.
+        issuer: AgentId,
+        /// Of when the newest known set is.
+        as_of: Option<Time>,
+        /// How many seconds old it may be.
+        max_s: u64,
     },
     /// A charter names an endorser that is no proper key.
     #[error("the charter names an endorser that is not a proper key: {key}")]
@@ -216,19 +256,40 @@ impl Charter {
             issued: wire::whole_millis(issued),
             not_after: wire::whole_millis(not_after),
             expelled: None,
+            stale_ms: None,
+            host: None,
         }
     }
 
-    /// Checks the numbers of endorsers and expelled.
+    /// The charter of a group whose key `host` keeps, and in which an expulsion counts everywhere within `stale`.
+    #[must_use]
+    pub fn hosted(self, host: AgentId, stale: Duration) -> Self {
+        let stale_ms = u64::try_from(stale.as_millis()).unwrap_or(u64::MAX);
+        Self { host: Some(host.into()), stale_ms: Some(stale_ms), ..self }
+    }
+
+    /// How old what is known of withdrawals may be.
+    #[must_use]
+    pub fn stale(&self) -> Duration {
+        self.stale_ms.map_or(DEFAULT_STALE, Duration::from_millis)
+    }
+
+    /// Checks the numbers of endorsers and expelled, and the bound on staleness.
     ///
     /// # Errors
-    /// [`AdmissionError::Endorsers`] and [`AdmissionError::Expelled`].
+    /// [`AdmissionError::Endorsers`], [`AdmissionError::Expelled`] and [`AdmissionError::StaleBound`].
     pub fn check(&self) -> Result<(), AdmissionError> {
         if let Rule::Governed { needed, endorsers } = &self.rule {
             let named = endorsers.len();
             if named > MAX_ENDORSERS || !(1..=named).contains(&usize::from(*needed)) {
                 return Err(AdmissionError::Endorsers { needed: *needed, named });
             }
+        }
+        let stale_max = u64::try_from(MAX_STALE.as_millis()).unwrap_or(u64::MAX);
+        if let Some(stale_ms) = self.stale_ms
+            && !(1..=stale_max).contains(&stale_ms)
+        {
+            return Err(AdmissionError::StaleBound { stale_ms });
         }
         let count = self.expelled.as_ref().map_or(1, BTreeSet::len);
         if (1..=MAX_EXPELLED).contains(&count) {
@@ -374,37 +435,24 @@ impl Group {
         revocations: &Revocations,
         now: Time,
     ) -> Result<Admitted, AdmissionError> {
+        self.belongs_at_all(subject, revocations, now)?;
+        let membership = self.membership(subject, admissions)?;
+        self.holds(&membership, name, revocations, now)
+    }
+
+    /// That the charter is in force and does not shut the agent out.
+    fn belongs_at_all(
+        &self,
+        subject: &AgentId,
+        revocations: &Revocations,
+        now: Time,
+    ) -> Result<(), AdmissionError> {
         check_times(self.charter.issued, self.charter.not_after, now, MAX_LIFE)
             .map_err(|source| AdmissionError::Times { what: "charter", source })?;
         let key = RawKey::from(*subject);
         let expelled = self.charter.expelled.as_ref().is_some_and(|out| out.contains(&key))
             || revocations.find(&self.id, &Withdrawn::Key(key)).is_some();
-        if expelled {
-            return Err(AdmissionError::Out { subject: *subject });
-        }
-        let needed = match &self.charter.rule {
-            Rule::Open => return Ok(Admitted::Open),
-            Rule::Private => return Ok(Admitted::Veiled),
-            Rule::Governed { needed, .. } => *needed,
-        };
-        if admissions.len() > MAX_ENDORSERS {
-            return Err(AdmissionError::TooMany { count: admissions.len() });
-        }
-        let (mut endorsers, mut until) = (Vec::new(), self.charter.not_after);
-        for bytes in admissions {
-            let signer = self.endorser_of(bytes)?;
-            if endorsers.contains(&signer) {
-                return Err(AdmissionError::Twice { signer });
-            }
-            let admit = self.check_admission(bytes, signer, subject, name, revocations, now)?;
-            until = until.min(admit.not_after);
-            endorsers.push(signer);
-            // The group's own word is enough.
-            if endorsers.len() >= usize::from(needed) || signer == self.id {
-                return Ok(Admitted::By { endorsers, until });
-            }
-        }
-        Err(AdmissionError::TooFew { needed, found: endorsers.len() })
+        if expelled { Err(AdmissionError::Out { subject: *subject }) } else { Ok(()) }
     }
 
     /// Which endorser is said to have signed.
@@ -412,44 +460,6 @@ impl Group {
         let signer = wire::claimed_signer(bytes).unwrap_or(RawKey([0; 32]));
         let known = self.endorsers.iter().chain([&self.id]).find(|known| signer == **known);
         known.copied().ok_or(AdmissionError::NotAnEndorser { signer })
-    }
-
-    fn check_admission(
-        &self,
-        bytes: &[u8],
-        signer: AgentId,
-        subject: &AgentId,
-        name: &str,
-        revocations: &Revocations,
-        now: Time,
-    ) -> Result<Admit, AdmissionError> {
-        let opened = envelope::open_expecting::<Admit>(Kind::Admit, bytes, MAX_ADMIT, &signer)
-            .map_err(AdmissionError::Admit)?;
-        let admit = opened.payload;
-        let other = |what| Err(AdmissionError::Other { signer, what });
-        if opened.signer != signer {
-            return Err(AdmissionError::NotAnEndorser { signer: opened.signer.into() });
-        }
-        if admit.group != self.id {
-            return other("group");
-        }
-        if admit.subject != *subject {
-            return other("agent");
-        }
-        if !admit.pattern.matches(name) {
-            return other("capability");
-        }
-        check_times(admit.issued, admit.not_after, now, MAX_LIFE)
-            .map_err(|source| AdmissionError::Times { what: "admission", source })?;
-        let back = [
-            Withdrawn::Statement(opened.hash),
-            Withdrawn::Key(admit.subject),
-            Withdrawn::Key(signer.into()),
-        ];
-        match back.iter().find_map(|target| revocations.find(&signer, target)) {
-            Some(revoke) => Err(AdmissionError::Withdrawn { signer, at: revoke.at }),
-            None => Ok(admit),
-        }
     }
 }
 

@@ -123,6 +123,23 @@ impl Bonds {
         Self { me, sides: BTreeMap::new() }
     }
 
+    /// Whose they are.
+    #[must_use]
+    pub const fn me(&self) -> AgentId {
+        self.me
+    }
+
+    /// The same after this agent's key was succeeded by `me`: nothing that either side said of the old key is said of the new one. Returns how
+    /// many bonds ended; they are asked for anew.
+    #[must_use]
+    pub fn succeeded(self, me: AgentId) -> (Self, usize) {
+        if me == self.me {
+            return (self, 0);
+        }
+        let ended = self.sides.values().filter(|sides| sides.mine.is_some()).count();
+        (Self::new(me), ended)
+    }
+
     /// Declares trust in `peer` until `not_after`: a request, or the approval of one. Returns what to send to the peer.
     ///
     /// # Errors

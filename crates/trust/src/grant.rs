@@ -36,7 +36,7 @@
 //! // At the callee, in a session whose peer proved to be Bob:
 //! let chain = Chain::from_bytes(&bobs)?.verify(&callee.id(), &bob.id())?;
 //! let target = Target { name: "fx.rates", descriptor: Hash::of(b"d"), interface: Sha256Digest::of(b"i") };
-//! let ask = Ask { target, cost: 0 };
+//! let ask = Ask { target, cost: 0, arguments: None };
 //! let revocations = Revocations::new(callee.id());
 //! let mut counters = Counters::new();
 //! let context = Context::at(now, &revocations);
@@ -46,6 +46,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arguments;
 mod cache;
 mod chain;
 mod counters;
@@ -59,6 +60,10 @@ use comity_core::envelope::MAX_OVERHEAD;
 use comity_core::{AgentId, Hash, Time};
 use serde::{Deserialize, Serialize};
 
+pub use arguments::{
+    Argument, ArgumentTextError, Limit, MAX_ARGUMENT_TEXT, MAX_ARGUMENT_VALUES, MAX_ARGUMENTS,
+    Value,
+};
 pub use cache::{SESSION_CHAINS_MAX, SessionGrants};
 pub use chain::{Ask, Chain, Context, Demands, Link, NO_EVIDENCE, VerifiedChain, verify};
 pub use counters::{Counters, MAX_COUNTERS, MAX_COUNTERS_PER_ROOT, Spent};
@@ -144,6 +149,9 @@ pub struct Grant {
     /// Kinds of evidence that must have been appraised in the session.
     #[n(12)]
     pub evidence: Option<BTreeSet<String>>,
+    /// What calls may say; none = anything.
+    #[n(13)]
+    pub arguments: Option<BTreeSet<Argument>>,
 }
 
 impl Grant {
@@ -168,6 +176,7 @@ impl Grant {
             rate: None,
             delegates: None,
             evidence: None,
+            arguments: None,
         }
     }
 
@@ -212,6 +221,13 @@ impl Grant {
     #[must_use]
     pub fn demand_evidence(mut self, kind: &str) -> Self {
         self.evidence.get_or_insert_default().insert(kind.to_owned());
+        self
+    }
+
+    /// Limits what calls may say.
+    #[must_use]
+    pub fn argument(mut self, argument: Argument) -> Self {
+        self.arguments.get_or_insert_default().insert(argument);
         self
     }
 
@@ -268,6 +284,15 @@ impl Grant {
                 return Err(IssueError::EvidenceName {
                     name: kind.chars().take(crate::MAX_KIND_NAME).collect(),
                 });
+            }
+        }
+        if let Some(arguments) = &self.arguments {
+            if arguments.is_empty() || arguments.len() > MAX_ARGUMENTS {
+                return too_many("limits of arguments", arguments.len(), MAX_ARGUMENTS);
+            }
+            if let Some(argument) = arguments.iter().find(|argument| !argument.is_proper()) {
+                let name = argument.name.chars().take(MAX_ARGUMENT_TEXT).collect();
+                return Err(IssueError::Argument { name });
             }
         }
         Ok(())

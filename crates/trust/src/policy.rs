@@ -77,6 +77,8 @@ pub struct Policy {
     lists: BTreeMap<RawKey, Vec<u32>>,
     /// The names of agents.
     names: BTreeMap<String, RawKey>,
+    /// The names of groups with a charter.
+    groups: BTreeMap<String, RawKey>,
     levels: LevelRules,
     evidence: EvidenceRules,
     hash: Hash,
@@ -196,10 +198,10 @@ impl Policy {
     }
 
     fn of(file: parse::File, hash: Hash) -> Self {
-        let parse::File { rules, lists, names, levels, evidence } = file;
+        let parse::File { rules, lists, names, groups, levels, evidence } = file;
         let allow = Index::of(&rules, false);
         let deny = Index::of(&rules, true);
-        Self { rules, allow, deny, lists, names, levels, evidence, hash }
+        Self { rules, allow, deny, lists, names, groups, levels, evidence, hash }
     }
 
     /// The agent that the file calls so.
@@ -240,6 +242,18 @@ impl Policy {
     pub fn endorsers(&self) -> BTreeSet<RawKey> {
         let named = self.rules.iter().flat_map(|rule| rule.who.endorsers.iter().copied());
         named.chain(self.levels.endorsers.iter().map(|id| RawKey::from(*id))).collect()
+    }
+
+    /// The groups with a charter that some rule names: whose membership can matter.
+    #[must_use]
+    pub fn charter_groups(&self) -> BTreeSet<RawKey> {
+        self.rules.iter().flat_map(|rule| rule.who.groups.iter().copied()).collect()
+    }
+
+    /// The group with a charter that the file calls so.
+    #[must_use]
+    pub fn charter_group(&self, name: &str) -> Option<RawKey> {
+        self.groups.get(name).copied()
     }
 
     /// How many rules.

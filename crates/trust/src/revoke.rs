@@ -359,10 +359,53 @@ impl Revocations {
         canonical::encode_minicbor(&set)
     }
 
-    /// Root and time of the own set as last published.
+    /// Root of the own set as it is now, unsigned: what is said to a peer in a session that proves who says it.
     #[must_use]
-    pub fn own_root(&self) -> Option<(Hash, Time)> {
-        self.own.root.zip(self.own.as_of)
+    pub fn own_root(&self, now: Time) -> Hash {
+        let entries = self.own.entries.values().filter(|entry| !entry.is_over(now));
+        root_of(&entries.copied().collect::<Vec<_>>())
+    }
+
+    /// Takes note that `issuer`, whose word it provably is, says that its set has this root at `at`. If it is the set held, that one is as
+    /// recent now, and nothing need be fetched; else it must be, and this returns false.
+    #[must_use]
+    pub fn confirm(&mut self, issuer: &AgentId, root: &Hash, at: Time, now: Time) -> bool {
+        if *issuer == self.me {
+            return true;
+        }
+        let Some(held) = self.others.get_mut(issuer).filter(|held| held.root == Some(*root)) else {
+            return false;
+        };
+        // A clock that is ahead makes nothing fresher than now.
+        held.as_of = held.as_of.max(Some(at.min(now)));
+        true
+    }
+
+    /// Whether anything is held of this issuer.
+    #[must_use]
+    pub fn knows(&self, issuer: &AgentId) -> bool {
+        self.held(issuer).is_some()
+    }
+
+    /// The same after this agent's key was succeeded by `me`: what the old key withdrew stays withdrawn in its name, and is withdrawn in the
+    /// new one's too, since whoever lost the old one's leave did not get the new one's.
+    #[must_use]
+    pub fn succeeded(mut self, me: AgentId) -> Self {
+        if me == self.me {
+            return self;
+        }
+        let old = std::mem::replace(&mut self.me, me);
+        let entries = self.own.entries.clone();
+        self.others.insert(old, std::mem::take(&mut self.own));
+        self.own.entries = entries;
+        // What was taken in under the new key, before it was this agent's, is its own now.
+        if let Some(held) = self.others.remove(&me) {
+            for (target, entry) in held.entries {
+                self.own.entries.entry(target).or_insert(entry);
+            }
+            self.own.seq = held.seq;
+        }
+        self
     }
 
     /// The own withdrawals.

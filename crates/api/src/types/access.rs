@@ -58,6 +58,9 @@ pub struct PolicyExplainRequest {
     /// Suppose that both sides declared trust. What the node knows of it counts anyway.
     #[serde(default)]
     pub trusted: bool,
+    /// Suppose that the caller is a member of this group with a charter: a name of the policy file, or the group's key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// Suppose that this agent, named in any way, endorses the caller for the capability.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endorsed_by: Vec<String>,
@@ -150,6 +153,9 @@ pub struct GrantRequest {
     /// Kinds of evidence that must have been accepted in the session.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
+    /// What calls may say, such as `amount<=100`, `currency=EUR|USD`, `to=acme-*`: limits of members of the request, which must be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
     /// Pins each named capability, which must be served here, to its interface as it is now.
     #[serde(default)]
     pub pin: bool,
@@ -244,4 +250,7 @@ pub struct GrantLink {
     /// Kinds of evidence that must have been accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
+    /// What calls may say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
 }

@@ -72,6 +72,11 @@ pub(crate) struct LinkArgs {
     #[arg(long, value_name = "KIND")]
     pub(crate) evidence: Vec<String>,
 
+    /// What calls may say: NAME=VALUE, NAME=ONE|OTHER, NAME=BEGINNING*, NAME=1..100, NAME<=100, NAME>=1; may be repeated. The argument must
+    /// then be there.
+    #[arg(long, value_name = "LIMIT")]
+    pub(crate) arguments: Vec<String>,
+
     /// Write the grant to this file, and what it says to standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -82,6 +87,7 @@ pub(crate) struct LinkArgs {
 #[command(after_help = "Examples:
   comity grant create --to fd12:3456:789a:bcde:f012:3456:789a:bcde --for pay --count 3 --out pay.grant
   comity grant create --to alice --for 'fx.*' --expires 7d --depth 1 --rate 60/min
+  comity grant create --to alice --for pay --arguments 'amount<=100' --arguments 'currency=EUR|USD'
 
 A grant is no secret: it works in its holder's sessions only. Hand it over in any way.")]
 pub(crate) struct CreateArgs {
@@ -226,6 +232,7 @@ fn request_of(link: &LinkArgs) -> GrantRequest {
         delegates: link.delegate.clone(),
         min_level: link.min_level.clone(),
         evidence: link.evidence.clone(),
+        arguments: link.arguments.clone(),
         pin: false,
         grant: None,
     }

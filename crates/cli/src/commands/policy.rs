@@ -71,6 +71,10 @@ pub(crate) struct ExplainArgs {
     #[arg(long)]
     pub(crate) trusted: bool,
 
+    /// Suppose that the caller is a member of this group with a charter: a name of the policy file, or the group's key.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Vec<String>,
+
     /// Suppose that this agent endorses the caller.
     #[arg(long, value_name = "AGENT")]
     pub(crate) endorsed_by: Vec<String>,
@@ -158,6 +162,7 @@ async fn explain(args: ExplainArgs, context: &Context) -> anyhow::Result<ExitCod
         capability: args.capability,
         granted: args.granted,
         trusted: args.trusted,
+        groups: args.group,
         endorsed_by: args.endorsed_by,
         level: args.level,
         evidence: args.evidence,
@@ -170,7 +175,12 @@ async fn explain(args: ExplainArgs, context: &Context) -> anyhow::Result<ExitCod
             Ok(client) => client.policy_explain(&request).await?,
             Err(ClientError::NotRunning { .. }) => {
                 context.out.note("no node runs here: only the file decides, and nothing is known of what is served");
-                offline(&Home::at(&context.home).policy(), &request, args.public)?
+                let path = Home::at(&context.home).policy();
+                if path.exists() {
+                    offline(&path, &request, args.public)?
+                } else {
+                    access::explain_default(&request, args.public).map_err(|error| error.info())?
+                }
             }
             Err(error) => return Err(error.into()),
         }

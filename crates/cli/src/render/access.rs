@@ -113,6 +113,9 @@ fn link_line(link: &GrantLink) -> String {
     if !link.evidence.is_empty() {
         parts.push(format!("with evidence: {}", clean(&link.evidence.join(", "))));
     }
+    if !link.arguments.is_empty() {
+        parts.push(format!("with {}", clean(&link.arguments.join(" and "))));
+    }
     parts.push(format!("until {}", instant(link.until_ms)));
     parts.push(format!("signed by {}", link.signer));
     parts.join("; ")

@@ -103,3 +103,59 @@ async fn floods_of_hellos_leave_nothing_behind() {
     let grown = victim.memory_kib().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB");
 }
+
+/// The record that the victim hands to a stranger, its hello, and what it says to questions about itself.
+async fn seen_by_a_stranger(victim: &Victim) -> Vec<Vec<u8>> {
+    let stranger = Evil::new().await;
+    let link = stranger.dial(victim.id, victim.addr, RPC).await;
+    let mut seen = Vec::new();
+    let hello = Request::of(3, Hello::default().encode());
+    let record = Request::of(2, Vec::new());
+    let endorsements = Request::of(8, vec![0x82, 4, 0xa0]);
+    for (request, what) in [(hello, "hello"), (record, "record"), (endorsements, "endorsements")] {
+        match ask(&link, &request).await {
+            // What a hello says of time and log differs with each; its record is what it says of what it has.
+            Said::Whole { body, .. } if what == "hello" => {
+                let said = Hello::decode(&body).unwrap();
+                seen.push(said.record.map(|hash| hash.0.to_vec()).unwrap_or_default());
+                seen.push(said.features.0.to_be_bytes().to_vec());
+            }
+            Said::Whole { body, .. } => seen.push(body),
+            Said::Error { code, message } => seen.push(format!("{code} {message}").into_bytes()),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    seen
+}
+
+/// What is served to nobody, or to some who hold a grant, leaves no trace in what anybody else can ask for: not the record, not its number.
+#[tokio::test]
+async fn what_is_served_privately_changes_nothing_that_strangers_see() {
+    let victim = Victim::start();
+    victim.node.ok(&["unserve", "echo"]);
+    victim.node.ok(&["unserve", "diary"]);
+    let bare = seen_by_a_stranger(&victim).await;
+    victim.serve_private("diary");
+    assert_eq!(seen_by_a_stranger(&victim).await, bare, "served to nobody");
+    let friend = Evil::new().await;
+    let line = ["grant", "create", "--to", &friend.id().to_string(), "--for", "diary"];
+    victim.node.ok(&line);
+    assert_eq!(seen_by_a_stranger(&victim).await, bare, "granted to a friend");
+    victim.serve_private("second-diary");
+    victim.node.ok(&["unserve", "diary"]);
+    assert_eq!(seen_by_a_stranger(&victim).await, bare, "and taken away again");
+    let stranger = Evil::new().await;
+    let link = stranger.dial(victim.id, victim.addr, RPC).await;
+    hello(&link).await;
+    let mut said = Vec::new();
+    for name in ["second-diary", "never-served"] {
+        match ask(&link, &Request::call(name, "{}")).await {
+            Said::Error { code, message } => said.push((code, message.replace(name, "NAME"))),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(said[0], said[1]);
+    // The control: what is published is seen.
+    victim.serve("open", "--public");
+    assert_ne!(seen_by_a_stranger(&victim).await, bare);
+}

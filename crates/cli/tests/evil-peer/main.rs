@@ -9,6 +9,7 @@ mod calls;
 mod evidence;
 mod floods;
 mod grants;
+mod groups;
 mod hellos;
 mod peer;
 mod statements;

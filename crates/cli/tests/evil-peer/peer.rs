@@ -49,7 +49,7 @@ impl Victim {
         victim
     }
 
-    fn serve(&self, name: &str, visibility: &str) {
+    pub(crate) fn serve(&self, name: &str, visibility: &str) {
         let (command, text) = (self.command.as_str(), "repeats what it hears");
         let line = ["serve", "--exec", command, "--name", name, "--description", text];
         self.node.ok(&[&line[..], &[visibility, "--yes"]].concat());

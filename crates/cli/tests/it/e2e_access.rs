@@ -363,3 +363,37 @@ fn bad_grants_are_refused_with_a_remedy() {
     }
     assert_eq!(std::fs::metadata(&node.home).unwrap().mode() & 0o777, 0o700);
 }
+
+#[test]
+fn a_grant_says_what_calls_may_say() {
+    let world = World::new();
+    let owner = world.node("owner", &[]);
+    let alice = world.joined("alice", &owner);
+    serve_private(&world, &owner, "pay");
+    let line =
+        ["grant", "create", "--to", &alice.agent(), "--for", "pay", "--count", "9", "--json"];
+    let limits = ["--arguments", "amount<=100", "--arguments", "currency=EUR|USD"];
+    let made = owner.ok(&[&line[..], &limits].concat()).json();
+    let shown = owner.ok(&["grant", "show", made["text"].as_str().unwrap()]).stdout;
+    let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("with amount<=100 and currency=EUR|USD"), "{shown}");
+    alice.ok(&["grant", "keep", made["text"].as_str().unwrap()]);
+    let target = format!("{}/pay", owner.address());
+    let pay = |request: &str| {
+        let run = alice.run(&["--json", "call", &target, "--json", request, "--attempts", "1"]);
+        (run.code, run.stderr)
+    };
+    assert_eq!(pay("{\"amount\": 99.5, \"currency\": \"EUR\"}").0, 0);
+    for (request, words) in [
+        ("{\"amount\": 101, \"currency\": \"EUR\"}", "amount<=100, and this one has 101"),
+        ("{\"amount\": 5, \"currency\": \"GBP\"}", "this one has `GBP`"),
+        ("{\"currency\": \"EUR\"}", "this one has no `amount`"),
+    ] {
+        let (code, said) = pay(request);
+        assert!(code != 0 && said.contains(words), "{request}: {said}");
+    }
+    let grants = owner.ok(&["grant", "list", "--json"]).json();
+    assert_eq!(grants["given"][0]["used"], 1, "what is refused uses nothing up");
+    let bad = owner.run(&[&line[..], &["--arguments", "amount"]].concat());
+    assert!(bad.code != 0 && bad.stderr.contains("limits no argument"), "{}", bad.stderr);
+}

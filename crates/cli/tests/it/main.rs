@@ -8,6 +8,7 @@ mod e2e_access;
 mod e2e_api;
 mod e2e_attest;
 mod e2e_audit;
+mod e2e_charters;
 mod e2e_crash;
 mod e2e_endorse;
 mod e2e_failover;

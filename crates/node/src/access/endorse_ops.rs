@@ -89,7 +89,8 @@ impl Node {
         Ok(view)
     }
 
-    async fn question(&self, agent: AgentId, question: &Question) -> Option<Told> {
+    /// Asks another agent about trust; none if it does not answer within a moment.
+    pub(crate) async fn question(&self, agent: AgentId, question: &Question) -> Option<Told> {
         let work = async {
             let resolved = self.resolve_reference(&Reference::Key(agent, Vec::new())).await.ok()?;
             self.inner.rpc.ask_trust(agent, &resolved.addrs, &question.encode()).await.ok()

@@ -51,8 +51,10 @@ impl Endorsements {
     pub(crate) fn open(storage: &Storage, me: AgentId, now: Time) -> Result<Self, AccessError> {
         let mut kept = BTreeMap::new();
         for (_, sealed) in storage.read_all(Table::Endorsements, GIVEN_MAX + RECEIVED_MAX)? {
-            // What ran out while the node was down is nothing any more.
-            if let Ok(endorsement) = Endorsement::open(&sealed, now) {
+            // What ran out while the node was down is nothing any more, and so is what was said of or by a key before this one.
+            if let Ok(endorsement) = Endorsement::open(&sealed, now)
+                && (endorsement.endorser == me || endorsement.endorse.subject == me)
+            {
                 kept.insert(endorsement.hash, Word { sealed, endorsement });
             }
         }

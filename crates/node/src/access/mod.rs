@@ -11,8 +11,11 @@
 //! * Early data shows nothing and is let in to what is public alone.
 
 mod book;
+mod charters;
 mod endorse_ops;
 mod endorsements;
+mod group_ops;
+mod membership;
 mod ops;
 mod policy_file;
 mod presented;
@@ -25,25 +28,29 @@ mod wire;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use comity_api::types::PolicyStatus;
 use comity_core::{AgentId, Hash, Identity, Sha256Digest, Time};
+use comity_overlay::IpPrefix;
 use comity_trust::access::{Access, Call, Denial, Ground, Permit};
+use comity_trust::admission::Membership;
 use comity_trust::bond::{Bonds, Standing};
 use comity_trust::endorse::{Endorsement, Support, standing};
 use comity_trust::evidence::{Attackers, Verifiers};
 use comity_trust::grant::{Chain, Counters, Refusal};
 use comity_trust::log::Event;
 use comity_trust::policy::{MeterError, Policy, Request};
-use comity_trust::revoke::{self, Reason, Revocations, Withdrawn};
+use comity_trust::revoke::{self, Reason, Revocations, RevokeError, Withdrawn};
 use comity_trust::{RawKey, Target};
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::attest::ShownEvidence;
 use crate::audit::Audit;
@@ -53,7 +60,9 @@ use crate::rpc::{CallFailure, Caller, ErrorCode, RevocationState};
 use crate::storage::{Change, Storage, StorageError, Table};
 
 pub(crate) use book::{Book, Kept, KeptError, Role};
+use charters::Charters;
 use endorsements::{EndorsementError, Endorsements, TOLD_MAX};
+pub(crate) use group_ops::attend;
 pub(crate) use policy_file::read_believed;
 use policy_file::{Believed, LOOK_EVERY, PolicyFile};
 pub use policy_file::{POLICY_FILE, PolicyFileError, read_policy};
@@ -62,8 +71,10 @@ use presented::{Sessions, Shown, covers};
 use requests::Requests;
 pub(crate) use requests::Stage;
 pub(crate) use requests::is_name;
+use requests::source_of;
 pub use view::{
-    ExplainError, GrantTextError, explain_file, explain_policy, grant_bytes, grant_text, grant_view,
+    ExplainError, GrantTextError, explain_default, explain_file, explain_policy, grant_bytes,
+    grant_text, grant_view,
 };
 use wire::Answer;
 pub(crate) use wire::{Listed, Question, Told};
@@ -72,6 +83,8 @@ pub(crate) use wire::{Listed, Question, Told};
 const CALL_COST: u64 = 0;
 /// How long a signed own revocation set is handed out before it is signed anew: peers take its time for how fresh it is.
 const OWN_SET_AGE_MAX: Duration = Duration::from_secs(5);
+/// Peers whose changed revocation sets wait to be fetched.
+const CHANGED_LEN: usize = 64;
 /// Names of rows in [`Table::State`].
 const REVOCATIONS_ROW: &[u8] = b"revocations";
 const BONDS_ROW: &[u8] = b"bonds";
@@ -107,6 +120,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) served: Option<&'a Served>,
     /// The caller proved membership of the group that the capability is served to.
     pub(crate) member: bool,
+    /// The request in canonical CBOR; none before there is one.
+    pub(crate) arguments: Option<&'a [u8]>,
 }
 
 /// A call that may go on: what must be on disk before it does.
@@ -133,10 +148,14 @@ pub(crate) struct Gate {
     /// Own requests.
     pub(crate) asked: Requests,
     pub(crate) endorsements: Endorsements,
+    /// Groups with a charter.
+    pub(crate) charters: Charters,
     /// Signed sets of delegators, as fetched for own calls.
     pub(crate) fetched_sets: Mutex<BTreeMap<AgentId, (Time, Vec<u8>)>>,
     /// Withdrawals of others were taken in and are to be stored.
     dirty: Notify,
+    /// Peers whose revocation set is not the one held any more.
+    changed: mpsc::Sender<AgentId>,
 }
 
 struct State {
@@ -145,6 +164,8 @@ struct State {
     bonds: Bonds,
     /// Whose endorsements of callers can matter, by the policy in force.
     endorsers: BTreeSet<RawKey>,
+    /// The groups with a charter that the policy in force names.
+    groups: BTreeSet<RawKey>,
     own_set: Option<(Time, Vec<u8>)>,
     verifiers: Arc<Verifiers>,
 }
@@ -165,14 +186,22 @@ impl Gate {
         identity: Arc<Identity>,
         clock: Clock,
         storage: Storage,
-        policy: Option<std::path::PathBuf>,
-    ) -> Result<Self, AccessError> {
+        policy: Option<PathBuf>,
+        groups: Option<PathBuf>,
+    ) -> Result<(Self, mpsc::Receiver<AgentId>), AccessError> {
         let (me, now) = (identity.id(), clock.now());
         let (file, (policy, verifiers)) = PolicyFile::open(policy, now)?;
-        let revocations = stored(&storage, REVOCATIONS_ROW, "what was withdrawn")?
-            .unwrap_or_else(|| Revocations::new(me));
-        let bonds =
-            stored(&storage, BONDS_ROW, "whom it trusts")?.unwrap_or_else(|| Bonds::new(me));
+        let revocations: Option<Revocations> =
+            stored(&storage, REVOCATIONS_ROW, "what was withdrawn")?;
+        let revocations = revocations.map_or_else(|| Revocations::new(me), |old| old.succeeded(me));
+        let bonds: Option<Bonds> = stored(&storage, BONDS_ROW, "whom it trusts")?;
+        let (bonds, ended) = bonds.map_or_else(|| (Bonds::new(me), 0), |old| old.succeeded(me));
+        if ended > 0 {
+            warn!(
+                ended,
+                "trust both ways that was declared with this agent's key before is over: `comity trust request` asks for it anew"
+            );
+        }
         let mut counters = Counters::new();
         for (key, row) in storage.read_all(Table::Counters, COUNTERS_MAX)? {
             // A count that cannot be read is an allowance renewed: rather no start than that.
@@ -185,11 +214,13 @@ impl Gate {
         let requests = Requests::open(&storage, Table::Requests)?;
         let asked = Requests::open(&storage, Table::Asked)?;
         let endorsements = Endorsements::open(&storage, me, now)?;
-        let endorsers = policy.endorsers();
+        let charters = Charters::open(&storage, groups, &me, now)?;
+        let (endorsers, groups) = (policy.endorsers(), policy.charter_groups());
         let access = Access { policy, revocations, counters, ..Access::new(me) };
         let verifiers = Arc::new(verifiers);
-        let state = State { access, file, bonds, endorsers, own_set: None, verifiers };
-        Ok(Self {
+        let state = State { access, file, bonds, endorsers, groups, own_set: None, verifiers };
+        let (changed, fetches) = mpsc::channel(CHANGED_LEN);
+        let gate = Self {
             me,
             identity,
             clock,
@@ -201,9 +232,12 @@ impl Gate {
             requests,
             asked,
             endorsements,
+            charters,
             fetched_sets: Mutex::default(),
             dirty: Notify::new(),
-        })
+            changed,
+        };
+        Ok((gate, fetches))
     }
 
     /// Looks after the policy file and stores what was taken in, until the node ends.
@@ -214,8 +248,8 @@ impl Gate {
             tokio::select! {
                 () = end.cancelled() => return,
                 () = self.dirty.notified() => {
-                    if let Err(error) = self.store_revocations().await {
-                        warn!(%error, "withdrawals of others were not stored and may be forgotten by a restart");
+                    if let Err(error) = self.store_taken_in().await {
+                        warn!(%error, "withdrawals and charters of others were not stored and may be forgotten by a restart");
                     }
                 }
                 _ = look.tick() => match self.look() {
@@ -250,6 +284,7 @@ impl Gate {
         let changed = hash != state.access.policy.hash();
         info!(rules = policy.len(), %hash, "a policy came into force");
         state.endorsers = policy.endorsers();
+        state.groups = policy.charter_groups();
         state.access.policy = policy;
         state.verifiers = Arc::new(verifiers);
         locked(&self.sessions).clear();
@@ -349,6 +384,8 @@ impl Gate {
             valid().flat_map(|appraisal| &appraisal.facts).map(|fact| fact.excludes).collect();
         let mut state = locked(&self.state);
         let State { access, bonds, .. } = &mut *state;
+        let counts = |membership| self.counts(access, membership, target.name, now)?.ok();
+        let groups: Vec<AgentId> = shown.membership.as_ref().and_then(counts).into_iter().collect();
         let stands =
             |found: &&Endorsement| found.stands_for(&agent, &target, &access.revocations, now);
         let endorsers: Vec<AgentId> =
@@ -366,6 +403,7 @@ impl Gate {
         };
         let request = Request {
             public: asked.served.is_some_and(|served| served.is_public() || asked.member),
+            groups: &groups,
             endorsers: &endorsers,
             level,
             excluded: &excluded,
@@ -373,7 +411,8 @@ impl Gate {
             cost: CALL_COST,
             ..Request::new(agent, target.name, now)
         };
-        let call = Call { request, target, chain: shown.chain(), evidence: &names };
+        let (chain, arguments) = (shown.chain(), asked.arguments);
+        let call = Call { request, target, chain, evidence: &names, arguments };
         let Some(_) = asked.served else {
             let decision = access.policy.decide(&request);
             return Err(Denial::Policy(comity_trust::policy::Decision {
@@ -410,15 +449,23 @@ impl Gate {
         };
         let chain = presented.chain.as_ref().map(verified);
         let mut state = locked(&self.state);
-        if let Some(Ok(chain)) = &chain {
-            let delegators: BTreeSet<RawKey> =
-                chain.links().iter().map(|link| link.signer.into()).collect();
-            for set in presented.sets.iter().flatten() {
-                if revoke::claimed_issuer(set)
-                    .is_some_and(|by| by != self.me && delegators.contains(&by))
-                {
-                    self.take_in(&mut state, set, now);
-                }
+        let membership = presented
+            .membership
+            .as_ref()
+            .and_then(|shown| self.open_membership(&state, peer, shown, now));
+        // Of whom something is shown, the newest withdrawals matter; of nobody else.
+        let delegators = chain.iter().flatten().flat_map(|chain| chain.links());
+        let delegators = delegators.map(|link| link.signer);
+        let issuers: BTreeSet<RawKey> = delegators
+            .chain(membership.iter().flat_map(Membership::issuers))
+            .map(RawKey::from)
+            .collect();
+        for set in presented.sets.iter().flatten() {
+            if revoke::claimed_issuer(set).is_some_and(|by| by != self.me && issuers.contains(&by))
+                && !self.take_in(&mut state, set, now)
+            {
+                // Who shows a set that is none is not worth another signature.
+                break;
             }
         }
         // Of strangers' words only those that count cost a signature.
@@ -428,10 +475,11 @@ impl Gate {
         let sealed = presented.endorsements.iter().flatten().filter(counts);
         let opened = sealed.filter_map(|sealed| Endorsement::open(sealed, now).ok());
         let endorsements = opened.filter(|found| found.endorse.subject == *peer).collect();
-        Shown { chain, endorsements }
+        Shown { chain, endorsements, membership }
     }
 
-    fn take_in(&self, state: &mut State, set: &[u8], now: Time) {
+    /// Returns whether it was a set of its issuer's at all, taken in or not.
+    fn take_in(&self, state: &mut State, set: &[u8], now: Time) -> bool {
         match state.access.revocations.apply_set(set, now) {
             Ok(applied) => {
                 if applied.missing > 0 {
@@ -441,8 +489,16 @@ impl Gate {
                     self.dirty.notify_one();
                 }
             }
-            Err(error) => warn!(error = %crate::describe(&error), "a revocation set is refused"),
+            Err(error) => {
+                warn!(error = %crate::describe(&error), "a revocation set is refused");
+                let forged = matches!(
+                    error,
+                    RevokeError::Form(_) | RevokeError::Envelope(_) | RevokeError::Root { .. }
+                );
+                return !forged;
+            }
         }
+        true
     }
 
     /// What a denied caller is told.
@@ -482,6 +538,10 @@ impl Gate {
                 return because(ErrorCode::Denied, text);
             }
             Some(_) | None => {}
+        }
+        if !public && let Some(refused) = self.membership_refused(shown, asked.name) {
+            let text = format!("this membership does not count: {}", crate::describe(&refused));
+            return because(ErrorCode::Denied, text).reason("group-membership");
         }
         if public {
             let text = format!("this agent's policy denies you the call of `{}`", asked.name);
@@ -529,6 +589,7 @@ impl Gate {
     pub(crate) async fn answer(
         &self,
         caller: &AgentId,
+        remote: Option<SocketAddr>,
         question: &[u8],
     ) -> Result<Bytes, CallFailure> {
         let question = Question::decode(question).ok_or_else(|| {
@@ -538,8 +599,9 @@ impl Gate {
         let told = match question {
             Question::RevocationSet {} => Told::RevocationSet { set: self.own_set().into() },
             Question::Ask { capability, message, trust } => {
-                self.hear(*caller, capability, &message, trust.as_deref().map(Vec::as_slice))
-                    .await?;
+                let source = source_of(remote);
+                let trust = trust.as_deref().map(Vec::as_slice);
+                self.hear(*caller, capability, &message, trust, source).await?;
                 Told::Heard {}
             }
             Question::Outcome { capability } => {
@@ -552,6 +614,17 @@ impl Gate {
             }
             Question::Endorsed { endorsement } => {
                 self.endorsed(caller, endorsement.into()).await?;
+                Told::Heard {}
+            }
+            // The witness answers it, before it comes here.
+            Question::Accusations {} => Told::Accusations { proofs: Vec::new() },
+            Question::Group { group } => self.group_for(&group),
+            Question::Admitted { group, admission } => {
+                self.take_admission(caller, &group, &admission).await?;
+                Told::Heard {}
+            }
+            Question::GroupNews { group, sets } => {
+                self.group_news(caller, &group, &sets);
                 Told::Heard {}
             }
             Question::Deliver { capability, answer } => {
@@ -596,6 +669,7 @@ impl Gate {
         capability: Option<String>,
         message: &str,
         trust: Option<&[u8]>,
+        source: Option<IpPrefix>,
     ) -> Result<(), CallFailure> {
         if capability.as_deref().is_some_and(|name| !is_name(name)) {
             return Err(CallFailure::new(
@@ -605,7 +679,7 @@ impl Gate {
         }
         let now = self.clock.now();
         let subject = (caller, capability);
-        if !self.requests.has_room(&subject, now) {
+        if !self.requests.has_room(&subject, source, now) {
             return Ok(());
         }
         if subject.1.is_none() {
@@ -623,7 +697,7 @@ impl Gate {
             }
             self.store_bonds().await.map_err(|error| not_stored(&error))?;
         }
-        let heard = self.requests.hear(&subject, message, now, &self.storage).await;
+        let heard = self.requests.hear(&subject, message, source, now, &self.storage).await;
         if heard.map_err(|error| not_stored(&error))? {
             info!(caller = %caller.short(), "an agent asks for access: `comity trust list` shows it");
         }
@@ -699,10 +773,30 @@ impl Gate {
         self.storage.commit(vec![change]).await
     }
 
-    /// Which own set was signed last, for a hello.
-    pub(crate) fn revocation_state(&self) -> Option<RevocationState> {
-        let (root, issued) = locked(&self.state).access.revocations.own_root()?;
-        Some(RevocationState { root, issued_ms: issued.as_millis() })
+    /// The own set as it is now, for a hello.
+    pub(crate) fn revocation_state(&self) -> RevocationState {
+        let now = self.clock.now();
+        let root = locked(&self.state).access.revocations.own_root(now);
+        RevocationState { root, issued_ms: now.as_millis() }
+    }
+
+    /// A peer says which set of revocations is its own now, in a session that proves who it is. If it is the one held, that one is as recent
+    /// as now; if it is another and this node has a use for it, it is fetched. Of a peer whose set nothing here depends on nothing is.
+    pub(crate) fn greeted(&self, peer: &AgentId, said: &RevocationState) {
+        let now = self.clock.now();
+        let wanted = {
+            let mut state = locked(&self.state);
+            let State { access, bonds, endorsers, .. } = &mut *state;
+            let known = access.revocations.knows(peer);
+            let relied = known
+                || endorsers.contains(&RawKey::from(*peer))
+                || bonds.standing(peer, &access.revocations, now) != Standing::None;
+            relied && !access.revocations.confirm(peer, &said.root, said.issued(), now)
+        };
+        // With a full queue it is fetched at the next hello, or when a call depends on it.
+        if wanted && self.changed.try_send(*peer).is_err() {
+            debug!(peer = %peer.short(), "too many peers withdrew something at once to ask them all");
+        }
     }
 
     /// Looks at what was withdrawn.
@@ -720,6 +814,11 @@ impl Gate {
         let now = self.clock.now();
         let state = locked(&self.state);
         state.bonds.standing(peer, &state.access.revocations, now)
+    }
+
+    async fn store_taken_in(&self) -> Result<(), StorageError> {
+        self.store_revocations().await?;
+        self.charters.store_seen(&self.storage).await
     }
 
     async fn store_revocations(&self) -> Result<(), StorageError> {
@@ -747,7 +846,7 @@ fn not_stored(error: &StorageError) -> CallFailure {
 #[derive(Debug, Error)]
 pub(crate) enum WithdrawError {
     #[error(transparent)]
-    Refused(revoke::RevokeError),
+    Refused(RevokeError),
     #[error("it is withdrawn until this node ends, but that could not be stored")]
     Storage(#[source] StorageError),
 }

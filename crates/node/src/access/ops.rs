@@ -17,7 +17,7 @@ use comity_trust::revoke::{Reason, Revoke, Withdrawn};
 use comity_trust::{Fit, Level, Scope, Target};
 
 use super::presented::ENDORSEMENTS_MAX;
-use super::view::{named_agent, view_of};
+use super::view::{NO_FILE, named_agent, named_groups, view_of};
 use super::wire::{Question, Told};
 use super::{
     AccessError, Kept, KeptError, Presented, Role, WithdrawError, explain_policy, grant_bytes,
@@ -29,9 +29,9 @@ use crate::resolve::Reference;
 /// How long an offline delegator may keep a call waiting for its newest revocation set.
 const SET_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a fetched set is shown before its signer is asked for a newer one.
-const SET_AGE_MAX: Duration = Duration::from_secs(60);
+pub(super) const SET_AGE_MAX: Duration = Duration::from_secs(60);
 /// Fetched sets that are kept.
-const FETCHED_SETS_MAX: usize = 256;
+pub(super) const FETCHED_SETS_MAX: usize = 256;
 
 impl From<KeptError> for ErrorInfo {
     fn from(error: KeptError) -> Self {
@@ -67,6 +67,15 @@ fn issue_error(error: &IssueError) -> ErrorInfo {
     ErrorInfo::new(code, crate::describe(error))
 }
 
+/// The reason for a withdrawal that a text names.
+pub(super) fn reason_of(text: Option<&str>) -> Result<Reason, ErrorInfo> {
+    let Some(text) = text else { return Ok(Reason::Unspecified) };
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| {
+        ErrorInfo::new(ErrorCode::BadRequest, format!("`{text}` is no reason"))
+            .hint("there are unspecified, key-compromised, superseded, ended, misused, mistake")
+    })
+}
+
 fn bad<E: std::fmt::Display>(what: &str, error: E) -> ErrorInfo {
     ErrorInfo::new(ErrorCode::BadRequest, format!("{what}: {error}"))
 }
@@ -97,11 +106,14 @@ impl Node {
             Some(level) => level.parse().map_err(|error| bad("the level", error))?,
             None => Level::L0,
         };
+        let groups = self.inner.gate.with_policy(|policy| named_groups(policy, &request.groups));
+        let groups = groups.map_err(|text| bad("the groups", text))?;
         let evidence: Vec<&str> = request.evidence.iter().map(String::as_str).collect();
         let served = self.inner.registry.get(&request.capability);
         let now = self.inner.clock.now();
         let asked = Request {
             public: served.as_ref().is_some_and(|served| served.is_public()),
+            groups: &groups,
             endorsers: &endorsers,
             level,
             evidence: &evidence,
@@ -111,6 +123,9 @@ impl Node {
         };
         let asked = Request { now: request.at_ms.map_or(now, Time::from_millis), ..asked };
         let mut explained = self.inner.gate.with_policy(|policy| explain_policy(policy, &asked));
+        if !self.inner.gate.status().present {
+            explained.reason += &format!("; {NO_FILE}");
+        }
         explained.public = Some(asked.public);
         explained.served = Some(served.is_some());
         let target = served.as_ref().map(|served| Target {
@@ -304,6 +319,9 @@ impl Node {
         for kind in &request.evidence {
             grant = grant.demand_evidence(kind);
         }
+        for text in &request.arguments {
+            grant = grant.argument(text.parse().map_err(|error| bad("the arguments", error))?);
+        }
         Ok(grant)
     }
 
@@ -324,13 +342,7 @@ impl Node {
         &self,
         request: GrantRevokeRequest,
     ) -> Result<Done, ErrorInfo> {
-        let reason = match &request.reason {
-            None => Reason::Unspecified,
-            Some(text) => serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
-                ErrorInfo::new(ErrorCode::BadRequest, format!("`{text}` is no reason"))
-                    .hint("there are unspecified, key-compromised, superseded, ended, misused, mistake")
-            })?,
-        };
+        let reason = reason_of(request.reason.as_deref())?;
         let text = request.target.trim();
         if let Ok(chain) = self.chain_of(text) {
             let links = chain.show().map_err(KeptError::Refused)?;
@@ -406,17 +418,28 @@ impl Node {
             | Told::Outcome { .. }
             | Told::Endorsements { .. }
             | Told::EvidenceList { .. }
-            | Told::Evidence { .. } => None,
+            | Told::Evidence { .. }
+            | Told::Accusations { .. }
+            | Told::Group { .. } => None,
         }
     }
 
-    /// What to show to `callee` when calling `name`: the given grant, or a kept one that serves; none if there is neither.
+    /// What to show to `callee` when calling `name`: the given grant, or a kept one that serves, and the membership of a group with a charter if
+    /// one is named; none if there is nothing.
     pub(crate) async fn to_show(
         &self,
         callee: &AgentId,
         name: &str,
         given: Option<&str>,
+        group: Option<&AgentId>,
     ) -> Result<Option<Bytes>, ErrorInfo> {
+        let (membership, mut sets) = match group {
+            None => (None, Vec::new()),
+            Some(group) => {
+                let (shown, sets) = self.membership_for(group, callee, name).await?;
+                (Some(shown), sets)
+            }
+        };
         let kept = match given {
             Some(text) => Some(Kept::open(self.chain_of(text)?, &self.id())?),
             None => self.kept_for(callee, name).await,
@@ -425,9 +448,10 @@ impl Node {
         let now = self.inner.clock.now();
         let words = self.inner.gate.endorsements.received(Some(name), now, ENDORSEMENTS_MAX);
         let Some(kept) = kept else {
-            let shown =
-                (!words.is_empty()).then(|| Presented::new(None, Vec::new(), words).encode());
-            return Ok(shown);
+            if words.is_empty() && membership.is_none() {
+                return Ok(None);
+            }
+            return Ok(Some(Presented::new(None, sets, words).of_group(membership).encode()));
         };
         if kept.role != Role::Held {
             return Err(ErrorInfo::new(
@@ -436,9 +460,9 @@ impl Node {
             )
             .hint("hand it to its holder"));
         }
-        let sets = self.sets_for(&kept, callee).await;
+        sets.extend(self.sets_for(&kept, callee).await);
         let presented = Presented::new(Some(kept.chain.to_bytes()), sets, words);
-        Ok(Some(presented.encode()))
+        Ok(Some(presented.of_group(membership).encode()))
     }
 
     /// The kept grant that serves; if there is none and one was asked for, what became of that.
@@ -459,9 +483,14 @@ impl Node {
             .map(|link| link.signer)
             .filter(|signer| signer != callee && *signer != self.id())
             .collect();
+        self.newest_sets(delegators).await
+    }
+
+    /// The newest revocation sets of these, as far as they can be had within a moment.
+    pub(super) async fn newest_sets(&self, issuers: BTreeSet<AgentId>) -> Vec<Vec<u8>> {
         let fetched = &self.inner.gate.fetched_sets;
         let mut sets = Vec::new();
-        for delegator in delegators {
+        for delegator in issuers {
             let now = self.inner.clock.now();
             let known = locked(fetched).get(&delegator).cloned();
             if let Some((at, set)) = &known
@@ -472,11 +501,7 @@ impl Node {
             }
             let asked = tokio::time::timeout(SET_PATIENCE, self.revocation_set_of(delegator)).await;
             if let Ok(Some(set)) = asked {
-                let mut fetched = locked(fetched);
-                if fetched.len() >= FETCHED_SETS_MAX {
-                    fetched.clear();
-                }
-                fetched.insert(delegator, (now, set.clone()));
+                self.inner.gate.remember_set(delegator, now, set.clone());
                 sets.push(set);
             } else if let Some((_, set)) = known {
                 // Old news of who cannot be reached now may still be fresh enough for the callee.

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use comity_core::canonical::{self, Version};
 use comity_core::{AgentId, Hash};
+use comity_trust::admission::{MAX_ENDORSERS, Membership};
 use comity_trust::endorse::{Endorsement, MAX_ENDORSE};
 use comity_trust::grant::{MAX_CHAIN, Refusal, VerifiedChain};
 use comity_trust::revoke::MAX_SET;
 use minicbor::bytes::ByteVec;
 
-/// Most revocation sets shown with one call: those of the delegators of the longest chain.
-pub(crate) const SETS_MAX: usize = 3;
+use super::charters::ShownMembership;
+
+/// Most revocation sets shown with one call: those of the delegators of the longest chain, of a group and of its stewards.
+pub(crate) const SETS_MAX: usize = 3 + 1 + MAX_ENDORSERS;
 /// Most endorsements shown with one call.
 pub(crate) const ENDORSEMENTS_MAX: usize = 4;
 /// Sessions of which it is remembered what was shown; the oldest is forgotten first, and verified again when it calls again.
@@ -35,6 +38,9 @@ pub(crate) struct Presented {
     /// Endorsements of the caller.
     #[n(3)]
     pub(crate) endorsements: Option<Vec<ByteVec>>,
+    /// Membership of a group with a charter.
+    #[n(4)]
+    pub(crate) membership: Option<ShownMembership>,
 }
 
 impl Presented {
@@ -49,7 +55,13 @@ impl Presented {
             chain: chain.map(ByteVec::from),
             sets: some(sets, SETS_MAX),
             endorsements: some(endorsed, ENDORSEMENTS_MAX),
+            membership: None,
         }
+    }
+
+    /// Shows a membership besides.
+    pub(crate) fn of_group(self, membership: Option<ShownMembership>) -> Self {
+        Self { membership, ..self }
     }
 
     /// Its bytes, without the sets if they would not fit with them.
@@ -71,7 +83,8 @@ impl Presented {
         };
         let fitting = presented.chain.as_ref().is_none_or(|chain| chain.len() <= MAX_CHAIN)
             && fits(&presented.sets, SETS_MAX, MAX_SET)
-            && fits(&presented.endorsements, ENDORSEMENTS_MAX, MAX_ENDORSE);
+            && fits(&presented.endorsements, ENDORSEMENTS_MAX, MAX_ENDORSE)
+            && presented.membership.as_ref().is_none_or(ShownMembership::fits);
         fitting.then_some(presented)
     }
 }
@@ -83,6 +96,8 @@ pub(crate) struct Shown {
     pub(crate) chain: Option<Result<VerifiedChain, Refusal>>,
     /// Endorsements of the caller by agents whose word counts here.
     pub(crate) endorsements: Vec<Endorsement>,
+    /// Membership of a group that the policy names, with signatures that hold.
+    pub(crate) membership: Option<Membership>,
 }
 
 impl Shown {

@@ -4,12 +4,14 @@
 //! word about whether there is such a capability, and dropped in the same words when there is no room, so that asking tells nothing.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use comity_capability::record::MAX_NAME;
 use comity_core::canonical::{self, Version};
 use comity_core::{AgentId, Time};
+use comity_overlay::IpPrefix;
 use minicbor::bytes::ByteVec;
 
 use super::AccessError;
@@ -21,6 +23,8 @@ pub(crate) const MESSAGE_CHARS_MAX: usize = 280;
 pub(crate) const REQUESTS_MAX: usize = 256;
 /// Of these, requests of one agent.
 const REQUESTS_PER_AGENT_MAX: usize = 4;
+/// Of these, requests from one network (an IPv4 /24 or IPv6 /48), where it is not a private one: keys cost nothing, addresses do.
+const REQUESTS_PER_PREFIX_MAX: usize = 16;
 /// How soon one agent may repeat a request; what comes sooner changes nothing.
 const REPEAT_MIN: Duration = Duration::from_secs(60);
 /// How long a request is kept.
@@ -76,6 +80,23 @@ pub(crate) struct Request {
     /// The declaration of trust that answers it.
     #[n(5)]
     pub(crate) trust: Option<ByteVec>,
+    /// The network that it came from; none for a private one.
+    #[n(6)]
+    source: Option<ByteVec>,
+}
+
+/// The network that a stranger's request comes from, as far as it is to be counted.
+pub(crate) fn source_of(remote: Option<SocketAddr>) -> Option<IpPrefix> {
+    let ip = remote?.ip().to_canonical();
+    let shared = crate::builder::local_networks().iter().any(|network| network.covers(ip));
+    (!shared && !ip.is_loopback()).then(|| IpPrefix::of(ip))
+}
+
+fn prefix_bytes(prefix: &IpPrefix) -> ByteVec {
+    match prefix {
+        IpPrefix::V4(octets) => octets.to_vec().into(),
+        IpPrefix::V6(octets) => octets.to_vec().into(),
+    }
 }
 
 impl Request {
@@ -89,6 +110,7 @@ impl Request {
             stage: Stage::Waiting,
             chain,
             trust,
+            source: None,
         }
     }
 }
@@ -182,24 +204,31 @@ impl Requests {
         &self,
         subject: &Subject,
         message: &str,
+        source: Option<IpPrefix>,
         now: Time,
         storage: &Storage,
     ) -> Result<bool, StorageError> {
-        let Some(gone) = self.room_for(subject, now) else { return Ok(false) };
+        let Some(gone) = self.room_for(subject, source, now) else { return Ok(false) };
         for subject in gone {
             self.remove(&subject, storage).await?;
         }
-        self.put(subject, Request::new(message, now), storage).await?;
+        let source = source.as_ref().map(prefix_bytes);
+        self.put(subject, Request { source, ..Request::new(message, now) }, storage).await?;
         Ok(true)
     }
 
     /// Whether a request would be taken in now: to be asked before it costs anything.
-    pub(crate) fn has_room(&self, subject: &Subject, now: Time) -> bool {
-        self.room_for(subject, now).is_some()
+    pub(crate) fn has_room(&self, subject: &Subject, source: Option<IpPrefix>, now: Time) -> bool {
+        self.room_for(subject, source, now).is_some()
     }
 
     /// What must go for the request to have room; none if it is to be dropped.
-    fn room_for(&self, subject: &Subject, now: Time) -> Option<Vec<Subject>> {
+    fn room_for(
+        &self,
+        subject: &Subject,
+        source: Option<IpPrefix>,
+        now: Time,
+    ) -> Option<Vec<Subject>> {
         let rows = self.lock();
         let subject_of =
             |(agent, name): &(AgentId, String)| (*agent, (!name.is_empty()).then(|| name.clone()));
@@ -215,6 +244,13 @@ impl Requests {
         let of_agent = rows.keys().filter(|(agent, _)| *agent == subject.0).count();
         if of_agent >= REQUESTS_PER_AGENT_MAX {
             return None;
+        }
+        if let Some(source) = source.as_ref().map(prefix_bytes) {
+            let live = rows.values().filter(|request| age(request) <= REQUEST_LIFE);
+            let neighbours = live.filter(|request| request.source.as_ref() == Some(&source));
+            if neighbours.count() >= REQUESTS_PER_PREFIX_MAX {
+                return None;
+            }
         }
         if rows.len() - gone.len() >= REQUESTS_MAX {
             let oldest = rows.iter().min_by_key(|(_, request)| request.at)?;
@@ -283,22 +319,48 @@ mod tests {
         let storage = Storage::in_memory().unwrap();
         let requests = Requests::open(&storage, Table::Requests).unwrap();
         let honest = (agent(60_000), Some("pay".to_owned()));
-        assert!(requests.hear(&honest, "me", NOW, &storage).await.unwrap());
-        assert!(!requests.hear(&honest, "again", NOW, &storage).await.unwrap(), "too soon");
+        assert!(requests.hear(&honest, "me", None, NOW, &storage).await.unwrap());
+        assert!(!requests.hear(&honest, "again", None, NOW, &storage).await.unwrap(), "too soon");
         for n in 0..5 {
-            let heard =
-                requests.hear(&(agent(1), Some(format!("c{n}"))), "", NOW, &storage).await.unwrap();
+            let heard = requests
+                .hear(&(agent(1), Some(format!("c{n}"))), "", None, NOW, &storage)
+                .await
+                .unwrap();
             assert_eq!(heard, n < 4, "request {n} of one agent");
         }
         for n in 2..600 {
-            requests.hear(&(agent(n), None), "", NOW, &storage).await.unwrap();
+            requests.hear(&(agent(n), None), "", None, NOW, &storage).await.unwrap();
         }
         assert_eq!(requests.all().len(), REQUESTS_MAX);
         assert_eq!(requests.get(&honest).unwrap().message, "me");
         let tomorrow = NOW + PLACE_MIN + Duration::from_secs(1);
-        assert!(requests.hear(&(agent(700), None), "", tomorrow, &storage).await.unwrap());
+        assert!(requests.hear(&(agent(700), None), "", None, tomorrow, &storage).await.unwrap());
         assert_eq!(requests.all().len(), REQUESTS_MAX);
         let again = Requests::open(&storage, Table::Requests).unwrap();
         assert_eq!(again.all().len(), REQUESTS_MAX, "they outlive the node");
+    }
+
+    #[tokio::test]
+    async fn one_network_takes_no_more_than_its_share() {
+        let storage = Storage::in_memory().unwrap();
+        let requests = Requests::open(&storage, Table::Requests).unwrap();
+        let from = |ip: &str| source_of(Some(SocketAddr::new(ip.parse().unwrap(), 9)));
+        assert_eq!(from("10.1.2.3"), None, "a private network may share one prefix");
+        assert_eq!(from("127.0.0.1"), None);
+        assert_eq!(from("::ffff:203.0.113.9"), from("203.0.113.200"));
+        let mut heard = 0;
+        for n in 0..100 {
+            let source = from(&format!("203.0.113.{n}"));
+            let subject = (agent(n), None);
+            heard += usize::from(requests.hear(&subject, "", source, NOW, &storage).await.unwrap());
+        }
+        assert_eq!(heard, REQUESTS_PER_PREFIX_MAX);
+        let other = from("2001:db8:7::1");
+        assert!(requests.hear(&(agent(200), None), "", other, NOW, &storage).await.unwrap());
+        let again = Requests::open(&storage, Table::Requests).unwrap();
+        let full = from("203.0.113.77");
+        assert!(!again.has_room(&(agent(201), None), full, NOW), "it is remembered");
+        let later = NOW + REQUEST_LIFE + Duration::from_secs(1);
+        assert!(again.has_room(&(agent(201), None), full, later));
     }
 }

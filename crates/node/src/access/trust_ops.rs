@@ -126,7 +126,9 @@ impl Node {
                 | Told::Heard {}
                 | Told::Endorsements { .. }
                 | Told::EvidenceList { .. }
-                | Told::Evidence { .. } => None,
+                | Told::Evidence { .. }
+                | Told::Accusations { .. }
+                | Told::Group { .. } => None,
             }
         };
         matches!(tokio::time::timeout(OUTCOME_PATIENCE, work).await, Ok(Some(())))

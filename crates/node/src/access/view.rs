@@ -114,6 +114,7 @@ fn link_view(link: &Link) -> GrantLink {
         delegates: grant.delegates.iter().flatten().map(ToString::to_string).collect(),
         min_level: grant.min_level.to_string(),
         evidence: grant.evidence.iter().flatten().cloned().collect(),
+        arguments: grant.arguments.iter().flatten().map(ToString::to_string).collect(),
     }
 }
 
@@ -186,6 +187,23 @@ impl ExplainError {
     }
 }
 
+/// What is added to a decision when there is no file that could say otherwise.
+pub(crate) const NO_FILE: &str =
+    "there is no policy file, so that only what is public is allowed, and what a grant allows";
+
+/// What is decided about a call where there is no policy file, without a node.
+///
+/// # Errors
+/// [`ExplainError::Asked`].
+pub fn explain_default(
+    asked: &PolicyExplainRequest,
+    public: bool,
+) -> Result<PolicyExplanation, ExplainError> {
+    let mut explained = explain_by(&Policy::empty(), "the policy", asked, public)?;
+    explained.reason += &format!("; {NO_FILE}");
+    Ok(explained)
+}
+
 /// What a policy file decides about a call, without a node: nothing is known of what is served, but whether it is supposed to be public.
 ///
 /// # Errors
@@ -195,13 +213,18 @@ pub fn explain_file(
     asked: &PolicyExplainRequest,
     public: bool,
 ) -> Result<PolicyExplanation, ExplainError> {
-    let policy = read_policy(path)?;
+    explain_by(&read_policy(path)?, &path.display().to_string(), asked, public)
+}
+
+fn explain_by(
+    policy: &Policy,
+    file: &str,
+    asked: &PolicyExplainRequest,
+    public: bool,
+) -> Result<PolicyExplanation, ExplainError> {
     let agent = |text: &String| {
-        named_agent(&policy, text.trim()).ok_or_else(|| {
-            ExplainError::Asked(format!(
-                "`{text}` is neither a name of {} nor a key",
-                path.display()
-            ))
+        named_agent(policy, text.trim()).ok_or_else(|| {
+            ExplainError::Asked(format!("`{text}` is neither a name of {file} nor a key"))
         })
     };
     let caller = agent(&asked.caller)?;
@@ -210,10 +233,12 @@ pub fn explain_file(
         Some(text) => text.parse().map_err(|error| ExplainError::Asked(format!("{error}")))?,
         None => Level::L0,
     };
+    let groups = named_groups(policy, &asked.groups).map_err(ExplainError::Asked)?;
     let evidence: Vec<&str> = asked.evidence.iter().map(String::as_str).collect();
     let now = asked.at_ms.map_or_else(|| Clock::new(0).now(), Time::from_millis);
     let request = Request {
         public,
+        groups: &groups,
         endorsers: &endorsers,
         level,
         evidence: &evidence,
@@ -221,7 +246,7 @@ pub fn explain_file(
         trusted: asked.trusted,
         ..Request::new(caller, &asked.capability, now)
     };
-    Ok(explain_policy(&policy, &request))
+    Ok(explain_policy(policy, &request))
 }
 
 fn conditions(obligations: &Obligations) -> Vec<String> {
@@ -238,6 +263,18 @@ fn conditions(obligations: &Obligations) -> Vec<String> {
 /// The agent that a policy file or a person means: a name of the file, or a key in any text form.
 pub(crate) fn named_agent(policy: &Policy, text: &str) -> Option<AgentId> {
     policy.agent(text).and_then(|key| key.intake().ok()).or_else(|| text.parse().ok())
+}
+
+/// The groups with a charter that these texts name: by a name of the file, or by key.
+pub(crate) fn named_groups(policy: &Policy, texts: &[String]) -> Result<Vec<AgentId>, String> {
+    let named = |text: &String| {
+        let text = text.trim();
+        let key = policy.charter_group(text).and_then(|key| key.intake().ok());
+        key.or_else(|| text.parse().ok()).ok_or_else(|| {
+            format!("`{text}` is neither a group with a charter in the policy nor a group's key")
+        })
+    };
+    texts.iter().map(named).collect()
 }
 
 #[cfg(test)]

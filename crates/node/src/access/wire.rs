@@ -1,6 +1,7 @@
 //! Questions about trust and their answers, as they travel: deterministic CBOR, `[kind, {fields}]`.
 
 use comity_core::{Hash, canonical};
+use comity_trust::RawKey;
 use minicbor::bytes::ByteVec;
 
 use super::requests::Stage;
@@ -60,6 +61,40 @@ pub(crate) enum Question {
         /// The sealed endorsement.
         #[n(0)]
         endorsement: ByteVec,
+    },
+    /// The charter and the newest withdrawals of a group whose key the asked agent keeps.
+    #[n(6)]
+    #[cbor(map)]
+    Group {
+        /// The group's key.
+        #[n(0)]
+        group: RawKey,
+    },
+    /// The caller, a steward, admits the asked agent to a group.
+    #[n(7)]
+    #[cbor(map)]
+    Admitted {
+        /// The group's key.
+        #[n(0)]
+        group: RawKey,
+        /// The sealed admission.
+        #[n(1)]
+        admission: ByteVec,
+    },
+    /// The proofs of two histories that the asked agent learned of last.
+    #[n(9)]
+    #[cbor(map)]
+    Accusations {},
+    /// The caller, who keeps a group's key or is one of its stewards, tells what was withdrawn in it.
+    #[n(8)]
+    #[cbor(map)]
+    GroupNews {
+        /// The group's key.
+        #[n(0)]
+        group: RawKey,
+        /// Signed sets, of the group and of the caller.
+        #[n(1)]
+        sets: Vec<ByteVec>,
     },
     /// What evidence the asked agent has for a capability; `*` for the agent as such.
     #[n(20)]
@@ -157,6 +192,24 @@ pub(crate) enum Told {
     Endorsements {
         #[n(0)]
         endorsements: Vec<ByteVec>,
+    },
+    /// Proofs of two histories, the newest first.
+    #[n(5)]
+    #[cbor(map)]
+    Accusations {
+        #[n(0)]
+        proofs: Vec<ByteVec>,
+    },
+    /// A group.
+    #[n(4)]
+    #[cbor(map)]
+    Group {
+        /// Its newest charter.
+        #[n(0)]
+        charter: ByteVec,
+        /// What it withdrew, signed now.
+        #[n(1)]
+        set: ByteVec,
     },
     /// What evidence there is.
     #[n(20)]

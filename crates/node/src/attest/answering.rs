@@ -30,7 +30,11 @@ impl Handler {
                 self.hand_out(caller, &capability, &item, nonce).await
             }
             Question::Present { evidence } => self.take_in_evidence(caller, evidence.into()).await,
-            Question::RevocationSet {}
+            Question::Group { .. }
+            | Question::Admitted { .. }
+            | Question::Accusations {}
+            | Question::GroupNews { .. }
+            | Question::RevocationSet {}
             | Question::Ask { .. }
             | Question::Outcome { .. }
             | Question::Deliver { .. }
@@ -50,7 +54,7 @@ impl Handler {
         let found = self.served(capability, caller);
         let served = found.as_ref().map(|(served, _)| &**served);
         let member = found.as_ref().is_some_and(|(_, member)| *member);
-        let asked = AskedFor { caller, name: capability, served, member };
+        let asked = AskedFor { caller, name: capability, served, member, arguments: None };
         self.gate.preview(&asked).is_ok()
     }
 

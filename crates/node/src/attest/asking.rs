@@ -87,7 +87,7 @@ impl Node {
     ) -> Result<Looked, CallError> {
         let addrs = self.where_is(agent, addrs).await;
         // A grant that covers the capability shows that this agent may know of it.
-        let shown = self.to_show(&agent, capability, None).await.ok().flatten();
+        let shown = self.to_show(&agent, capability, None, None).await.ok().flatten();
         let question = Question::EvidenceList { capability: capability.to_owned() }.encode();
         let rpc = &self.inner.rpc;
         let asked = rpc.ask_bound(agent, &addrs, &question, shown.as_deref());

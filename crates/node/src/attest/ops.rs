@@ -168,7 +168,7 @@ impl Node {
         if capability == AGENT {
             return None;
         }
-        let record = match self.to_show(&agent, capability, None).await.ok().flatten() {
+        let record = match self.to_show(&agent, capability, None, None).await.ok().flatten() {
             Some(shown) => self.record_for(agent, &[], capability, &shown).await.ok()?,
             None => self.record_of(agent, &[], None, None).await.ok()?,
         };

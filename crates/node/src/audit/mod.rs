@@ -13,6 +13,7 @@
 //!
 //! A node without a home directory keeps no log.
 
+mod accusations;
 mod disk;
 mod export;
 mod frame;
@@ -49,6 +50,7 @@ use self::keeper::{Ask, Keeper, Losses, Message};
 use crate::clock::Clock;
 use crate::runtime::Threads;
 
+pub(crate) use self::accusations::Accusations;
 pub use self::export::{EXPORT_FORMAT, ExportError, ExportVerified, export, verify_export};
 pub use self::store::AuditError;
 pub use self::verify::Verified;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use comity_core::{AgentId, Canonical as _, Hash, Identity};
 use comity_trust::log::witness::{Observation, Refusal, observe};
 use comity_trust::log::{
-    CheckpointError, ConsistencyProof, Equivocation, Event, MAX_PROOF_LEN, NoteSignature,
+    Caught, CheckpointError, ConsistencyProof, Equivocation, Event, MAX_PROOF_LEN, NoteSignature,
     SignedCheckpoint,
 };
 use tokio::sync::{Mutex, watch};
 use tracing::{error, warn};
 
 use super::Audit;
+use super::accusations::{Accusations, PASSED_ON_MAX};
 use crate::clock::Clock;
 use crate::storage::{Change, Storage, StorageError, Table};
 
@@ -67,6 +68,8 @@ pub struct Witness {
     turn: Arc<Mutex<Option<usize>>>,
     /// Counts what was taken note of.
     seen: watch::Sender<u64>,
+    /// Proofs of two histories that are passed on.
+    accusations: Accusations,
 }
 
 impl Witness {
@@ -76,7 +79,20 @@ impl Witness {
         storage: Storage,
         audit: Audit,
     ) -> Self {
-        Self { identity, clock, storage, audit, turn: Arc::default(), seen: watch::Sender::new(0) }
+        let (turn, seen, accusations) = Default::default();
+        let witness = Self { identity, clock, storage, audit, turn, seen, accusations };
+        // What was learned in earlier runs is passed on again, as far as it can be read now.
+        let kept = witness.storage.read_all(Table::Equivocations, PROOFS_MAX).unwrap_or_default();
+        for (log, proof) in kept {
+            let met = witness.storage.read(Table::Witnessed, &log).is_ok_and(|note| note.is_some());
+            witness.accusations.learn(&proof, met);
+        }
+        witness
+    }
+
+    /// What is passed on to peers.
+    pub(crate) fn accusations(&self) -> &Accusations {
+        &self.accusations
     }
 
     /// Counts the checkpoints that were looked at, whatever became of them, and the proofs that came.
@@ -173,22 +189,52 @@ impl Witness {
         Ok(Observed { size: shown.checkpoint().size, signature })
     }
 
-    /// Takes a proof that somebody else found. Returns whether it was new.
+    /// Takes a proof that somebody else found. Returns whether it was new; it is passed on then. Of logs that were never met only so many are
+    /// kept.
     ///
     /// # Errors
     /// [`WitnessError::Storage`] when it cannot be kept. What does not hold is not kept.
     pub async fn told(&self, proof: &Equivocation) -> Result<bool, WitnessError> {
-        use comity_trust::log::Caught;
+        let _seen = Counted(&self.seen);
+        if self.is_known(proof)? {
+            return Ok(false);
+        }
         let Ok(Caught::TwoRoots { log, .. } | Caught::TwoEntries { log, .. }) = proof.verify()
         else {
             return Ok(false);
         };
         let _turn = self.turn.lock().await;
-        if self.proof(&log)?.is_some() {
+        if self.proof(&log)?.is_some() || (self.held(&log)?.is_none() && self.is_full()?) {
             return Ok(false);
         }
         self.convict(&log, proof).await?;
         Ok(true)
+    }
+
+    /// Takes the proofs that a peer passed on (canonical bytes). Returns how many were new. The first that does not hold ends it: who passes on
+    /// what it did not verify is not worth another signature.
+    pub(crate) async fn told_all(&self, proofs: &[minicbor::bytes::ByteVec]) -> usize {
+        let mut new = 0;
+        for bytes in proofs.iter().take(PASSED_ON_MAX) {
+            let Ok(proof) = Equivocation::decode(bytes) else { break };
+            match (self.is_known(&proof), self.told(&proof).await) {
+                (Ok(true), Ok(_)) => {}
+                (Ok(false), Ok(true)) => new += 1,
+                (Ok(false), Ok(false)) if proof.verify().is_ok() => {}
+                (Ok(_) | Err(_), Ok(_) | Err(_)) => break,
+            }
+        }
+        new
+    }
+
+    fn is_known(&self, proof: &Equivocation) -> Result<bool, WitnessError> {
+        let Some(log) = proof.claimed_log() else { return Ok(false) };
+        Ok(self.proof(&log)?.is_some())
+    }
+
+    fn is_full(&self) -> Result<bool, WitnessError> {
+        let kept = self.storage.read_all(Table::Equivocations, PROOFS_MAX);
+        Ok(kept.map_err(WitnessError::Storage)?.len() >= PROOFS_MAX)
     }
 
     fn known(&self, turn: &mut Option<usize>) -> Result<usize, WitnessError> {
@@ -227,6 +273,7 @@ impl Witness {
         let change =
             Change::Put { table: Table::Equivocations, key: log.as_bytes().to_vec(), value: bytes };
         self.storage.commit(vec![change]).await.map_err(WitnessError::Storage)?;
+        self.accusations.learn(&proof.encode(), self.held(log)?.is_some());
         self.audit.record(Event::Equivocation { log: (*log).into(), proof: hash }).await;
         Ok(())
     }

@@ -173,6 +173,8 @@ pub struct Caller {
     pub membership: Option<Hash>,
     /// What it shows besides: grants and what belongs to them, at most [`super::GRANTS_BYTES_MAX`]; unchecked.
     pub grants: Option<Bytes>,
+    /// Where it was seen, if directly.
+    pub remote: Option<SocketAddr>,
 }
 
 impl Caller {

@@ -30,6 +30,9 @@ pub struct Hello {
     /// What it can do beyond the first version of the protocol.
     #[n(3)]
     pub features: Features,
+    /// Hash of the proof of two histories that it learned of last; none if it knows of none. Who does not know it asks for it.
+    #[n(4)]
+    pub accusation: Option<Hash>,
 }
 
 /// Which set of revocations a peer goes by.
@@ -132,13 +135,15 @@ mod tests {
     fn hello() -> impl Strategy<Value = Hello> {
         let note = proptest::option::of("[ -~\n]{0,1024}");
         let revoked = proptest::option::of(any::<([u8; 32], u64)>());
-        (any::<Option<[u8; 32]>>(), note, revoked, any::<u64>()).prop_map(
-            |(record, checkpoint, revoked, features)| Hello {
+        let accused = any::<Option<[u8; 32]>>();
+        (any::<Option<[u8; 32]>>(), note, revoked, any::<u64>(), accused).prop_map(
+            |(record, checkpoint, revoked, features, accused)| Hello {
                 record: record.map(Hash),
                 checkpoint,
                 revocations: revoked
                     .map(|(root, issued_ms)| RevocationState { root: Hash(root), issued_ms }),
                 features: Features(features),
+                accusation: accused.map(Hash),
             },
         )
     }

@@ -332,6 +332,7 @@ impl Session {
                 .grants
                 .filter(|_| session.is_some())
                 .map(|grants| frame.slice_ref(grants)),
+            remote: self.remote,
         }
     }
 

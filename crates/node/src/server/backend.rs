@@ -3,9 +3,10 @@
 use std::future::ready;
 
 use comity_api::types::{
-    AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
-    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
-    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+    AdmissionView, AdmitRequest, AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse,
+    CharterCreateRequest, CharterGroup, CharterGroups, CharterJoinRequest, EvidenceAddRequest,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ExpelRequest,
+    TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
 };
 use comity_api::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
@@ -118,6 +119,64 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `DELETE /v1/private-groups/{name}`.
     fn group_leave(&self, name: String) -> impl Future<Output = Result<Done, ErrorInfo>> + Send;
+
+    /// `GET /v1/charters`.
+    fn charters(&self) -> impl Future<Output = Result<CharterGroups, ErrorInfo>> + Send {
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/charters`.
+    fn charter_create(
+        &self,
+        request: CharterCreateRequest,
+    ) -> impl Future<Output = Result<CharterGroup, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/charters/join`.
+    fn charter_join(
+        &self,
+        request: CharterJoinRequest,
+    ) -> impl Future<Output = Result<CharterGroup, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `GET /v1/charters/{name}`.
+    fn charter_show(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<CharterGroup, ErrorInfo>> + Send {
+        let _ = name;
+        ready(Err(not_here()))
+    }
+
+    /// `DELETE /v1/charters/{name}`.
+    fn charter_leave(&self, name: String) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = name;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/charters/{name}/admit`.
+    fn charter_admit(
+        &self,
+        name: String,
+        request: AdmitRequest,
+    ) -> impl Future<Output = Result<AdmissionView, ErrorInfo>> + Send {
+        let _ = (name, request);
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/charters/{name}/expel`.
+    fn charter_expel(
+        &self,
+        name: String,
+        request: ExpelRequest,
+    ) -> impl Future<Output = Result<Done, ErrorInfo>> + Send {
+        let _ = (name, request);
+        ready(Err(not_here()))
+    }
 
     /// `GET /v1/policy`.
     fn policy(&self) -> impl Future<Output = Result<PolicyStatus, ErrorInfo>> + Send {

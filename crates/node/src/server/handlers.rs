@@ -10,6 +10,10 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use comity_api::types::{
+    AdmissionView, AdmitRequest, CharterCreateRequest, CharterGroup, CharterGroups,
+    CharterJoinRequest, ExpelRequest,
+};
+use comity_api::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
     CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
@@ -153,6 +157,54 @@ pub(crate) async fn group_leave<B: Backend>(
     Path(name): Path<String>,
 ) -> Answer<Done> {
     answer(within(REQUEST_TIMEOUT, node.backend.group_leave(name)).await)
+}
+
+pub(crate) async fn charters<B: Backend>(State(node): Node<B>) -> Answer<CharterGroups> {
+    answer(within(REQUEST_TIMEOUT, node.backend.charters()).await)
+}
+
+pub(crate) async fn charter_create<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<CharterCreateRequest>,
+) -> Answer<CharterGroup> {
+    answer(within(REQUEST_TIMEOUT, node.backend.charter_create(request)).await)
+}
+
+pub(crate) async fn charter_join<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<CharterJoinRequest>,
+) -> Answer<CharterGroup> {
+    answer(within(REQUEST_TIMEOUT, node.backend.charter_join(request)).await)
+}
+
+pub(crate) async fn charter_show<B: Backend>(
+    State(node): Node<B>,
+    Path(name): Path<String>,
+) -> Answer<CharterGroup> {
+    answer(within(REQUEST_TIMEOUT, node.backend.charter_show(name)).await)
+}
+
+pub(crate) async fn charter_leave<B: Backend>(
+    State(node): Node<B>,
+    Path(name): Path<String>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.charter_leave(name)).await)
+}
+
+pub(crate) async fn charter_admit<B: Backend>(
+    State(node): Node<B>,
+    Path(name): Path<String>,
+    Json(request): Json<AdmitRequest>,
+) -> Answer<AdmissionView> {
+    answer(within(REQUEST_TIMEOUT, node.backend.charter_admit(name, request)).await)
+}
+
+pub(crate) async fn charter_expel<B: Backend>(
+    State(node): Node<B>,
+    Path(name): Path<String>,
+    Json(request): Json<ExpelRequest>,
+) -> Answer<Done> {
+    answer(within(REQUEST_TIMEOUT, node.backend.charter_expel(name, request)).await)
 }
 
 pub(crate) async fn resolve<B: Backend>(

@@ -291,3 +291,116 @@ async fn the_log_of_another_agent_keeps_a_node_from_starting() {
     let refused = Node::builder().home(dir.path()).identity(identity(2)).spawn().await.unwrap_err();
     assert!(refused.to_string().contains("it is the log of"), "{refused}");
 }
+
+/// A liar's proof: two roots of one size, signed by the liar.
+fn two_roots(liar: &Identity, size: u64) -> Equivocation {
+    let checkpoint = |root| {
+        let checkpoint = Checkpoint { log: liar.id(), size, root: Sha256Digest([root; 32]) };
+        SignedCheckpoint::sign(checkpoint, liar).unwrap()
+    };
+    Equivocation::between(&checkpoint(1), &checkpoint(2)).unwrap()
+}
+
+#[tokio::test]
+async fn a_proof_of_two_histories_goes_from_node_to_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let liar = identity(9);
+    let first = node(&dir.path().join("a"), 1).await;
+    assert!(first.witness().told(&two_roots(&liar, 40)).await.unwrap());
+    let mut capability = Capability::new("echo").unwrap();
+    (capability.idempotent, capability.visibility) = (true, Visibility::Public);
+    capability.title = "echo of a test".to_owned();
+    let mut before = first;
+    // Each meets only the one before it, and none of them ever met the liar.
+    for seed in [2, 3] {
+        let home = dir.path().join(seed.to_string());
+        before.serve(capability.clone(), echo()).await.unwrap();
+        let next = Node::builder().home(&home).identity(identity(seed)).join(before.ticket());
+        let next = next.spawn().await.unwrap();
+        let mut seen = next.witness().seen();
+        next.call(format!("{}/echo", before.id()).as_str(), json!({})).await.unwrap();
+        let known = || next.witness().proof(&liar.id()).unwrap().is_some();
+        while !known() {
+            seen.changed().await.unwrap();
+        }
+        assert!(kinds(next.audit()).await.contains(&"equivocation"));
+        before = next;
+    }
+    // It outlives the node.
+    before.shutdown().await;
+    let again = node(&dir.path().join("3"), 3).await;
+    assert!(again.witness().proof(&liar.id()).unwrap().is_some());
+}
+
+/// What a node answers that passes these bytes on as proofs.
+fn passed_on(proofs: &[Vec<u8>]) -> bytes::Bytes {
+    let mut told = Vec::new();
+    let mut e = minicbor::Encoder::new(&mut told);
+    e.array(2).unwrap().u8(5).unwrap().map(1).unwrap().u8(0).unwrap();
+    e.array(proofs.len().try_into().unwrap()).unwrap();
+    for proof in proofs {
+        e.bytes(proof).unwrap();
+    }
+    told.into()
+}
+
+#[tokio::test]
+async fn nobody_is_convicted_by_what_a_peer_makes_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let honest = node(dir.path(), 2).await;
+    let addrs = honest.info().addrs.clone();
+    let (liar, victim) = (identity(9), identity(8));
+    let good = Canonical::encode(&two_roots(&liar, 40));
+    // The liar's name replaced by the victim's, a root changed, cut off, too long, and a good one behind a bad one.
+    let text = String::from_utf8_lossy(&good).into_owned();
+    assert!(text.contains(&liar.id().to_string()));
+    let name = liar.id().to_string().into_bytes();
+    let mut renamed = good.clone();
+    while let Some(at) = renamed.windows(name.len()).position(|part| part == name) {
+        renamed[at..at + name.len()].copy_from_slice(victim.id().to_string().as_bytes());
+    }
+    let mut flipped = good.clone();
+    let at = flipped.len() / 2;
+    flipped[at] ^= 1;
+    for (count, proofs) in [
+        vec![renamed.clone()],
+        vec![flipped],
+        vec![good[..good.len() - 1].to_vec()],
+        vec![vec![0; 50_000]],
+        vec![renamed, good.clone()],
+        vec![Vec::new(); 100],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let hello = Hello {
+            accusation: Some(comity_core::Hash([u8::try_from(count).unwrap(); 32])),
+            ..Hello::default()
+        };
+        let evil = Scripted { hello, trust: Some(passed_on(&proofs)), ..Scripted::echo() };
+        let (limits, rpc) = (Limits::default(), RpcLimits::default());
+        let evil = start_with(Arc::new(identity(20)), loopback(), limits, rpc, evil).await;
+        evil.rpc.greet(honest.id(), &addrs).await.unwrap();
+        // The honest node asks on the same link; its own log is looked at after that.
+        evil.rpc.ping(honest.id(), &addrs).await.unwrap();
+        evil.transport.close().await;
+    }
+    assert_eq!(honest.witness().proofs().unwrap(), []);
+    // The control: what holds is believed, whoever passes it on.
+    let hello = Hello { accusation: Some(comity_core::Hash::of(&good)), ..Hello::default() };
+    let evil = Scripted { hello, trust: Some(passed_on(&[good])), ..Scripted::echo() };
+    let evil = start_with(
+        Arc::new(identity(20)),
+        loopback(),
+        Limits::default(),
+        RpcLimits::default(),
+        evil,
+    )
+    .await;
+    let mut seen = honest.witness().seen();
+    evil.rpc.greet(honest.id(), &addrs).await.unwrap();
+    while honest.witness().proof(&liar.id()).unwrap().is_none() {
+        seen.changed().await.unwrap();
+    }
+    assert!(honest.witness().proof(&victim.id()).unwrap().is_none());
+}

@@ -33,6 +33,8 @@ pub(crate) struct Scripted {
     pub(crate) offers: BTreeMap<String, (Arc<Offer>, Behaviour)>,
     pub(crate) record: Option<Bytes>,
     pub(crate) hello: Hello,
+    /// Answer to every question about trust.
+    pub(crate) trust: Option<Bytes>,
     /// Told who said hello, and what.
     pub(crate) greeted: Option<mpsc::Sender<(AgentId, Hash, Hello)>>,
 }
@@ -83,6 +85,11 @@ impl CallHandler for Scripted {
 
     fn hello(&self, _: &AgentId) -> Hello {
         self.hello.clone()
+    }
+
+    fn trust(&self, _: Caller, _: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
+        let none = CallFailure::new(ErrorCode::NotFound, "nothing");
+        Box::pin(std::future::ready(self.trust.clone().ok_or(none)))
     }
 
     fn greeted(&self, peer: &AgentId, session: &Hash, hello: &Hello) {

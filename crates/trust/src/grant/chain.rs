@@ -8,6 +8,7 @@ use comity_core::canonical;
 use comity_core::envelope::{self, Opened};
 use comity_core::{AgentId, Hash, Identity, Kind, Time};
 
+use super::arguments;
 use super::refusal::{IssueError, Refusal};
 use super::{Counters, Grant, MAX_CHAIN, MAX_LINKS};
 use crate::revoke::{Revocations, Revoke, Withdrawn};
@@ -30,6 +31,8 @@ pub struct Ask<'a> {
     pub target: Target<'a>,
     /// What the call costs, in the callee's unit.
     pub cost: u64,
+    /// The request in canonical CBOR. None before there is one: then limits of arguments are not judged, and must be before the call runs.
+    pub arguments: Option<&'a [u8]>,
 }
 
 /// What a capability demands of grants, by the callee's policy.
@@ -335,7 +338,8 @@ impl VerifiedChain {
         (from.unwrap_or(Time::MAX), until.unwrap_or(Time::ZERO))
     }
 
-    /// Whether every link allows the call now: withdrawals, times, capability, level, evidence, staleness. Counts nothing.
+    /// Whether every link allows the call now: withdrawals, times, capability, level, evidence, staleness, and what it says if that is known
+    /// yet. Counts nothing.
     ///
     /// # Errors
     /// The first [`Refusal`].
@@ -345,7 +349,16 @@ impl VerifiedChain {
             permits_link(index + 1, &link.grant, ask, ctx)?;
         }
         self.fresh(ask, ctx)?;
-        self.short_lived(ask, ctx.demands)
+        self.short_lived(ask, ctx.demands)?;
+        ask.arguments.map_or(Ok(()), |request| self.permits_arguments(request))
+    }
+
+    /// Whether every link allows what the request says.
+    fn permits_arguments(&self, request: &[u8]) -> Result<(), Refusal> {
+        let limits = self.links.iter().zip(1..).flat_map(|(link, number)| {
+            link.grant.arguments.iter().flatten().map(move |argument| (number, argument))
+        });
+        arguments::check(request, limits)
     }
 
     /// Who granted a link, and everybody above, may take it back; and its holder may declare its own key lost.
@@ -427,7 +440,8 @@ fn permits_link(
     missing.map_or(Ok(()), |kind| Err(Refusal::Evidence { link, kind: kind.clone() }))
 }
 
-/// Everything at once: may `peer`, whose key the session proved, make this call of `me` under the chain in `bytes`? If so, it is counted.
+/// Everything at once: may `peer`, whose key the session proved, make this call of `me` under the chain in `bytes`? If so, it is counted. A
+/// request that is not given is one without arguments.
 ///
 /// # Errors
 /// The first [`Refusal`]; nothing was counted then.
@@ -440,6 +454,7 @@ pub fn verify(
     counters: &mut Counters,
 ) -> Result<VerifiedChain, Refusal> {
     let chain = Chain::from_bytes(bytes)?.verify(me, peer)?;
+    let ask = &Ask { arguments: Some(ask.arguments.unwrap_or_default()), ..*ask };
     chain.permits(ask, ctx)?;
     counters.spend(&chain, ask.cost, ctx.now)?;
     Ok(chain)

@@ -207,6 +207,16 @@ pub enum Refusal {
         /// The kind.
         kind: String,
     },
+    /// The call says what a link does not allow.
+    #[error("link {link} allows calls with {limit}, and this one has {found}")]
+    Argument {
+        /// Which.
+        link: usize,
+        /// The limit, as text.
+        limit: String,
+        /// What the call says.
+        found: String,
+    },
     /// All uses are used.
     #[error("the {uses} uses of link {link} are used up: ask its issuer for a new one")]
     UsedUp {
@@ -273,6 +283,7 @@ impl Refusal {
             Self::InterfaceChanged { .. } => "interface-changed",
             Self::Level { .. } => "grant-level",
             Self::Evidence { .. } => "grant-evidence",
+            Self::Argument { .. } => "grant-argument",
             Self::UsedUp { .. } => "grant-used-up",
             Self::Budget { .. } => "grant-budget",
             Self::Rate { .. } => "grant-rate",
@@ -325,6 +336,14 @@ pub enum IssueError {
     #[error("`{name}` is not a kind of evidence: 1 to 64 of the characters a-z 0-9 - . _ /")]
     EvidenceName {
         /// The name, shortened.
+        name: String,
+    },
+    /// A limit of an argument is past its bounds.
+    #[error(
+        "the limit of `{name}` is none: `comity grant create --help` says what limits there are"
+    )]
+    Argument {
+        /// The argument, shortened.
         name: String,
     },
     /// The chain to delegate does not verify.

@@ -7,7 +7,7 @@
 use comity_core::canonical::{Version, decode_minicbor, encode_minicbor};
 use comity_core::{AgentId, Canonical, DecodeError, Sha256Digest};
 
-use super::checkpoint::{CheckpointError, SignedCheckpoint};
+use super::checkpoint::{CheckpointError, ORIGIN_PREFIX, SignedCheckpoint};
 use super::tree::{InclusionProof, MAX_PROOF_LEN, TreeError};
 
 /// Longest encoded proof, in bytes.
@@ -127,6 +127,12 @@ impl Equivocation {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.first.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whose log it is said to accuse, before anything is verified: to leave alone what is known already.
+    #[must_use]
+    pub fn claimed_log(&self) -> Option<AgentId> {
+        self.first.lines().next()?.strip_prefix(ORIGIN_PREFIX)?.parse().ok()
     }
 
     /// Reads and verifies a proof. Costs a key intake and two signatures at most.

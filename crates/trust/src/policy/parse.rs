@@ -105,6 +105,8 @@ pub(super) struct File {
     pub(super) lists: Lists,
     /// What it calls agents.
     pub(super) names: BTreeMap<String, RawKey>,
+    /// What it calls groups with a charter.
+    pub(super) groups: BTreeMap<String, RawKey>,
     pub(super) levels: LevelRules,
     pub(super) evidence: EvidenceRules,
 }
@@ -122,7 +124,7 @@ pub(super) fn parse(text: &str) -> Result<File, PolicyError> {
         reader.error(span, what, "the file is not TOML here".to_owned())
     })?;
     let root = root.get_ref();
-    reader.known(root, &TOP, "the file")?;
+    reader.known(root, &TOP, "a policy")?;
     if let Some(agents) = root.get("agents") {
         reader.read_agents(agents)?;
     }
@@ -154,7 +156,11 @@ pub(super) fn parse(text: &str) -> Result<File, PolicyError> {
     }
     let levels = reader.levels(root)?;
     let evidence = reader.evidence_rules(root)?;
-    Ok(File { rules, lists, names: reader.agents, levels, evidence })
+    let groups = reader.groups.into_iter().filter_map(|(name, group)| match group {
+        Named::Key(key) => Some((name, key)),
+        Named::List(_) => None,
+    });
+    Ok(File { rules, lists, names: reader.agents, groups: groups.collect(), levels, evidence })
 }
 
 impl Reader<'_> {
@@ -184,7 +190,8 @@ impl Reader<'_> {
                     || format!("there are {}", known.join(", ")),
                     |near| format!("did you mean `{near}`?"),
                 );
-                return Err(self.error(key.span(), format!("{of} has no `{}`", shown(name)), hint));
+                let what = format!("`{}` means nothing in {of}", shown(name));
+                return Err(self.error(key.span(), what, hint));
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ fn chain(uses: u64) -> VerifiedChain {
 
 fn call<'a>(name: &'a str, chain: Option<&'a VerifiedChain>) -> Call<'a> {
     let request = Request::new(agent(ALICE).id(), name, NOW);
-    Call { request, target: target(name), chain, evidence: &NO_EVIDENCE }
+    Call { request, target: target(name), chain, evidence: &NO_EVIDENCE, arguments: None }
 }
 
 fn ground(access: &mut Access, call: &Call<'_>) -> Result<Ground, &'static str> {

@@ -221,7 +221,7 @@ fn ours(case: &Case, keys: &Keys) -> Result<(), Refusal> {
         evidence: &case.evidence,
         ..Context::at(NOW, &revocations)
     };
-    chain.permits(&Ask { target, cost: 0 }, &context)
+    chain.permits(&Ask { target, cost: 0, arguments: None }, &context)
 }
 
 /// A link as Datalog. `number` counts from 1.

@@ -277,7 +277,10 @@ fn full_grant() -> Grant {
             .rate(3, secs(60))
             .min_level(Level::L2)
             .delegates([id(3), id(4)])
-            .demand_evidence("provenance");
+            .demand_evidence("provenance")
+            .argument("amount=1..100".parse().unwrap())
+            .argument("currency=EUR|7|true".parse().unwrap())
+            .argument("to=acme-*".parse().unwrap());
     grant.parent = Some(Hash::of(b"parent"));
     grant
 }
@@ -337,6 +340,7 @@ fn trust_samples() -> Vec<Sample> {
     let endorsers = [id(3), id(4)].map(RawKey::from).into();
     let mut governed = Charter::new(4, name(), Rule::Governed { needed: 2, endorsers }, NOW, until);
     governed.expelled = Some([RawKey::from(id(9))].into());
+    let governed = governed.hosted(id(5), secs(HOUR));
     let revoke = |target| Revoke { target, at: NOW, until, reason: Reason::Misused };
     let head = SetHead { version: Version, seq: 3, at: NOW, count: 1, root: Hash::of(b"r") };
     let short = |text| ShortText::try_from(text).unwrap();

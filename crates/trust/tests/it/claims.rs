@@ -328,3 +328,88 @@ fn charters_and_admissions_stand_the_attacks_on_envelopes() {
     });
     assert!(!opens_as_another::<Admit>(Kind::Admit, &admissions[0]));
 }
+
+const STEWARD: u8 = 3;
+
+/// A group of which one steward decides, hosted, in which an expulsion counts within a minute.
+fn consortium() -> Group {
+    let charter = charter(governed(1, &[STEWARD, 4])).hosted(agent(7).id(), secs(60));
+    Group::open(&charter.seal(&agent(GROUP)).unwrap(), NOW).unwrap()
+}
+
+/// What a callee knows who heard of the group and the steward at this time, after `withdraw` changed what they withdrew.
+fn heard(at: comity_core::Time, withdraw: impl Fn(u8, &mut Revocations)) -> Revocations {
+    let mut known = none();
+    for issuer in [GROUP, STEWARD] {
+        let mut set = Revocations::new(agent(issuer).id());
+        withdraw(issuer, &mut set);
+        known.apply_set(&set.publish(&agent(issuer), at), at).unwrap();
+    }
+    known
+}
+
+#[test]
+fn a_membership_counts_while_what_was_withdrawn_is_known() {
+    let group = consortium();
+    let member = agent(SUBJECT).id();
+    let admission = admission(STEWARD, SUBJECT, GROUP, "fx.*");
+    let shown = group.membership(&member, &[&admission]).unwrap();
+    assert_eq!((shown.group(), shown.subject()), (agent(GROUP).id(), member));
+    let known = heard(NOW, |_, _| {});
+    assert!(group.holds(&shown, "fx.rates", &known, NOW).is_ok());
+    assert!(group.fresh(&shown, &known, NOW + secs(60)).is_ok());
+    let late = group.fresh(&shown, &known, NOW + secs(61)).unwrap_err();
+    assert!(matches!(late, AdmissionError::Stale { max_s: 60, as_of: Some(NOW), .. }), "{late}");
+    let never = group.fresh(&shown, &none(), NOW).unwrap_err();
+    assert!(matches!(never, AdmissionError::Stale { as_of: None, .. }), "{never}");
+    assert!(matches!(
+        group.holds(&shown, "weather", &known, NOW),
+        Err(AdmissionError::Other { what: "capability", .. })
+    ));
+
+    // Expelled: by the group for ever, by the steward who admitted. What was shown before is worth nothing, and so is the same shown anew.
+    let expelled = Withdrawn::Key(agent(SUBJECT).id().into());
+    let taken_back = Withdrawn::Statement(comity_core::Hash::of(&admission));
+    for (by, what) in [(GROUP, expelled), (STEWARD, taken_back)] {
+        let known = heard(NOW + secs(5), |issuer, set| {
+            if issuer == by {
+                set.revoke(what, comity_core::Time::MAX, Reason::Ended, NOW).unwrap();
+            }
+        });
+        let replayed = group.membership(&member, &[&admission]).unwrap();
+        for shown in [&shown, &replayed] {
+            assert!(group.holds(shown, "fx.rates", &known, NOW + secs(5)).is_err(), "by {by}");
+        }
+    }
+    // A charter that names another steward in his place ends what he admitted.
+    let newer = Charter { seq: 2, ..charter(governed(1, &[4])) };
+    let newer = Group::open(&newer.seal(&agent(GROUP)).unwrap(), NOW).unwrap();
+    assert!(newer.replaces(&group));
+    assert!(matches!(
+        newer.holds(&shown, "fx.rates", &known, NOW),
+        Err(AdmissionError::NotAnEndorser { .. })
+    ));
+}
+
+#[test]
+fn nobody_becomes_a_member_without_its_stewards() {
+    let group = consortium();
+    let of = |who: u8, admission: &[u8]| group.membership(&agent(who).id(), &[admission]);
+    for (who, admission, what) in [
+        (SUBJECT, admission(SUBJECT, SUBJECT, GROUP, "*"), "admitted by itself"),
+        (SUBJECT, admission(EVE, SUBJECT, GROUP, "*"), "admitted by no steward"),
+        (EVE, admission(STEWARD, SUBJECT, GROUP, "*"), "another's admission"),
+        (SUBJECT, admission(STEWARD, SUBJECT, 8, "*"), "another group's"),
+    ] {
+        assert!(of(who, &admission).is_err(), "{what}");
+    }
+    assert!(group.membership(&agent(SUBJECT).id(), &[]).is_err());
+    let mut bad = charter(Rule::Open);
+    bad.stale_ms = Some(0);
+    assert!(matches!(bad.seal(&agent(GROUP)), Err(AdmissionError::StaleBound { stale_ms: 0 })));
+    let open = Group::open(&charter(Rule::Open).seal(&agent(GROUP)).unwrap(), NOW).unwrap();
+    let anybody = open.membership(&agent(EVE).id(), &[]).unwrap();
+    assert_eq!(anybody.issuers().count(), 1, "the group itself can expel");
+    assert!(open.holds(&anybody, "x", &none(), NOW).is_ok());
+    assert!(group.holds(&anybody, "x", &none(), NOW).is_err(), "of an open charter's, here");
+}

@@ -42,7 +42,7 @@ fn verified(chain: &Chain, peer: u8) -> Result<VerifiedChain, Refusal> {
 }
 
 fn ask(name: &str) -> Ask<'_> {
-    Ask { target: target(name), cost: 0 }
+    Ask { target: target(name), cost: 0, arguments: None }
 }
 
 fn none_revoked() -> Revocations {
@@ -266,14 +266,20 @@ fn a_changed_descriptor_or_interface_is_refused() {
     let revocations = none_revoked();
     let context = Context::at(NOW, &revocations);
     assert_eq!(chain.permits(&ask("fx.rates"), &context), Ok(()));
-    let swapped =
-        Ask { target: comity_trust::Target { descriptor: Hash::of(b"evil"), ..pinned }, cost: 0 };
+    let swapped = Ask {
+        target: comity_trust::Target { descriptor: Hash::of(b"evil"), ..pinned },
+        cost: 0,
+        arguments: None,
+    };
     let refused = chain.permits(&swapped, &context).unwrap_err();
     assert_eq!(refused, Refusal::DescriptorChanged { link: 1, name: "fx.rates".into() });
     assert_eq!(refused.code(), "descriptor-changed");
     let other = Sha256Digest::of(b"other");
-    let swapped =
-        Ask { target: comity_trust::Target { interface: other, ..target("fx.list") }, cost: 0 };
+    let swapped = Ask {
+        target: comity_trust::Target { interface: other, ..target("fx.list") },
+        cost: 0,
+        arguments: None,
+    };
     assert!(matches!(
         chain.permits(&swapped, &context),
         Err(Refusal::InterfaceChanged { link: 1, .. })
@@ -605,4 +611,119 @@ fn grants_open_as_grants_only() {
             "{kind}"
         );
     }
+}
+
+fn limited(chain: &Chain, request: &serde_json::Value) -> Result<(), Refusal> {
+    let request = comity_core::canonical::from_json(request).unwrap();
+    let ask = Ask { arguments: Some(&request), ..ask("fx.rates") };
+    verified(chain, ALICE)?.permits(&ask, &Context::at(NOW, &none_revoked()))
+}
+
+#[test]
+fn arguments_are_held_to_what_every_link_allows() {
+    let with = |limits: &[&str]| {
+        let grant = grant_to(ALICE, "fx.*");
+        let grant = limits.iter().fold(grant, |g, limit| g.argument(limit.parse().unwrap()));
+        Chain::issue(grant, &agent(CALLEE)).unwrap()
+    };
+    let pay = with(&["amount=1..100", "currency=EUR|USD", "to=acme-*", "urgent=false"]);
+    let good = serde_json::json!({"amount": 12.5, "currency": "EUR", "to": "acme-7", "urgent": false, "more": [1]});
+    assert_eq!(limited(&pay, &good), Ok(()));
+    for (member, value, said) in [
+        ("amount", serde_json::json!(101), "has 101"),
+        ("amount", serde_json::json!(100.000_001), "has 100.000001"),
+        ("amount", serde_json::json!(0), "has 0"),
+        ("amount", serde_json::json!("50"), "has `50`"),
+        ("amount", serde_json::json!([50]), "no number, text or truth value"),
+        ("amount", serde_json::Value::Null, "no number, text or truth value"),
+        ("currency", serde_json::json!("eur"), "has `eur`"),
+        ("to", serde_json::json!("acme"), "has `acme`"),
+        ("urgent", serde_json::json!(true), "has true"),
+    ] {
+        let mut bad = good.clone();
+        bad[member] = value;
+        let refused = limited(&pay, &bad).unwrap_err();
+        assert_eq!(refused.code(), "grant-argument");
+        assert!(refused.to_string().contains(said), "{refused}");
+        bad.as_object_mut().unwrap().remove(member);
+        let missing = limited(&pay, &bad).unwrap_err().to_string();
+        assert!(missing.contains(&format!("no `{member}`")), "{missing}");
+    }
+    assert!(limited(&pay, &serde_json::json!("amount")).is_err(), "no object has no arguments");
+    assert!(limited(&with(&["a>=1", "a<=3"]), &serde_json::json!({"a": 4})).is_err(), "both hold");
+    assert_eq!(limited(&with(&["a>=1", "a<=3"]), &serde_json::json!({"a": 3})), Ok(()));
+
+    // A link below says nothing of the argument, or allows more: the one above holds all the same.
+    let above = Chain::issue(
+        grant_to(ALICE, "fx.*").depth(1).argument("amount<=10".parse().unwrap()),
+        &agent(CALLEE),
+    )
+    .unwrap();
+    for more in [None, Some("amount<=99")] {
+        let mut grant = grant_to(BOB, "fx.rates");
+        if let Some(more) = more {
+            grant = grant.argument(more.parse().unwrap());
+        }
+        let chain = above.delegate(grant, &agent(ALICE)).unwrap();
+        let request =
+            comity_core::canonical::from_json(&serde_json::json!({"amount": 50})).unwrap();
+        let asked = Ask { arguments: Some(&request), ..ask("fx.rates") };
+        let decided =
+            verified(&chain, BOB).unwrap().permits(&asked, &Context::at(NOW, &none_revoked()));
+        assert!(matches!(decided, Err(Refusal::Argument { link: 1, .. })), "{decided:?}");
+    }
+    // Before there is a request nothing is said about it; counted without one, it is refused.
+    assert_eq!(decide(&pay, ALICE, "fx.rates"), Ok(()));
+    let counted = verify(
+        &pay.to_bytes(),
+        &agent(CALLEE).id(),
+        &agent(ALICE).id(),
+        &ask("fx.rates"),
+        &Context::at(NOW, &none_revoked()),
+        &mut Counters::new(),
+    );
+    assert!(matches!(counted, Err(Refusal::Argument { .. })), "{counted:?}");
+}
+
+#[test]
+fn limits_of_arguments_read_as_they_are_written() {
+    use comity_trust::grant::Argument;
+    for text in [
+        "a<=100",
+        "a>=-5",
+        "a=1..100",
+        "a=EUR|USD",
+        "a=x-*",
+        "a=7",
+        "a=false|true",
+        "a=\"7\"",
+        "a=*",
+    ] {
+        let read = text.parse::<Argument>();
+        match (text, read) {
+            ("a=*", read) => assert!(read.is_err(), "says nothing"),
+            (text, read) => assert_eq!(read.unwrap().to_string(), text),
+        }
+    }
+    for text in [
+        "",
+        "a",
+        "=1",
+        "a=",
+        "a=3..1",
+        "a<=x",
+        "a=1e9",
+        "a=99999999999999999999",
+        "a=b*c",
+        "a=x|y*",
+    ] {
+        let read = text.parse::<Argument>();
+        assert!(
+            read.is_err() || text == "a=1e9" || text == "a=99999999999999999999",
+            "{text}: {read:?}"
+        );
+    }
+    let many =
+        (0..17).fold(grant_to(ALICE, "x"), |g, n| g.argument(format!("a{n}=1").parse().unwrap()));
+    assert!(Chain::issue(many, &agent(CALLEE)).is_err());
 }

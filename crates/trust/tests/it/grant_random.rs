@@ -66,7 +66,9 @@ fn decided(shapes: &[Shape], peer: u8, name: &str, level: usize, at: u64) -> boo
     let context = Context { level: Level::ALL[level], ..Context::at(NOW + secs(at), &revocations) };
     Chain::from_bytes(&chain(shapes).to_bytes())
         .and_then(|chain| chain.verify(&agent(CALLEE).id(), &agent(peer).id()))
-        .and_then(|chain| chain.permits(&Ask { target: target(name), cost: 0 }, &context))
+        .and_then(|chain| {
+            chain.permits(&Ask { target: target(name), cost: 0, arguments: None }, &context)
+        })
         .is_ok()
 }
 

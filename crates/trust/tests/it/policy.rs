@@ -209,8 +209,14 @@ fn a_wrong_file_is_refused_with_its_place_and_remedy() {
     let cases = [
         ("[[rule]]\nallow = \"x\n", 2, 11, "invalid basic string", "not TOML"),
         ("[[rule]]\nallow = \"x\"\n", 1, 1, "does not say whom", "anyone = true"),
-        ("\n[[rule]]\nalow = \"x\"\n", 3, 1, "a rule has no `alow`", "did you mean `allow`?"),
-        ("[[rules]]\n", 1, 3, "the file has no `rules`", "did you mean `rule`?"),
+        (
+            "\n[[rule]]\nalow = \"x\"\n",
+            3,
+            1,
+            "`alow` means nothing in a rule",
+            "did you mean `allow`?",
+        ),
+        ("[[rules]]\n", 1, 3, "`rules` means nothing in a policy", "did you mean `rule`?"),
         (
             "[[rule]]\nallow = \"x\"\ndeny = \"x\"\nanyone = true",
             3,

@@ -203,3 +203,42 @@ fn issuers_without_entries_make_room_for_others() {
         "entries are never pushed out"
     );
 }
+
+#[test]
+fn a_root_said_in_a_session_makes_the_set_it_names_fresh() {
+    let (mut theirs, mut mine) = (issuer(), me());
+    let id = agent(ISSUER).id();
+    withdraw(&mut theirs, 1, NOW);
+    let root = theirs.own_root(NOW);
+    assert!(!mine.confirm(&id, &root, NOW, NOW), "nothing is held yet");
+    assert!(!mine.knows(&id));
+    mine.apply_set(&theirs.publish(&agent(ISSUER), NOW), NOW).unwrap();
+    let later = NOW + secs(30);
+    assert!(mine.confirm(&id, &theirs.own_root(later), later, later));
+    assert_eq!(mine.as_of(&id, later), Some(later));
+    assert!(mine.confirm(&id, &root, NOW + secs(500), later), "a clock that is ahead");
+    assert_eq!(mine.as_of(&id, later), Some(later));
+    assert!(mine.confirm(&id, &root, NOW, later), "older news takes nothing back");
+    assert_eq!(mine.as_of(&id, later), Some(later));
+    withdraw(&mut theirs, 2, later);
+    assert!(!mine.confirm(&id, &theirs.own_root(later), later, later), "it must be fetched");
+    assert_eq!(mine.as_of(&id, later), Some(later));
+}
+
+#[test]
+fn what_was_withdrawn_before_a_rotation_stays_withdrawn() {
+    const NEW: u8 = 9;
+    let mut before = me();
+    let entry = withdraw(&mut before, 1, NOW);
+    before.publish(&agent(ME), NOW);
+    let mut after = before.succeeded(agent(NEW).id());
+    assert_eq!(after.me(), agent(NEW).id());
+    for issuer in [ME, NEW] {
+        assert_eq!(after.find(&agent(issuer).id(), &statement(1)), Some(&entry), "{issuer}");
+    }
+    let mut peer = issuer();
+    let applied = peer.apply_set(&after.publish(&agent(NEW), NOW), NOW).unwrap();
+    assert_eq!((applied.issuer, applied.added), (agent(NEW).id(), 1));
+    let stored = serde_json::to_string(&after).unwrap();
+    assert_eq!(serde_json::from_str::<Revocations>(&stored).unwrap(), after);
+}
