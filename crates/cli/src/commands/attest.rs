@@ -172,7 +172,7 @@ pub(crate) struct VerifyModelArgs {
     #[arg(long, value_name = "FILE", requires = "identity")]
     pub(crate) root: Option<PathBuf>,
 
-    /// Whose certificate counts: 'NAME ISSUER', such as 'me@example.com https://accounts.google.com'.
+    /// Whose certificate counts: 'NAME ISSUER', such as me@example.com and the https URL of an identity provider.
     #[arg(long, value_name = "IDENTITY", requires = "root")]
     pub(crate) identity: Vec<String>,
 
