@@ -443,8 +443,16 @@ impl Draft<'_> {
                 }
             }
             let of_table = self.summary.and_then(|summary| summary.time.as_ref());
-            reuse.time_field =
-                section.time_field.clone().or_else(|| of_table.map(|time| time.column.clone()));
+            let table = self.manifest.table.as_ref();
+            reuse.time_field = section
+                .time_field
+                .clone()
+                .or_else(|| table.and_then(|table| table.time_column.clone()))
+                .or_else(|| of_table.map(|time| time.column.clone()));
+            if is_table && self.summary.is_none() && reuse.time_field.is_none() {
+                // The file will tell which column it is.
+                reuse.closed_until_ms = None;
+            }
         }
         let tolerance = |entry: &ToleranceEntry| Tolerance {
             relative_ppm: entry.relative_ppm,
