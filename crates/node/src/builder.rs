@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{self, Gate};
 use crate::attest::Attest;
 use crate::audit::{Audit, Witness};
-use crate::calls::LocalSigner;
+use crate::calls::{Lately, LocalSigner};
 use crate::clock::Clock;
 use crate::directory::{self, Actor, Directory, Parts, PositionCache, TransportCarrier};
 use crate::error::SpawnError;
@@ -373,6 +373,7 @@ impl Builder {
             handles,
             signals: Signals::default(),
             records: RecordCache::default(),
+            lately: Lately::default(),
             counts: crate::node::Counts::default(),
             joining: std::sync::RwLock::new(crate::node::JoinProgress::Alone),
             serving: Mutex::new(()),

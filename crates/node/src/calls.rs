@@ -1,6 +1,8 @@
 //! Calls as a user means them: by name, query or address; the best peer first, the next best when it fails; nothing
 //! believed that is not signed.
 
+mod lately;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::lately::Lately;
 use crate::access::Presented;
 use crate::error::describe;
 use crate::groups::PrivateGroup;
@@ -73,6 +76,28 @@ impl CallAnswer {
     }
 }
 
+/// A call on its way.
+struct Call<'a> {
+    wanted: Wanted,
+    request: &'a CallRequest,
+    events: &'a mpsc::Sender<CallEvent>,
+    started: Instant,
+    timeout: Duration,
+}
+
+/// Why nobody of some callees answered.
+struct Ended {
+    error: ErrorInfo,
+    /// Others may be asked: nothing was executed that must not be twice, and nothing was handed on.
+    again: bool,
+}
+
+impl From<ErrorInfo> for Ended {
+    fn from(error: ErrorInfo) -> Self {
+        Self { error, again: false }
+    }
+}
+
 /// Signs receipts of calls that an agent makes to itself.
 #[derive(Debug)]
 pub(crate) struct LocalSigner(Arc<Identity>);
@@ -93,6 +118,8 @@ struct Callee {
     group: Option<Arc<PrivateGroup>>,
     /// What it is shown.
     grants: Option<Bytes>,
+    /// Its record was not read for this call: it says itself whether its declaration is still the same.
+    remembered: bool,
 }
 
 impl Callee {
@@ -108,6 +135,7 @@ impl Callee {
         let mut request = rpc::CallRequest::new(capability.name.clone(), body.into());
         request.idempotent = capability.idempotent;
         request.interface = Some(capability.interface.digest());
+        request.descriptor = self.remembered.then(|| capability.hash());
         request.group = self.group.as_ref().map(|group| group.secret().clone());
         request.grants.clone_from(&self.grants);
         Ok(request)
@@ -208,9 +236,15 @@ impl Node {
         let timeout =
             request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
         let timeout = Duration::from_millis(timeout);
-        let attempts_max =
-            request.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
-        let callees = tokio::time::timeout(timeout, self.callees(&request, timeout / SEARCH_SHARE))
+        let call = Call { wanted, request: &request, events, started, timeout };
+        if let Some(callee) = self.called_lately(&request) {
+            match self.try_callees(&call, &[callee]).await {
+                Err(Ended { again: true, .. }) => self.forget_lately(&request),
+                ended => return ended.map_err(|ended| ended.error),
+            }
+        }
+        let search = timeout.saturating_sub(started.elapsed()) / SEARCH_SHARE;
+        let callees = tokio::time::timeout(timeout, self.callees(&request, search))
             .await
             .map_err(|_| {
                 ErrorInfo::new(
@@ -218,22 +252,29 @@ impl Node {
                     format!("nobody to call was found within {timeout:?}"),
                 )
             })??;
-
-        if let Some(spec) = wanted.quorum {
+        if let Some(spec) = call.wanted.quorum {
             let asked = callees.iter().map(|callee| callee.asked(&request.input));
             let asked = asked.collect::<Result<_, _>>()?;
             let left = timeout.saturating_sub(started.elapsed());
             return self.by_quorum(spec, asked, &request.input, events, started, left).await;
         }
+        self.try_callees(&call, &callees).await.map_err(|ended| ended.error)
+    }
+
+    /// Has one of these answer, the first that does, unless the answer is known.
+    async fn try_callees(&self, call: &Call<'_>, callees: &[Callee]) -> Result<CallSummary, Ended> {
+        let Call { wanted, request, events, started, timeout } = call;
+        let attempts_max =
+            request.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
         let producers: Vec<Producer<'_>> = callees.iter().map(Callee::producer).collect();
         let left = timeout.saturating_sub(started.elapsed());
         // Held until the answer is there, so that others who ask the same wait for it.
-        let _turn = match self.road(&wanted, &request.input, &producers, left).await? {
-            Road::Known(known) => return self.hand_out(*known, events, started).await,
+        let _turn = match self.road(wanted, &request.input, &producers, left).await? {
+            Road::Known(known) => return Ok(self.hand_out(*known, events, *started).await?),
             Road::Work(turn) => turn,
         };
 
-        let mut failures: Vec<ErrorInfo> = Vec::new();
+        let (mut failures, mut again) = (Vec::<ErrorInfo>::new(), true);
         let others = callees.len().min(usize::try_from(attempts_max).unwrap_or(usize::MAX));
         for (index, callee) in callees.iter().take(others).enumerate() {
             let left = timeout.saturating_sub(started.elapsed());
@@ -270,7 +311,8 @@ impl Node {
                     attempt.report(AttemptOutcome::Answered { elapsed_us }).await;
                     let producer = callee.producer();
                     let (input, receipt) = (&request.input, &done.receipt);
-                    self.learn(&wanted, &producer, input, receipt, done.body, took);
+                    self.learn(wanted, &producer, input, receipt, done.body, took);
+                    self.note_lately(request, callee);
                     // The receipt comes last: whoever has it has everything it covers.
                     let _gone = events.send(CallEvent::Receipt(Proof::from(&done.receipt))).await;
                     return Ok(CallSummary {
@@ -291,12 +333,13 @@ impl Node {
                     let stop = attempt.shown || !failure.try_others;
                     failures.push(failure.error);
                     if stop {
+                        again = false;
                         break;
                     }
                 }
             }
         }
-        Err(summarise(failures))
+        Err(Ended { error: summarise(failures), again })
     }
 
     /// Whom to call, the best first.
@@ -334,7 +377,7 @@ impl Node {
                 } else {
                     None
                 };
-                callees.push(Callee { agent, addrs, capability, group, grants });
+                callees.push(Callee { agent, addrs, capability, group, grants, remembered: false });
             }
         }
         // Who was proved to have lied is not asked at all.
@@ -386,7 +429,7 @@ impl Node {
             let served = self.inner.registry.get(name)?;
             let capability = Arc::new(served.capability.clone());
             let (agent, addrs) = (self.id(), Vec::new());
-            Some(Callee { agent, addrs, capability, group: None, grants: None })
+            Some(Callee { agent, addrs, capability, group: None, grants: None, remembered: false })
         };
         if let Some(callee) = mine(text) {
             return Ok(Some(callee));
@@ -420,7 +463,8 @@ impl Node {
             if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
         let capability = Arc::new(capability.clone());
         let group = group.cloned();
-        Ok(Some(Callee { agent: resolved.agent, addrs, capability, group, grants }))
+        let agent = resolved.agent;
+        Ok(Some(Callee { agent, addrs, capability, group, grants, remembered: false }))
     }
 
     fn target_text(&self, callee: &Callee) -> String {

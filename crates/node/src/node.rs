@@ -20,7 +20,7 @@ use crate::access::Gate;
 use crate::attest::Attest;
 use crate::audit::{Audit, Witness};
 use crate::builder::Builder;
-use crate::calls::LocalSigner;
+use crate::calls::{Lately, LocalSigner};
 use crate::clock::Clock;
 use crate::directory::{self, Directory, PositionCache};
 use crate::error::{JoinError, describe};
@@ -90,6 +90,7 @@ pub(crate) struct Inner {
     pub(crate) attest: Arc<Attest>,
     pub(crate) signals: Signals,
     pub(crate) records: RecordCache,
+    pub(crate) lately: Lately,
     pub(crate) counts: Counts,
     pub(crate) joining: RwLock<JoinProgress>,
     /// Held while what is served changes, so that disk, registry and directory change together.
