@@ -27,13 +27,16 @@ use super::{Results, locked};
 use crate::groups::PrivateGroup;
 use crate::node::{Inner, Node};
 use crate::rpc::{CallError, CallFailure, ErrorCode};
+use crate::transport::Protocol;
 
 /// Nodes that a pointer is told to.
 const TELL: usize = 4;
 /// Nodes that are asked for pointers at once.
 const ASK: usize = 3;
 /// Holders that are tried for one question.
-const TRY: usize = 3;
+const TRY: usize = 6;
+/// After such a silence the next holder is asked besides.
+const NEXT_AFTER: Duration = Duration::from_millis(150);
 /// Declarations of which it is remembered who handed out answers.
 const HELPED_MAX: usize = 1_024;
 /// Peers that are remembered of one.
@@ -47,7 +50,7 @@ const HELP_FOR: Duration = Duration::from_millis(400);
 /// How long looking for a holder may take; less when the call's own time is short.
 const LOOK_FOR: Duration = Duration::from_millis(1_500);
 /// How long handing an answer over may take.
-const FETCH_FOR: Duration = Duration::from_secs(8);
+const FETCH_FOR: Duration = Duration::from_secs(4);
 /// How long telling of a result may take.
 const TELL_FOR: Duration = Duration::from_secs(5);
 /// How often pointers that are about to end are looked for.
@@ -281,8 +284,25 @@ impl Node {
             self.hear_retractions(&fit.terms.descriptor),
         );
         let Ok((leads, ())) = tokio::time::timeout(patience, looked).await else { return None };
-        for lead in leads.into_iter().take(TRY) {
-            match self.fetch_result(fit, outside, &lead).await {
+        let mut leads = leads.into_iter().take(TRY);
+        let mut asked = FuturesUnordered::new();
+        loop {
+            // One after the other, but who keeps silent is not waited for: holders come and go.
+            let next = leads.next();
+            let last = next.is_none();
+            if let Some(lead) = next {
+                asked.push(async move {
+                    let fetched = self.fetch_result(fit, outside, &lead).await;
+                    (lead, fetched)
+                });
+            }
+            let (lead, fetched) = tokio::select! {
+                biased;
+                Some(fetched) = asked.next() => fetched,
+                () = tokio::time::sleep(NEXT_AFTER), if !last => continue,
+                else => return None,
+            };
+            match fetched {
                 Ok(accepted) => {
                     let mut state = self.inner.results.state();
                     state.helpful.helped(fit.terms.descriptor, lead.holder, &lead.addrs);
@@ -295,7 +315,6 @@ impl Node {
                 }
             }
         }
-        None
     }
 
     /// The same from peers that had other answers of the capability, one of whom may have this one: a round trip, without looking anybody up.
@@ -369,7 +388,11 @@ impl Node {
                 None => break,
             }
         }
-        leads.sort_by_key(|lead| std::cmp::Reverse(lead.finished_ms));
+        // Of equally new answers, first from who is known to be there.
+        leads.sort_by_cached_key(|lead| {
+            let linked = self.inner.transport.is_linked(&lead.holder, Protocol::Rpc);
+            (std::cmp::Reverse(lead.finished_ms), !linked)
+        });
         leads
     }
 
