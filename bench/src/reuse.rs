@@ -74,9 +74,7 @@ struct Question {
 
 impl Question {
     fn all() -> Vec<Self> {
-        let months = (1..=12).flat_map(|month| {
-            CURRENCIES.map(|currency| Self { currency, month })
-        });
+        let months = (1..=12).flat_map(|month| CURRENCIES.map(|currency| Self { currency, month }));
         months.collect()
     }
 
@@ -112,8 +110,7 @@ fn page() -> String {
     let cells = |tag: &str, row: &[&str]| -> String {
         row.iter().map(|cell| format!("<{tag} class=\"rate\">{cell}</{tag}>")).collect()
     };
-    let body: String =
-        rows.iter().map(|row| format!("<tr>{}</tr>\n", cells("td", row))).collect();
+    let body: String = rows.iter().map(|row| format!("<tr>{}</tr>\n", cells("td", row))).collect();
     format!(
         "<!doctype html><html><head><title>Reference rates {YEAR}</title></head><body><h1>Euro reference rates</h1>\
          <table id=\"rates\"><thead><tr>{}</tr></thead><tbody>\n{body}</tbody></table></body></html>",
@@ -232,11 +229,8 @@ async fn serve_network() -> Result<Network> {
     capability.idempotent = true;
     capability.data_version = "1".to_owned();
     capability.valid_for = Period::from_micros(3_600_000_000).context("an hour")?;
-    capability.reuse = Some(Reuse {
-        scope: Scope::Public,
-        determinism: Determinism::Exact,
-        ..Reuse::default()
-    });
+    capability.reuse =
+        Some(Reuse { scope: Scope::Public, determinism: Determinism::Exact, ..Reuse::default() });
     let work = Function::new(|call| async move {
         tokio::time::sleep(WORK).await;
         let currency = call.request["currency"].as_str().unwrap_or_default().to_owned();

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use comity::audit::Audit;
 use comity::{
     rpc::{
-        CallAnswer, CallFailure, CallHandler, CallRequest, ErrorCode, IncomingCall, NoCapabilities,
-        Offer, Reply, Rpc, RpcConfig, RpcLimits,
+        CallAnswer, CallFailure, CallHandler, CallRequest, Caller, ErrorCode, IncomingCall,
+        NoCapabilities, Offer, Reply, Rpc, RpcConfig, RpcLimits,
     },
     transport::{Incoming, Limits, Protocol, Transport, TransportConfig},
 };
@@ -94,7 +94,8 @@ impl Peer {
             ..Limits::default()
         };
         let listen = vec![SocketAddr::new(bind, 0)];
-        let config = TransportConfig { identity: identity.clone(), listen, limits, audit: Audit::default() };
+        let config =
+            TransportConfig { identity: identity.clone(), listen, limits, audit: Audit::default() };
         let (transport, Incoming { exchanges, calls }) = Transport::bind(config).await?;
         let config = RpcConfig {
             identity,
@@ -122,6 +123,7 @@ impl Echo {
             idempotent: true,
             valid_for: Duration::from_secs(KEEP_FOR_S),
             data_version: None,
+            closed: None,
         };
         Ok(Self { offer: Arc::new(offer) })
     }
