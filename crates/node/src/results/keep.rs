@@ -9,18 +9,23 @@ use comity_core::{AgentId, Canonical as _, Hash, Time, canonical};
 use comity_results::contradiction::Contradiction;
 use comity_results::key::{IndexKey, QuestionKey};
 use comity_results::repute::{Beta, Experience};
-use comity_results::result::{Accepted, Rules, SharedResult, accept};
+use comity_results::result::{Rules, SharedResult, accept};
+use comity_results::store::Entry;
 use comity_results::terms::{TTL_MAX, Terms};
 use minicbor::bytes::ByteVec;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{Held, Outside, Results, STORE_BYTES_MAX, locked};
 use crate::storage::{Change, StorageError, Table};
 
 /// Proofs of contradiction that are read at start.
 const PROOFS_MAX: usize = 65_536;
-/// Answers written since the last look for those that the store has dropped.
+/// So many answers are written before it is looked for those that the store has dropped.
 const SWEEP_AFTER: usize = 256;
+/// Answers that wait to be written.
+const DIRTY_MAX: usize = 65_536;
+/// Bytes after which a transaction is long enough.
+const COMMIT_BYTES: usize = 4 << 20;
 
 /// An answer as it is kept.
 #[derive(Debug, minicbor::Encode, minicbor::Decode)]
@@ -39,6 +44,23 @@ struct Row {
     /// The canonical request, where it is small.
     #[n(4)]
     request: Option<ByteVec>,
+}
+
+impl Row {
+    fn of(entry: &Entry, held: &Held) -> Self {
+        let (key, group) = match &held.outside {
+            Some(outside) => (Some(outside.key), outside.group.clone()),
+            None => (None, None),
+        };
+        let request = held.request.as_ref().and_then(|request| canonical::from_json(request).ok());
+        let result = entry.accepted.result.encode().into();
+        let took_us = super::reuse::micros(entry.took);
+        Self { result, took_us, key, group, request: request.map(Into::into) }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        canonical::encode_minicbor(self)
+    }
 }
 
 /// Own experience with a peer as it is kept: numbers by their bits (IEEE 754).
@@ -77,18 +99,11 @@ impl Results {
         self.storage.scan(Table::Results, |key, value| {
             bytes += value.len();
             if bytes > STORE_BYTES_MAX || self.load_result(value, now).is_none() {
-                dropped.push(Change::Delete { table: Table::Results, key: key.to_vec() });
+                dropped.push(key.to_vec());
             }
             true
         })?;
-        let storage = self.storage.clone();
-        if !dropped.is_empty() && tokio::runtime::Handle::try_current().is_ok() {
-            tokio::spawn(async move {
-                if let Err(error) = storage.commit(dropped).await {
-                    debug!(%error, "answers that are not valid any more stay on disk until the next start");
-                }
-            });
-        }
+        locked(&self.on_disk).doomed = dropped;
         let mut reputation = locked(&self.reputation);
         self.storage.scan(Table::Reputation, |key, value| {
             let agent = key.try_into().ok().and_then(|key| AgentId::from_bytes(key).ok());
@@ -162,62 +177,60 @@ impl Results {
         Some(())
     }
 
-    /// Writes an answer, beside the call that brought it.
-    pub(super) fn keep_result(&self, kept: &Accepted, took: Duration, question: &QuestionKey) {
-        let held = self.state().held.get(question).cloned();
-        let Some(held) = held else { return };
-        let (key, group) = match held.outside {
-            Some(outside) => (Some(outside.key), outside.group),
-            None => (None, None),
-        };
-        let request = held.request.and_then(|request| canonical::from_json(&request).ok());
-        let row = Row {
-            result: kept.result.encode().into(),
-            took_us: super::reuse::micros(took),
-            key,
-            group,
-            request: request.map(Into::into),
-        };
-        let value = canonical::encode_minicbor(&row);
-        let key = question.0.as_bytes().to_vec();
-        let mut changes = vec![Change::Put { table: Table::Results, key, value }];
-        changes.extend(self.gone(question));
-        let storage = self.storage.clone();
-        tokio::spawn(async move {
-            if let Err(error) = storage.commit(changes).await {
-                warn!(%error, "an answer was not kept for after a restart");
-            }
-        });
+    /// An answer is to be written, or written again: beside the call that brought it, with others.
+    pub(super) fn changed(&self, question: QuestionKey) {
+        let mut on_disk = locked(&self.on_disk);
+        // A disk that is too slow for this has no place for more.
+        if on_disk.dirty.len() < DIRTY_MAX {
+            on_disk.dirty.insert(question);
+        }
     }
 
-    /// Deletes from disk what the store has dropped, once enough was written.
-    fn gone(&self, question: &QuestionKey) -> Vec<Change> {
-        let mut on_disk = locked(&self.on_disk);
-        on_disk.written.insert(*question);
-        on_disk.since += 1;
-        if on_disk.since < SWEEP_AFTER {
-            return Vec::new();
+    /// Writes what came since the last time, and deletes what the store has dropped. What cannot be written is tried again.
+    pub(crate) async fn keep_answers(&self) {
+        loop {
+            let (changes, written) = self.unwritten();
+            if changes.is_empty() {
+                return;
+            }
+            if let Err(error) = self.storage.commit(changes).await {
+                warn!(%error, "answers were not kept for after a restart");
+                locked(&self.on_disk).dirty.extend(written);
+                return;
+            }
         }
-        on_disk.since = 0;
+    }
+
+    /// A bounded part of what is to be written. What the store has dropped meanwhile needs no place on disk.
+    fn unwritten(&self) -> (Vec<Change>, Vec<QuestionKey>) {
         let now = self.clock.now();
         let state = self.state();
-        let gone: Vec<QuestionKey> = on_disk
-            .written
-            .iter()
-            .filter(|question| {
-                state.store.look(question, now) == comity_results::ask::Local::Absent
-            })
-            .copied()
-            .collect();
-        drop(state);
-        for question in &gone {
-            on_disk.written.remove(question);
+        let mut on_disk = locked(&self.on_disk);
+        let delete = |key| Change::Delete { table: Table::Results, key };
+        let mut changes: Vec<Change> = on_disk.doomed.drain(..).map(delete).collect();
+        let (mut written, mut bytes) = (Vec::new(), 0);
+        while bytes < COMMIT_BYTES
+            && let Some(question) = on_disk.dirty.pop_first()
+        {
+            let kept = state.store.peek(&question, now);
+            let Some((entry, held)) = kept.zip(state.held.get(&question)) else { continue };
+            let value = Row::of(entry, held).encode();
+            bytes += value.len();
+            let key = question.0.as_bytes().to_vec();
+            changes.push(Change::Put { table: Table::Results, key, value });
+            on_disk.written.insert(question);
+            on_disk.since += 1;
+            written.push(question);
         }
-        let delete = |question: QuestionKey| Change::Delete {
-            table: Table::Results,
-            key: question.0.as_bytes().to_vec(),
-        };
-        gone.into_iter().map(delete).collect()
+        if on_disk.since >= SWEEP_AFTER {
+            on_disk.since = 0;
+            let absent = |question: &QuestionKey| {
+                state.store.look(question, now) == comity_results::ask::Local::Absent
+            };
+            let gone = on_disk.written.extract_if(.., absent);
+            changes.extend(gone.map(|question| delete(question.0.as_bytes().to_vec())));
+        }
+        (changes, written)
     }
 
     /// Writes what changed of own experience with peers.
@@ -267,6 +280,11 @@ impl Results {
 #[derive(Debug, Default)]
 pub(super) struct OnDisk {
     written: BTreeSet<QuestionKey>,
+    /// Not written yet; what the store drops before is not written at all.
+    dirty: BTreeSet<QuestionKey>,
+    /// Found unusable at start.
+    doomed: Vec<Vec<u8>>,
+    /// Written since the last look for those that the store has dropped.
     since: usize,
 }
 

@@ -43,9 +43,8 @@ use crate::storage::{Storage, StorageError};
 
 pub(crate) use quorum::Asked;
 pub(crate) use receipts::Receipts;
-pub(crate) use reuse::{Producer, Road, Wanted, gather, may_keep};
+pub(crate) use reuse::{Producer, Road, Wanted, gather};
 pub(crate) use share::Outside;
-pub(crate) use wire::ANSWER_BYTES_MAX;
 
 /// Bytes of the answers kept for reuse.
 pub(crate) const STORE_BYTES_MAX: usize = 64 << 20;
@@ -72,7 +71,6 @@ pub(crate) struct Results {
     reputation: Mutex<Reputation>,
     promised: Mutex<Promised>,
     taken_back: Mutex<retract::TakenBack>,
-    targets: Mutex<reuse::Targets>,
     on_disk: Mutex<keep::OnDisk>,
     kept_experience: Mutex<keep::KeptExperience>,
     /// Callees that were asked what others say of them, and when.
@@ -170,7 +168,6 @@ impl Results {
             reputation: Mutex::default(),
             promised: Mutex::default(),
             taken_back: Mutex::default(),
-            targets: Mutex::default(),
             on_disk: Mutex::default(),
             kept_experience: Mutex::default(),
             heard_of: Mutex::default(),
@@ -233,7 +230,7 @@ impl Results {
         state.held.insert(question, Held { descriptor: terms.descriptor, request, outside });
         state.sweep(now);
         drop(guard);
-        self.keep_result(&kept, took, &question);
+        self.changed(question);
         Ok(kept)
     }
 

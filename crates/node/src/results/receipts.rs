@@ -297,6 +297,7 @@ impl super::Results {
     /// Writes what waits.
     pub(crate) async fn flush(&self) {
         self.receipts.write().await;
+        self.keep_answers().await;
         self.keep_reputation().await;
     }
 }
@@ -340,13 +341,13 @@ impl Node {
         if callee == self.id() || !results.is_unheard(&callee) {
             return;
         }
-        let (rpc, results) = (self.inner.rpc.clone(), Arc::clone(results));
+        let node = self.clone();
         tokio::spawn(async move {
-            let question = Question::Words {}.encode();
-            if let Ok(answer) = rpc.ask_results(callee, &[], &question, None).await
+            let question = Question::Words {};
+            if let Ok(answer) = node.ask_about_results(callee, &[], &question, None).await
                 && let Some(Told::Words { receipts }) = Told::decode(&answer)
             {
-                results.witnessed(&callee, &receipts);
+                node.inner.results.witnessed(&callee, &receipts);
             }
         });
     }
@@ -359,13 +360,16 @@ impl Node {
                 () = cancel.cancelled() => return,
             }
             let Some(inner) = node.upgrade() else { return };
-            for (callee, acks) in inner.results.receipts.countersign() {
-                let question = Question::Acknowledge { acks }.encode();
-                let rpc = inner.rpc.clone();
+            let node = Self { inner };
+            for (callee, acks) in node.inner.results.receipts.countersign() {
+                let (node, question) = (node.clone(), Question::Acknowledge { acks });
                 // Who has gone does without.
-                tokio::spawn(async move { rpc.ask_results(callee, &[], &question, None).await });
+                tokio::spawn(
+                    async move { node.ask_about_results(callee, &[], &question, None).await },
+                );
             }
-            inner.results.receipts.write().await;
+            node.inner.results.receipts.write().await;
+            node.inner.results.keep_answers().await;
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use comity_core::{AgentId, Canonical as _, Hash, OverlayId, Time};
 use comity_results::contradiction::Contradiction;
 use comity_results::retract::{Retract, Target};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
 use super::wire::{POINTERS_MAX, PROOF_BYTES_MAX, PROOFS_MAX, Question, Told};
@@ -22,6 +24,8 @@ const OF_DECLARATION_MAX: usize = POINTERS_MAX;
 const OWN_MAX: usize = 1_024;
 /// Proofs that are kept of one declaration.
 const PROOFS_OF_DECLARATION_MAX: usize = 64;
+/// How long hearing them may take.
+const HEAR_FOR: Duration = Duration::from_millis(1_500);
 /// For how long what was heard of a declaration will do.
 const HEARD_FOR: Duration = Duration::from_secs(60);
 /// Nodes that are told, and asked.
@@ -156,18 +160,25 @@ impl Results {
 }
 
 impl Node {
-    /// Asks what was taken back of a declaration, unless that was done a moment ago.
+    /// Asks what was taken back of a declaration, unless that was done a moment ago; waits for no keeper that keeps silent.
     pub(super) async fn hear_retractions(&self, descriptor: &Hash) {
-        if !self.inner.results.is_due(descriptor) {
-            return;
+        if self.inner.results.is_due(descriptor) {
+            // Whoever is too slow is heard the next time.
+            let _late = tokio::time::timeout(HEAR_FOR, self.ask_retractions(descriptor)).await;
         }
-        let question = Question::Retracted { descriptor: *descriptor }.encode();
+    }
+
+    async fn ask_retractions(&self, descriptor: &Hash) {
+        let question = Question::Retracted { descriptor: *descriptor };
         let keepers = self.nearest_to(place(descriptor), NODES).await;
         let asked = keepers
             .iter()
-            .map(|(agent, addrs)| self.inner.rpc.ask_results(*agent, addrs, &question, None));
-        for answer in futures_util::future::join_all(asked).await.into_iter().flatten() {
-            if let Some(Told::Retracted { sealed, proofs }) = Told::decode(&answer) {
+            .map(|(agent, addrs)| self.ask_about_results(*agent, addrs, &question, None));
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        while let Some(answer) = asked.next().await {
+            if let Ok(answer) = answer
+                && let Some(Told::Retracted { sealed, proofs }) = Told::decode(&answer)
+            {
                 for one in sealed.iter().take(OF_DECLARATION_MAX) {
                     self.inner.results.heed(one);
                 }
@@ -206,11 +217,11 @@ impl Node {
             own.map(|(_, sealed)| sealed.clone()).take(POINTERS_MAX).collect()
         };
         let sealed = sealed.into_iter().map(Into::into).collect();
-        let question = Question::Retract { descriptor: *descriptor, sealed }.encode();
+        let question = Question::Retract { descriptor: *descriptor, sealed };
         let keepers = self.nearest_to(place(descriptor), NODES).await;
         let told = keepers
             .iter()
-            .map(|(agent, addrs)| self.inner.rpc.ask_results(*agent, addrs, &question, None));
+            .map(|(agent, addrs)| self.ask_about_results(*agent, addrs, &question, None));
         let told = futures_util::future::join_all(told).await;
         told.iter().filter(|said| said.is_ok()).count()
     }
@@ -225,11 +236,11 @@ impl Node {
         self.inner.results.keep_proof(descriptor, liar, &bytes);
         let node = self.clone();
         tokio::spawn(async move {
-            let question = Question::Accuse { proof: bytes.into() }.encode();
+            let question = Question::Accuse { proof: bytes.into() };
             let keepers = node.nearest_to(place(&descriptor), NODES).await;
             let told = keepers
                 .iter()
-                .map(|(agent, addrs)| node.inner.rpc.ask_results(*agent, addrs, &question, None));
+                .map(|(agent, addrs)| node.ask_about_results(*agent, addrs, &question, None));
             futures_util::future::join_all(told).await;
         });
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, Hash, OverlayId};
 use comity_results::key::IndexKey;
 use comity_results::pointer::{HOLDERS_ENOUGH, Pointer};
@@ -271,6 +272,18 @@ const fn place(key: &IndexKey) -> OverlayId {
 }
 
 impl Node {
+    /// Asks a peer about results. The answer is no longer than that question's may be.
+    pub(super) async fn ask_about_results(
+        &self,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        question: &Question,
+        group: Option<&GroupSecret>,
+    ) -> Result<Bytes, CallError> {
+        let limit = question.answer_limit();
+        self.inner.rpc.ask_results(peer, addrs, &question.encode(), group, limit).await
+    }
+
     /// The answer from a peer that holds it, and which.
     pub(super) async fn held_by_peers(
         &self,
@@ -308,6 +321,8 @@ impl Node {
                     state.helpful.helped(fit.terms.descriptor, lead.holder, &lead.addrs);
                     return Some((accepted, lead.holder));
                 }
+                // It has it, and others to serve.
+                Err(Wrong::Call(CallError::Failed { code: ErrorCode::Busy, .. })) => {}
                 Err(wrong) => {
                     // Once: it is not asked again for an hour.
                     debug!(holder = %lead.holder.short(), %wrong, "a holder did not have what it announced");
@@ -322,7 +337,6 @@ impl Node {
         &self,
         fit: &Fit<'_>,
         outside: &Outside,
-        patience: Duration,
     ) -> Option<(Accepted, AgentId)> {
         let results = &self.inner.results;
         let helpers = results.state().helpful.0.get(&fit.terms.descriptor).cloned()?;
@@ -352,7 +366,7 @@ impl Node {
             }
             None
         };
-        tokio::time::timeout(patience.min(HELP_FOR), found).await.ok().flatten()
+        tokio::time::timeout(HELP_FOR, found).await.ok().flatten()
     }
 
     /// Who says to hold the answer, the newest first.
@@ -360,10 +374,10 @@ impl Node {
         let results = &self.inner.results;
         let mut told = results.told_holders(key);
         let keepers = self.nearest(key, ASK).await;
-        let question = Question::Holders { key: *key }.encode();
+        let question = Question::Holders { key: *key };
         let mut asked: FuturesUnordered<_> = keepers
             .iter()
-            .map(|(agent, addrs)| self.inner.rpc.ask_results(*agent, addrs, &question, None))
+            .map(|(agent, addrs)| self.ask_about_results(*agent, addrs, &question, None))
             .collect();
         let mut leads: Vec<Lead> = Vec::new();
         loop {
@@ -404,8 +418,8 @@ impl Node {
     ) -> Result<Accepted, Wrong> {
         let group = outside.group.as_deref().and_then(|name| self.inner.groups.get(name).ok());
         let secret = group.as_ref().map(|group| group.secret());
-        let question = Question::Fetch { key: outside.key }.encode();
-        let work = self.inner.rpc.ask_results(lead.holder, &lead.addrs, &question, secret);
+        let question = Question::Fetch { key: outside.key };
+        let work = self.ask_about_results(lead.holder, &lead.addrs, &question, secret);
         let bytes = tokio::time::timeout(FETCH_FOR, work)
             .await
             .map_err(|_| Wrong::Late)?
@@ -440,10 +454,10 @@ impl Node {
         {
             self.inner.results.note(&self.id(), self.info().addrs.first().copied(), &sealed);
         }
-        let question = Question::Announce { pointers: vec![sealed.into()] }.encode();
+        let question = Question::Announce { pointers: vec![sealed.into()] };
         let told = keepers
             .iter()
-            .map(|(agent, addrs)| self.inner.rpc.ask_results(*agent, addrs, &question, None));
+            .map(|(agent, addrs)| self.ask_about_results(*agent, addrs, &question, None));
         let told = futures_util::future::join_all(told);
         let kept = tokio::time::timeout(TELL_FOR, told).await;
         let kept = kept.map_or(0, |told| told.iter().filter(|said| said.is_ok()).count());
@@ -500,9 +514,9 @@ impl Node {
 
     /// How many others say to hold the result.
     async fn others_hold(&self, key: &IndexKey) -> usize {
-        let question = Question::Holders { key: *key }.encode();
+        let question = Question::Holders { key: *key };
         for (agent, addrs) in self.nearest(key, 1).await {
-            let answer = self.inner.rpc.ask_results(agent, &addrs, &question, None).await;
+            let answer = self.ask_about_results(agent, &addrs, &question, None).await;
             if let Ok(answer) = answer
                 && let Some(Told::Holders { holders }) = Told::decode(&answer)
             {

@@ -7,8 +7,12 @@ use minicbor::bytes::ByteVec;
 
 /// Longest question, in bytes.
 pub(crate) const QUESTION_BYTES_MAX: usize = 32 * 1024;
-/// Longest answer, in bytes: a whole result.
-pub(crate) const ANSWER_BYTES_MAX: usize = MAX_ENCODED;
+/// Longest answer that is a whole result, in bytes.
+pub(crate) const RESULT_BYTES_MAX: usize = MAX_ENCODED;
+/// Longest answer of another kind, in bytes: that is [`PROOFS_MAX`] proofs, or [`WORDS_MAX`] receipts.
+pub(crate) const TOLD_BYTES_MAX: usize = 128 * 1024;
+/// Longest answer that is revealed, in bytes.
+pub(crate) const REVEALED_BYTES_MAX: usize = super::PROMISE_BYTES_MAX + 4 * 1024;
 /// Pointers in one message, either way.
 pub(crate) const POINTERS_MAX: usize = 16;
 /// Proofs of contradiction in one answer.
@@ -159,6 +163,21 @@ pub(crate) struct Revealed {
 }
 
 impl Question {
+    /// Longest answer to it.
+    pub(crate) const fn answer_limit(&self) -> usize {
+        match self {
+            Self::Fetch { .. } => RESULT_BYTES_MAX,
+            Self::Reveal { .. } => REVEALED_BYTES_MAX,
+            Self::Announce { .. }
+            | Self::Holders { .. }
+            | Self::Acknowledge { .. }
+            | Self::Retracted { .. }
+            | Self::Retract { .. }
+            | Self::Accuse { .. }
+            | Self::Words {} => TOLD_BYTES_MAX,
+        }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         canonical::encode_minicbor(self)
     }

@@ -350,7 +350,7 @@ impl Rpc {
         }
     }
 
-    /// Asks `peer` something about results that are shared, as a member of `group` if one is given.
+    /// Asks `peer` something about results that are shared, as a member of `group` if one is given; the answer has at most `limit` bytes.
     ///
     /// # Errors
     ///
@@ -361,9 +361,10 @@ impl Rpc {
         addrs: &[SocketAddr],
         question: &[u8],
         group: Option<&GroupSecret>,
+        limit: usize,
     ) -> Result<Bytes, CallError> {
         let asked = Asked { group, ..Asked::of(Method::Results, question) };
-        self.0.control(peer, addrs, asked, crate::results::ANSWER_BYTES_MAX).await
+        self.0.control(peer, addrs, asked, limit).await
     }
 
     /// Has `peer` work out an answer and commit to it under the name `job`; [`crate::results`] asks for the answer afterwards.

@@ -35,6 +35,10 @@ const BUDGET_UNIT_BYTES: usize = 1024;
 const GATHER_BYTES: usize = 32 * 1024;
 /// How long an answer about trust may take to make: it is written to disk at most.
 const TRUST_PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of whole answers that nobody signs here - results handed over, above all - on their way at once.
+const PLAIN_BYTES_TOTAL_MAX: usize = 64 << 20;
+/// How long handing one over may take: a peer that does not read it keeps others from theirs.
+const PLAIN_PATIENCE: Duration = Duration::from_secs(30);
 /// Large answers give way to small ones of the same link.
 const BULK_PRIORITY: i32 = -1;
 
@@ -49,6 +53,7 @@ pub(super) struct Server {
     pub(super) runtime: tokio::runtime::Handle,
     running: Arc<AtomicUsize>,
     budget: Arc<Semaphore>,
+    plain: Arc<Semaphore>,
     peers: Mutex<HashMap<AgentId, Weak<AtomicUsize>>>,
 }
 
@@ -74,6 +79,7 @@ impl Server {
             runtime,
             running: Arc::default(),
             budget: Arc::new(Semaphore::new(units)),
+            plain: Arc::new(Semaphore::new(PLAIN_BYTES_TOTAL_MAX / BUDGET_UNIT_BYTES)),
             peers: Mutex::default(),
         }
     }
@@ -421,7 +427,12 @@ impl Session {
         if answer.len() <= wire::CHUNK_BYTES_MAX {
             return Ok(self.send_whole(answer, &[]).await?);
         }
-        let deadline = Instant::now() + self.server.limits.deadline_max;
+        let units = u32::try_from(answer.len().div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
+        let budget = Arc::clone(&self.server.plain).try_acquire_many_owned(units);
+        let Ok(_budget) = budget else {
+            return fail(ErrorCode::Busy, "too many large answers on their way: try again soon");
+        };
+        let deadline = Instant::now() + PLAIN_PATIENCE;
         let mut out = BytesMut::new();
         wire::push_frame(&mut out, &ResponseFrame::Head);
         self.send_item(answer, &mut out, deadline).await?;
