@@ -1,6 +1,7 @@
 //! Calls as a user means them: by name, query or address; the best peer first, the next best when it fails; nothing
 //! believed that is not signed.
 
+mod attempt;
 mod lately;
 
 use std::collections::BTreeSet;
@@ -11,34 +12,29 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use comity_api::types::{
-    Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, Chunk, DEFAULT_CALL_TIMEOUT_MS,
+    Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Origin, Proof,
     QueryInput,
 };
 use comity_capability::query::Query;
 use comity_capability::record::{Capability, Visibility};
-use comity_core::canonical::{JsonError, Version};
-use comity_core::receipt::{Receipt, SignedReceipt, sign_batch};
-use comity_core::{AgentId, Canonical as _, Hash, Identity, Time, canonical};
+use comity_core::canonical::JsonError;
+use comity_core::{AgentId, Identity, canonical};
 use comity_results::repute::Reputation;
-use comity_specialist::Answer;
-use comity_specialist::schema::Validator;
-use comity_trust::log::{Event, short_text};
+use comity_results::terms::Terms;
 use futures_util::{Stream, StreamExt};
-use rand::Rng as _;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::attempt::Running;
 pub(crate) use self::lately::Lately;
 use crate::access::Presented;
 use crate::error::describe;
 use crate::groups::PrivateGroup;
-use crate::handler::{invoke, item};
 use crate::node::Node;
 use crate::resolve::Reference;
-use crate::results::{Asked, Producer, Road, Wanted, gather, may_keep};
+use crate::results::{Producer, Road, Wanted};
 use crate::rpc;
 use crate::search::SearchError;
 
@@ -46,10 +42,6 @@ use crate::search::SearchError;
 const EVENTS_LEN: usize = 32;
 /// Share of a call's time that finding the peer may take.
 const SEARCH_SHARE: u32 = 2;
-/// Silence after which a called peer is pinged, again and again.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// A peer that does not answer a ping for this long is given up.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Least time left to an attempt while others could follow.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 
@@ -114,6 +106,8 @@ struct Callee {
     agent: AgentId,
     addrs: Vec<SocketAddr>,
     capability: Arc<Capability>,
+    /// What the capability says of its answers.
+    terms: Arc<Terms>,
     /// As whose member it is called.
     group: Option<Arc<PrivateGroup>>,
     /// What it is shown.
@@ -123,9 +117,19 @@ struct Callee {
 }
 
 impl Callee {
+    fn new(agent: AgentId, addrs: Vec<SocketAddr>, capability: Arc<Capability>) -> Self {
+        let terms = Arc::new(Terms::of(&capability));
+        Self { agent, addrs, capability, terms, group: None, grants: None, remembered: false }
+    }
+
+    /// Nothing is shown to it, so one call to it is like another.
+    const fn is_plain(&self) -> bool {
+        self.group.is_none() && self.grants.is_none()
+    }
+
     fn producer(&self) -> Producer<'_> {
-        let group = self.group.as_ref();
-        Producer { agent: self.agent, capability: &self.capability, group }
+        let Self { agent, capability, terms, group, .. } = self;
+        Producer { agent: *agent, capability, terms, group: group.as_ref() }
     }
 
     /// The call itself.
@@ -135,20 +139,10 @@ impl Callee {
         let mut request = rpc::CallRequest::new(capability.name.clone(), body.into());
         request.idempotent = capability.idempotent;
         request.interface = Some(capability.interface.digest());
-        request.descriptor = self.remembered.then(|| capability.hash());
+        request.descriptor = self.remembered.then_some(self.terms.descriptor);
         request.group = self.group.as_ref().map(|group| group.secret().clone());
         request.grants.clone_from(&self.grants);
         Ok(request)
-    }
-
-    /// The same for a quorum.
-    fn asked(&self, input: &Value) -> Result<Asked, ErrorInfo> {
-        let request = self.request(input).map_err(|error| {
-            let text = format!("the input has no canonical form: {error}");
-            ErrorInfo::new(ErrorCode::BadInput, text)
-        })?;
-        let (agent, addrs) = (self.agent, self.addrs.clone());
-        Ok(Asked { agent, addrs, capability: Arc::clone(&self.capability), request })
     }
 }
 
@@ -230,16 +224,20 @@ impl Node {
         if let Some(known) = self.recall(&wanted) {
             return self.hand_out(known, events, started).await;
         }
-        if let Some(known) = self.remembered(&wanted, &request.input).await {
-            return self.hand_out(known, events, started).await;
+        let target = wanted.target;
+        if let Some(meant) = self.meant(&target) {
+            let producers: Vec<Producer<'_>> = meant.iter().map(Callee::producer).collect();
+            if let Some(known) = self.remembered(&wanted, &request.input, &producers).await {
+                return self.hand_out(known, events, started).await;
+            }
         }
         let timeout =
             request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
         let timeout = Duration::from_millis(timeout);
         let call = Call { wanted, request: &request, events, started, timeout };
-        if let Some(callee) = self.called_lately(&request) {
+        if let Some(callee) = self.straight_to(&target, &request) {
             match self.try_callees(&call, &[callee]).await {
-                Err(Ended { again: true, .. }) => self.forget_lately(&request),
+                Err(Ended { again: true, .. }) => self.forget_meaning(&target),
                 ended => return ended.map_err(|ended| ended.error),
             }
         }
@@ -253,10 +251,11 @@ impl Node {
                 )
             })??;
         if let Some(spec) = call.wanted.quorum {
-            let asked = callees.iter().map(|callee| callee.asked(&request.input));
-            let asked = asked.collect::<Result<_, _>>()?;
+            let input = &request.input;
+            let asked = self.all_asked(&callees, input)?;
             let left = timeout.saturating_sub(started.elapsed());
-            return self.by_quorum(spec, asked, &request.input, events, started, left).await;
+            let question = (&call.wanted, input);
+            return self.by_quorum(spec, asked, question, events, started, left).await;
         }
         self.try_callees(&call, &callees).await.map_err(|ended| ended.error)
     }
@@ -266,6 +265,7 @@ impl Node {
         let Call { wanted, request, events, started, timeout } = call;
         let attempts_max =
             request.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
+        self.note_meaning(wanted.target, callees);
         let producers: Vec<Producer<'_>> = callees.iter().map(Callee::producer).collect();
         let left = timeout.saturating_sub(started.elapsed());
         // Held until the answer is there, so that others who ask the same wait for it.
@@ -312,7 +312,6 @@ impl Node {
                     let producer = callee.producer();
                     let (input, receipt) = (&request.input, &done.receipt);
                     self.learn(wanted, &producer, input, receipt, done.body, took);
-                    self.note_lately(request, callee);
                     // The receipt comes last: whoever has it has everything it covers.
                     let _gone = events.send(CallEvent::Receipt(Proof::from(&done.receipt))).await;
                     return Ok(CallSummary {
@@ -377,7 +376,7 @@ impl Node {
                 } else {
                     None
                 };
-                callees.push(Callee { agent, addrs, capability, group, grants, remembered: false });
+                callees.push(Callee { group, grants, ..Callee::new(agent, addrs, capability) });
             }
         }
         // Who was proved to have lied is not asked at all.
@@ -428,8 +427,7 @@ impl Node {
         let mine = |name: &str| {
             let served = self.inner.registry.get(name)?;
             let capability = Arc::new(served.capability.clone());
-            let (agent, addrs) = (self.id(), Vec::new());
-            Some(Callee { agent, addrs, capability, group: None, grants: None, remembered: false })
+            Some(Callee::new(self.id(), Vec::new(), capability))
         };
         if let Some(callee) = mine(text) {
             return Ok(Some(callee));
@@ -463,8 +461,7 @@ impl Node {
             if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
         let capability = Arc::new(capability.clone());
         let group = group.cloned();
-        let agent = resolved.agent;
-        Ok(Some(Callee { agent, addrs, capability, group, grants, remembered: false }))
+        Ok(Some(Callee { group, grants, ..Callee::new(resolved.agent, addrs, capability) }))
     }
 
     fn target_text(&self, callee: &Callee) -> String {
@@ -482,274 +479,6 @@ struct InFlight(Node);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.inner.counts.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// One attempt with one peer.
-struct Running<'a> {
-    node: &'a Node,
-    events: &'a mpsc::Sender<CallEvent>,
-    callee: &'a Callee,
-    number: u32,
-    started: Instant,
-    /// Items of the answer were already handed on, so no other peer may continue it.
-    shown: bool,
-}
-
-struct Done {
-    receipt: SignedReceipt,
-    /// The items one after the other, where the answer may be kept.
-    body: Option<Vec<u8>>,
-    streamed: bool,
-    items: u64,
-    bytes: u64,
-}
-
-struct Failed {
-    error: ErrorInfo,
-    try_others: bool,
-}
-
-impl Running<'_> {
-    async fn report(&self, outcome: AttemptOutcome) {
-        let attempt = Attempt {
-            number: self.number,
-            target: self.node.target_text(self.callee),
-            agent: self.node.name_of(&self.callee.agent),
-            outcome,
-        };
-        let _gone = self.events.send(CallEvent::Attempt(attempt)).await;
-    }
-
-    async fn run(&mut self, input: &Value, deadline: Duration) -> Result<Done, Failed> {
-        self.check_input(input)?;
-        if self.callee.agent == self.node.id() {
-            return self.run_here(input, deadline).await;
-        }
-        let capability = &self.callee.capability;
-        let request = self.callee.request(input);
-        let request =
-            request.map_err(|error| self.bad_input(error.to_string()))?.deadline(deadline);
-        let node = &self.node.inner;
-        self.node.present_evidence(self.callee.agent, &self.callee.addrs).await;
-        let result = self.watched(request).await;
-        match &result {
-            Ok(_) => {
-                let (agent, now) = (self.callee.agent, node.clock.now());
-                node.signals.answered(&agent, now);
-                node.results.reputation().answered(agent, self.started.elapsed(), now);
-                node.attest.experiences.acknowledged(&agent, &capability.name, now);
-            }
-            Err(
-                rpc::CallError::Connect(_)
-                | rpc::CallError::TimedOut { .. }
-                | rpc::CallError::Interrupted { .. },
-            ) => {
-                let (agent, now) = (self.callee.agent, node.clock.now());
-                node.signals.silent(&agent, now);
-                node.results.reputation().failed(agent, now);
-            }
-            Err(
-                rpc::CallError::Failed { .. }
-                | rpc::CallError::RequestTooLarge { .. }
-                | rpc::CallError::AnswerTooLarge { .. }
-                | rpc::CallError::Protocol { .. }
-                | rpc::CallError::Untrusted { .. },
-            ) => {
-                node.signals.failed(&self.callee.agent);
-                self.node.forget_presented(&self.callee.agent);
-            }
-        }
-        if let Err(error) = &result {
-            let (callee, capability) = (self.callee.agent.into(), short_text(&capability.name));
-            let reason = short_text(error.name());
-            node.audit.record(Event::CallFailed { callee, capability, reason }).await;
-        }
-        result.map_err(|error| {
-            // Whether a broken call was executed is unknown; another peer may do it only if twice is once.
-            let try_others = match &error {
-                rpc::CallError::Interrupted { .. } | rpc::CallError::TimedOut { .. } => {
-                    self.callee.capability.idempotent
-                }
-                rpc::CallError::Connect(_)
-                | rpc::CallError::Failed { .. }
-                | rpc::CallError::RequestTooLarge { .. }
-                | rpc::CallError::AnswerTooLarge { .. }
-                | rpc::CallError::Protocol { .. }
-                | rpc::CallError::Untrusted { .. } => true,
-            };
-            Failed { error: call_error(&error), try_others }
-        })
-    }
-
-    /// Calls, and looks after the peer while it keeps silent: a live link to a dead peer looks like a slow specialist, but
-    /// only the specialist's node answers a ping.
-    async fn watched(&mut self, request: rpc::CallRequest) -> Result<Done, rpc::CallError> {
-        let (peer, addrs) = (self.callee.agent, self.callee.addrs.clone());
-        let rpc = self.node.inner.rpc.clone();
-        let watch = async move {
-            loop {
-                tokio::time::sleep(PATIENCE).await;
-                match tokio::time::timeout(PING_TIMEOUT, rpc.ping(peer, &addrs)).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => return error,
-                    Err(_) => {
-                        return rpc::CallError::TimedOut { peer, waited: PATIENCE + PING_TIMEOUT };
-                    }
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            result = self.exchange(request) => result,
-            error = watch => Err(error),
-        }
-    }
-
-    async fn exchange(&mut self, request: rpc::CallRequest) -> Result<Done, rpc::CallError> {
-        let peer = self.callee.agent;
-        let mut answer = self.node.inner.rpc.open(peer, &self.callee.addrs, request).await?;
-        let (mut items, mut bytes) = (0, 0);
-        let mut body = may_keep(&self.callee.capability).then(Vec::new);
-        while let Some(item) = answer.next().await? {
-            bytes += item.len() as u64;
-            gather(&mut body, &item);
-            let value = canonical::to_json(&item).map_err(|error| rpc::CallError::Protocol {
-                peer,
-                what: format!("an item of its answer has no JSON form: {error}"),
-            })?;
-            self.hand_on(items, value).await;
-            items += 1;
-        }
-        let finished = answer.finish().await?;
-        if !finished.timings.early {
-            // Calls that may be repeated need no hello, and their ends are each other's witnesses all the same.
-            self.node.inner.rpc.greet_meanwhile(peer);
-        }
-        self.log_answer(&finished.receipt).await;
-        Ok(Done { receipt: finished.receipt, body, streamed: items != 1, items, bytes })
-    }
-
-    /// The log keeps the signed receipt: it proves to others what the callee said.
-    async fn log_answer(&self, receipt: &SignedReceipt) {
-        let answered = Event::CallMade {
-            receipt: Hash::of(&receipt.receipt.encode()),
-            callee: receipt.receipt.callee.into(),
-            capability: receipt.receipt.name.clone(),
-            signed: receipt.encode(),
-        };
-        self.node.inner.audit.record(answered).await;
-    }
-
-    async fn hand_on(&mut self, index: u64, value: Value) {
-        // A single item is not shown before its receipt is checked: both come in one frame.
-        self.shown |= index > 0;
-        let _gone = self.events.send(CallEvent::Chunk(Chunk { index, value })).await;
-    }
-
-    /// What does not fit the declared interface never leaves.
-    fn check_input(&self, input: &Value) -> Result<(), Failed> {
-        let schema = self.callee.capability.interface.input_schema();
-        let validator = Validator::new(&schema).map_err(|error| Failed {
-            error: ErrorInfo::new(
-                ErrorCode::CallFailed,
-                format!(
-                    "{} declares an unusable interface: {error}",
-                    self.node.target_text(self.callee)
-                ),
-            ),
-            try_others: true,
-        })?;
-        validator.check(input).map_err(|problems| self.bad_input(problems.join("; ")))
-    }
-
-    fn bad_input(&self, problem: String) -> Failed {
-        let target = self.node.target_text(self.callee);
-        let error = ErrorInfo::new(
-            ErrorCode::BadInput,
-            format!("the input does not fit what {target} takes: {problem}"),
-        )
-        .hint(format!("`comity show {target}` prints its input schema"));
-        Failed { error, try_others: true }
-    }
-
-    /// A call to one's own capability: the same checks and the same proof, without a network in between.
-    async fn run_here(&mut self, input: &Value, deadline: Duration) -> Result<Done, Failed> {
-        let me = self.node.id();
-        let inner = Arc::clone(&self.node.inner);
-        let failed = |error: ErrorInfo| Failed { error, try_others: false };
-        let served = inner
-            .registry
-            .get(&self.callee.capability.name)
-            .ok_or_else(|| failed(no_capability(&self.callee.capability.name)))?;
-        let request =
-            canonical::from_json(input).map_err(|error| self.bad_input(error.to_string()))?;
-        let started = inner.clock.now();
-        let cancel = CancellationToken::new();
-        let _cancel_when_dropped = cancel.clone().drop_guard();
-        let specialist_failed = |error: &dyn std::error::Error| {
-            failed(ErrorInfo::new(ErrorCode::SpecialistFailed, error.to_string()))
-        };
-        let answer = invoke(&served, me, input.clone(), Some(deadline), cancel)
-            .await
-            .map_err(|error| specialist_failed(&error))?;
-        let mut parts = match answer {
-            Answer::One(value) => futures_util::stream::iter([Ok(value)]).boxed(),
-            Answer::Stream(parts) => parts,
-        };
-        let mut body = blake3::Hasher::new();
-        let (mut items, mut bytes) = (0, 0);
-        while let Some(part) = parts.next().await {
-            let value = part.map_err(|error| specialist_failed(&error))?;
-            let encoded = item(&value).map_err(|error| specialist_failed(&error))?;
-            body.update(&encoded);
-            bytes += encoded.len() as u64;
-            self.hand_on(items, value).await;
-            items += 1;
-        }
-        let response = Hash(*body.finalize().as_bytes());
-        let times = [started, inner.clock.now()];
-        let valid_for = served.offer.valid_for(&request);
-        let receipt =
-            own_receipt(me, &served.offer, (Hash::of(&request), response), times, valid_for);
-        let signed = sign_batch(&inner.local_signer.0, inner.clock.now(), vec![receipt])
-            .map_err(|error| specialist_failed(&error))?;
-        let receipt = signed.into_iter().next().ok_or_else(|| {
-            failed(ErrorInfo::new(ErrorCode::Internal, "a batch of one receipt came back empty"))
-        })?;
-        self.log_answer(&receipt).await;
-        Ok(Done { receipt, body: None, streamed: items != 1, items, bytes })
-    }
-}
-
-fn own_receipt(
-    me: AgentId,
-    offer: &rpc::Offer,
-    (request, response): (Hash, Hash),
-    [started, finished]: [Time; 2],
-    valid_for: Duration,
-) -> Receipt {
-    let mut session = [0; 32];
-    rand::rng().fill_bytes(&mut session);
-    Receipt {
-        version: Version,
-        session: Hash(session),
-        number: 0,
-        caller: me,
-        callee: me,
-        capability: offer.descriptor,
-        request,
-        response,
-        status: 0,
-        started_ms: started.as_millis(),
-        finished_ms: finished.as_millis(),
-        cost: 0,
-        evidence: None,
-        leaf: None,
-        interface: offer.interface,
-        valid_until_ms: (finished + valid_for).as_millis(),
-        data_version: offer.data_version.clone(),
-        name: offer.name.clone(),
     }
 }
 

@@ -252,6 +252,21 @@ fn a_majority_of_producers_outvotes_a_liar() {
         of_node.unwrap()["part"].as_str().unwrap()
     };
     assert_eq!([0, 1, 2].map(|n| part(&producers[n])), ["agreed", "agreed", "dissented"]);
+    // A private question stays private, however many were asked.
+    let secret = json!({ "cite": "my own draft" });
+    call(&asker, NAME, &secret, &["--quorum", "2/3", "--private-question"]);
+    let kept = asker.get("/v1/results");
+    let mut announced: Vec<bool> = kept["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["announced"].as_bool().unwrap())
+        .collect();
+    announced.sort_unstable();
+    assert_eq!(announced, [false, true], "{kept}");
+    // Every answer is in the log, agreed or not.
+    let log = asker.ok(&["audit", "list", "--json", "--limit", "200"]).stdout;
+    assert_eq!(log.matches("call-made").count(), 6, "{log}");
     // That is remembered, and shown.
     let score = |node: &Node| {
         let view = asker.ok(&["reputation", "show", &node.agent(), "--json"]).json();

@@ -23,10 +23,11 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::reuse::{Producer, micros};
+use super::reuse::{Producer, Reused, Wanted, micros};
 use super::wire::{Question, Revealed};
 use super::{Results, locked};
 use crate::calls::call_error;
+use crate::groups::PrivateGroup;
 use crate::node::Node;
 use crate::rpc;
 
@@ -39,7 +40,22 @@ pub(crate) struct Asked {
     pub(crate) agent: AgentId,
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) capability: Arc<Capability>,
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) group: Option<Arc<PrivateGroup>>,
     pub(crate) request: rpc::CallRequest,
+}
+
+impl Asked {
+    fn producer(&self) -> Producer<'_> {
+        let Self { agent, capability, terms, group, .. } = self;
+        Producer { agent: *agent, capability, terms, group: group.as_ref() }
+    }
+}
+
+/// How long its producer says that working it out took.
+fn took(answer: &Accepted) -> Duration {
+    let receipt = &answer.verified.receipt;
+    Duration::from_millis(receipt.finished_ms.saturating_sub(receipt.started_ms))
 }
 
 /// What a producer said.
@@ -49,20 +65,22 @@ enum Said {
 }
 
 impl Node {
-    /// The answer that `spec` of these producers, the best first, agree on.
+    /// The answer that enough of these producers, the best first, agree on.
     pub(crate) async fn by_quorum(
         &self,
         spec: Spec,
         producers: Vec<Asked>,
-        input: &Value,
+        (wanted, input): (&Wanted, &Value),
         events: &mpsc::Sender<CallEvent>,
         started: Instant,
         left: Duration,
     ) -> Result<CallSummary, ErrorInfo> {
         let mut producers = comparable(producers)?;
+        // One's own answer is no second opinion, and needs no call.
+        producers.retain(|asked| asked.agent != self.id());
         if let Some(first) = producers.first() {
             // Somebody may know better than to believe one of them.
-            self.hear_retractions(&first.capability.hash()).await;
+            self.hear_retractions(&first.terms.descriptor).await;
         }
         producers
             .retain(|asked| locked(&self.inner.results.reputation).lied(&asked.agent).is_none());
@@ -97,7 +115,27 @@ impl Node {
         };
         let failures = run.failures;
         self.judge(&outcome, &by_agent);
-        self.give_out(spec, &outcome, (&by_agent, input), &failures, events, started).await
+        for answer in outcome.answers.values() {
+            self.log_made(&answer.result.receipt).await;
+        }
+        let Some(answer) = &outcome.answer else {
+            return Err(self.disagreement(spec, &outcome, &failures));
+        };
+        if let Some(asked) = by_agent.get(&answer.producer()) {
+            self.keep(wanted, &asked.producer(), input, answer.result.clone(), took(answer));
+        }
+        let known = Reused::agreed(answer);
+        let summary = self.hand_out(known, events, started).await?;
+        Ok(CallSummary { voices: self.voices(&outcome), ..summary })
+    }
+
+    fn voices(&self, outcome: &Outcome) -> Vec<Voice> {
+        let voice = |(agent, part): (&AgentId, &Part)| Voice {
+            agent: self.name_of(agent),
+            part: shown(*part),
+            proof: outcome.answers.get(agent).map(|one| Proof::from(&one.result.receipt)),
+        };
+        outcome.parts.iter().map(voice).collect()
     }
 
     /// Who agreed is known to have, for a while. Only producers that do not depend on each other are asked: each is a root of its own.
@@ -153,65 +191,6 @@ impl Node {
                 results.proved(*agent, &proof);
                 self.accuse(&proof);
             }
-        }
-    }
-
-    async fn give_out(
-        &self,
-        spec: Spec,
-        outcome: &Outcome,
-        (by_agent, input): (&BTreeMap<AgentId, Asked>, &Value),
-        failures: &BTreeMap<AgentId, ErrorInfo>,
-        events: &mpsc::Sender<CallEvent>,
-        started: Instant,
-    ) -> Result<CallSummary, ErrorInfo> {
-        let Some(answer) = &outcome.answer else {
-            return Err(self.disagreement(spec, outcome, failures));
-        };
-        let values = answer.result.items().unwrap_or_default();
-        let values: Vec<Value> =
-            values.into_iter().filter_map(|item| canonical::to_json(item).ok()).collect();
-        let items = values.len() as u64;
-        for (index, value) in (0..).zip(values) {
-            let chunk = comity_api::types::Chunk { index, value };
-            let _gone = events.send(CallEvent::Chunk(chunk)).await;
-        }
-        let _gone = events.send(CallEvent::Receipt(Proof::from(&answer.result.receipt))).await;
-        if let Some(asked) = by_agent.get(&answer.producer()) {
-            self.keep_agreed(answer, asked, input);
-        }
-        let voices = outcome.parts.iter().map(|(agent, part)| Voice {
-            agent: self.name_of(agent),
-            part: shown(*part),
-            proof: outcome.answers.get(agent).map(|one| Proof::from(&one.result.receipt)),
-        });
-        let voices = voices.collect();
-        let receipt = &answer.verified.receipt;
-        let elapsed_us = micros(started.elapsed());
-        Ok(CallSummary {
-            target: format!("{}/{}", self.name_of(&receipt.callee).address, receipt.name),
-            streamed: items != 1,
-            items,
-            bytes: answer.result.body.len() as u64,
-            elapsed_us,
-            attempt_us: elapsed_us,
-            origin: comity_api::types::Origin::Producer,
-            voices,
-        })
-    }
-
-    fn keep_agreed(&self, answer: &Accepted, asked: &Asked, input: &Value) {
-        let producer = Producer { agent: asked.agent, capability: &asked.capability, group: None };
-        let took =
-            answer.verified.receipt.finished_ms.saturating_sub(answer.verified.receipt.started_ms);
-        let request = comity_api::types::CallRequest::new(
-            format!("{}/{}", asked.agent, asked.capability.name),
-            input.clone(),
-        );
-        if let Ok(wanted) = super::Wanted::read(&request) {
-            let took = Duration::from_millis(took);
-            let body = Some(answer.result.body.to_vec());
-            self.learn(&wanted, &producer, input, &answer.result.receipt, body, took);
         }
     }
 
@@ -365,8 +344,8 @@ impl Node {
         job: Hash,
         request: Hash,
     ) -> Result<(Hash, Box<Accepted>), ErrorInfo> {
-        let question = Question::Reveal { job }.encode();
-        let bytes = self.inner.rpc.ask_results(asked.agent, &asked.addrs, &question, None).await;
+        let question = Question::Reveal { job };
+        let bytes = self.ask_about_results(asked.agent, &asked.addrs, &question, None).await;
         let bytes = bytes.map_err(|error| call_error(&error))?;
         let wrong = |what: String| ErrorInfo::new(ErrorCode::NotVerified, what);
         let revealed =
@@ -392,11 +371,10 @@ impl Results {
         request: &Hash,
         result: SharedResult,
     ) -> Result<Accepted, comity_results::result::Refusal> {
-        let terms = Terms::of(&asked.capability);
         let only = BTreeSet::from([asked.agent]);
         let rules = Rules { producers: Some(&only), ..Rules::default() };
         let now = self.clock.now();
-        accept(&terms, request, result, &rules, &mut self.state().roots, now)
+        accept(&asked.terms, request, result, &rules, &mut self.state().roots, now)
     }
 
     /// An earlier, different answer of the same producer to the same question.

@@ -1,6 +1,6 @@
 //! The road of a call past what is known already: own store, derived from a larger answer, peers that hold it, and only then the producer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use comity_api::types::{
 };
 use comity_capability::record::Capability;
 use comity_core::receipt::SignedReceipt;
-use comity_core::{AgentId, Hash, Time, canonical};
+use comity_core::{AgentId, Hash, canonical};
 use comity_results::ask::{Ask, Plan, Source};
 use comity_results::contradiction::Contradiction;
 use comity_results::key::{IndexKey, QuestionKey};
@@ -22,16 +22,10 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tracing::{debug, warn};
 
 use super::share::{Fit, Outside};
-use super::{LARGER_MAX, Learned, locked};
+use super::{LARGER_MAX, Learned};
 use crate::groups::PrivateGroup;
 use crate::node::Node;
 
-/// For how long it is remembered whom a target means, as far as answers known already are concerned; a new call to a producer looks anew.
-const MEANT_FOR: Duration = Duration::from_secs(60);
-/// Targets that are remembered.
-const TARGETS_MAX: usize = 1_024;
-/// Producers that are remembered of one.
-const PRODUCERS_MAX: usize = 16;
 /// Share of a call's time that looking for a holder may take.
 const LOOK_SHARE: u32 = 4;
 
@@ -43,8 +37,8 @@ pub(crate) struct Wanted {
     request: Option<Hash>,
     /// Names target and request in the caller's words.
     alias: Hash,
-    /// Names the target alone.
-    target: Hash,
+    /// Names the target alone, and as whom it is called.
+    pub(crate) target: Hash,
     /// Nothing is derived from the answer to a larger question.
     exact: bool,
     pub(crate) quorum: Option<Spec>,
@@ -59,25 +53,21 @@ pub(crate) struct Reused {
     origin: Origin,
 }
 
+impl Reused {
+    /// The answer that several producers agreed on: somebody did work for it.
+    pub(super) fn agreed(answer: &Accepted) -> Self {
+        Self { accepted: Arc::new(answer.clone()), derived: None, origin: Origin::Producer }
+    }
+}
+
 /// Whoever is called.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Producer<'a> {
     pub(crate) agent: AgentId,
     pub(crate) capability: &'a Arc<Capability>,
+    pub(crate) terms: &'a Arc<Terms>,
     pub(crate) group: Option<&'a Arc<PrivateGroup>>,
 }
-
-/// Whom a target meant a moment ago.
-#[derive(Debug, Clone)]
-struct Meant {
-    at: Time,
-    producers: Vec<(AgentId, Arc<Capability>)>,
-    group: Option<Arc<PrivateGroup>>,
-}
-
-/// Targets and whom they meant.
-#[derive(Debug, Default)]
-pub(super) struct Targets(BTreeMap<Hash, Meant>);
 
 /// How a call goes on.
 #[derive(Debug)]
@@ -139,39 +129,33 @@ impl Node {
         Some(Reused { accepted: entry.accepted, derived: None, origin })
     }
 
-    /// The answer, if whom the target means is still remembered and it is known here, can be derived, or a peer that had others has it.
-    pub(crate) async fn remembered(&self, wanted: &Wanted, input: &Value) -> Option<Reused> {
+    /// The answer, if it is known here, can be derived, or a peer that had others has it. `producers`: whom the target meant a moment ago.
+    pub(crate) async fn remembered(
+        &self,
+        wanted: &Wanted,
+        input: &Value,
+        producers: &[Producer<'_>],
+    ) -> Option<Reused> {
         let request = wanted.request?;
         if wanted.ask.fresh || wanted.quorum.is_some() {
             return None;
         }
-        let meant = self.inner.results.meant(&wanted.target)?;
-        let producers: Vec<Producer<'_>> = meant
-            .producers
-            .iter()
-            .map(|(agent, capability)| Producer {
-                agent: *agent,
-                capability,
-                group: meant.group.as_ref(),
-            })
-            .collect();
         let best = producers.first()?;
-        let terms = Arc::new(Terms::of(best.capability));
-        if let Some(reused) = self.stored(wanted, &terms, &request).ok().flatten() {
+        let terms = best.terms;
+        if let Some(reused) = self.stored(wanted, terms, &request).ok().flatten() {
             return Some(reused);
         }
         if !wanted.exact
-            && let Some(reused) = self.derived(wanted, best.capability, &terms, input)
+            && let Some(reused) = self.derived(wanted, best.capability, terms, input)
         {
             return Some(reused);
         }
-        let outside = self.outside(wanted, &terms, &request, best.group)?;
-        let accepted = same_declaration(&producers, &terms);
+        let outside = self.outside(wanted, terms, &request, best.group)?;
+        let accepted = same_declaration(producers, terms);
         let max_age = wanted.ask.max_age;
-        let fit = Fit { terms: &terms, request, producers: &accepted, max_age };
-        let patience = Duration::from_secs(1);
-        let found = self.held_by_helpers(&fit, &outside, patience).await?;
-        Some(self.take_over(wanted, input, (&terms, &request), outside, found))
+        let fit = Fit { terms, request, producers: &accepted, max_age };
+        let found = self.held_by_helpers(&fit, &outside).await?;
+        Some(self.take_over(wanted, input, (terms, &request), outside, found))
     }
 
     /// Looks for the answer everywhere but at its producers, the best of whom comes first.
@@ -189,22 +173,20 @@ impl Node {
             // What is here needs no way to get here.
             return Ok(Road::Work(None));
         }
-        self.inner.results.mean(wanted.target, producers);
         let mut seen = BTreeSet::new();
         for producer in producers {
-            let terms = Terms::of(producer.capability);
-            if seen.insert(terms.descriptor)
-                && let Some(reused) = self.stored(wanted, &terms, &request)?
+            if seen.insert(producer.terms.descriptor)
+                && let Some(reused) = self.stored(wanted, producer.terms, &request)?
             {
                 return Ok(Road::Known(Box::new(reused)));
             }
         }
-        let terms = Arc::new(Terms::of(best.capability));
+        let terms = best.terms;
         let question = QuestionKey::new(&terms.descriptor, &request);
-        let plan = self.plan(wanted, &terms, &question)?;
+        let plan = self.plan(wanted, terms, &question)?;
         if !wanted.ask.fresh
             && !wanted.exact
-            && let Some(reused) = self.derived(wanted, best.capability, &terms, input)
+            && let Some(reused) = self.derived(wanted, best.capability, terms, input)
         {
             return Ok(Road::Known(Box::new(reused)));
         }
@@ -224,7 +206,7 @@ impl Node {
         }
         if plan.uses(Source::Holders)
             && let Some(reused) =
-                self.shared(wanted, input, (&terms, &request), producers, left / LOOK_SHARE).await
+                self.shared(wanted, input, (terms, &request), producers, left / LOOK_SHARE).await
         {
             return Ok(Road::Known(Box::new(reused)));
         }
@@ -369,7 +351,7 @@ impl Node {
         Some(Outside { key, group })
     }
 
-    /// Keeps what a producer answered, and tells peers of it if that is worth it.
+    /// Takes in what a producer answered.
     pub(crate) fn learn(
         &self,
         wanted: &Wanted,
@@ -379,21 +361,35 @@ impl Node {
         body: Option<Vec<u8>>,
         took: Duration,
     ) {
-        let results = &self.inner.results;
-        results.receipts.made(receipt);
+        self.inner.results.receipts.made(receipt);
         self.hear_words(producer.agent);
-        let (Some(request), Some(body)) = (wanted.request, body) else { return };
-        let terms = Arc::new(Terms::of(producer.capability));
+        if let Some(body) = body {
+            let result = SharedResult { receipt: receipt.clone(), body: body.into() };
+            self.keep(wanted, producer, input, result, took);
+        }
+    }
+
+    /// Keeps an answer of a producer, and tells peers of it if that is worth it.
+    pub(super) fn keep(
+        &self,
+        wanted: &Wanted,
+        producer: &Producer<'_>,
+        input: &Value,
+        result: SharedResult,
+        took: Duration,
+    ) {
+        let Some(request) = wanted.request else { return };
+        let terms = Arc::clone(producer.terms);
         if !terms.is_keepable() || producer.agent == self.id() {
             return;
         }
-        let result = SharedResult { receipt: receipt.clone(), body: body.into() };
         if self.contradicts(producer.capability, &result) {
             return;
         }
         let outside = self.outside(wanted, &terms, &request, producer.group);
         let input = input.clone();
         let learned = Learned { terms, request, input, result, took, outside };
+        let results = &self.inner.results;
         match results.admit(learned, 0) {
             Ok(accepted) => {
                 results.note_alias(wanted.alias, accepted.question);
@@ -424,7 +420,7 @@ impl Node {
         }
     }
 
-    /// Gives out an answer that nobody had to work out.
+    /// Gives out an answer that is whole and verified.
     pub(crate) async fn hand_out(
         &self,
         reused: Reused,
@@ -468,33 +464,6 @@ impl Node {
 }
 
 impl super::Results {
-    /// Remembers whom a target means.
-    fn mean(&self, target: Hash, producers: &[Producer<'_>]) {
-        let at = self.clock.now();
-        let mut targets = locked(&self.targets);
-        if targets.0.len() >= TARGETS_MAX {
-            targets.0.retain(|_, meant| at.saturating_since(meant.at) < MEANT_FOR);
-        }
-        if targets.0.len() >= TARGETS_MAX {
-            targets.0.clear();
-        }
-        let group = producers.first().and_then(|best| best.group).cloned();
-        let producers = producers.iter().take(PRODUCERS_MAX);
-        let producers = producers.map(|one| (one.agent, Arc::clone(one.capability))).collect();
-        targets.0.insert(target, Meant { at, producers, group });
-    }
-
-    fn meant(&self, target: &Hash) -> Option<Meant> {
-        let now = self.clock.now();
-        let meant = locked(&self.targets).0.get(target).cloned()?;
-        let liars = {
-            let agents: Vec<AgentId> = meant.producers.iter().map(|(agent, _)| *agent).collect();
-            super::liars(&locked(&self.reputation), &agents)
-        };
-        let fresh = now.saturating_since(meant.at) < MEANT_FOR;
-        (fresh && liars.is_empty()).then_some(meant)
-    }
-
     fn note_alias(&self, alias: Hash, question: QuestionKey) {
         self.state().store.note_alias(alias, question);
     }
@@ -531,13 +500,8 @@ impl super::Results {
 
 /// Whose answers take each other's place: an answer of somebody whom this call would not have asked does not.
 fn same_declaration(producers: &[Producer<'_>], terms: &Terms) -> BTreeSet<AgentId> {
-    let same = producers.iter().filter(|one| one.capability.hash() == terms.descriptor);
+    let same = producers.iter().filter(|one| one.terms.descriptor == terms.descriptor);
     same.map(|producer| producer.agent).collect()
-}
-
-/// Whether the body of an answer is worth holding until its receipt is there.
-pub(crate) fn may_keep(capability: &Capability) -> bool {
-    Terms::of(capability).is_keepable()
 }
 
 /// Adds an item to a body that is being kept; what grows too long is not kept.
