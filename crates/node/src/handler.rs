@@ -209,8 +209,10 @@ impl CallHandler for Arc<Handler> {
         body: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
         let group = self.groups.proved(&caller, &self.me);
-        let answer = self.results.answer(&caller.agent, group.as_deref(), remote, &body);
-        Box::pin(std::future::ready(answer))
+        let results = Arc::clone(&self.results);
+        Box::pin(
+            async move { results.answer(&caller.agent, group.as_deref(), remote, &body).await },
+        )
     }
 
     fn promise(

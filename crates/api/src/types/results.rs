@@ -24,6 +24,9 @@ pub struct ReuseWishes {
     /// The proof must be of this very question and answer: nothing is derived from an answer to a larger question.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
+    /// No other producer is asked now and then to check the answer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
 }
 
 /// Where an answer came from.
@@ -46,6 +49,9 @@ pub enum Origin {
         holder: AgentName,
         /// Milliseconds since it was given.
         age_ms: u64,
+        /// It was working it out when it was asked, and was waited for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        awaited: bool,
     },
     /// It was derived here from a larger answer; the proof is of that one.
     Derived {

@@ -157,7 +157,10 @@ pub(crate) fn origin(origin: &comity_api::types::Origin) -> Option<String> {
             let (age, saved) = (span_ms(*age_ms), micros(*saved_us));
             Some(format!("known here, {age} old; {saved} of work saved"))
         }
-        Origin::Holder { holder, age_ms } => Some(format!(
+        Origin::Holder { holder, awaited: true, .. } => {
+            Some(format!("from {}, which was working it out and shared it", clean(&holder.address)))
+        }
+        Origin::Holder { holder, age_ms, .. } => Some(format!(
             "from {}, which held it, {} old",
             clean(&holder.address),
             span_ms(*age_ms)

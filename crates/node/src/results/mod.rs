@@ -5,6 +5,7 @@
 //!
 //! * [`reuse`]: the road of a call - own store, derived from a larger answer, peers that hold it, the producer;
 //! * [`share`]: pointers told to the nodes nearest to a question's name, and answers handed to who asks for them;
+//! * [`working`]: answers that somebody else is about to have;
 //! * [`retract`]: answers that their producers take back;
 //! * [`keep`]: what of it is on disk; [`receipts`]: both sides' receipts of calls; [`quorum`]: asking several producers; [`ops`]: the local API.
 //!
@@ -18,6 +19,7 @@ mod retract;
 mod reuse;
 mod share;
 mod wire;
+mod working;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -72,6 +74,8 @@ pub(crate) struct Results {
     promised: Mutex<Promised>,
     taken_back: Mutex<retract::TakenBack>,
     on_disk: Mutex<keep::OnDisk>,
+    working: Mutex<working::Working>,
+    awaiting: tokio::sync::Semaphore,
     kept_experience: Mutex<keep::KeptExperience>,
     /// Callees that were asked what others say of them, and when.
     heard_of: Mutex<BTreeMap<AgentId, Time>>,
@@ -169,6 +173,8 @@ impl Results {
             promised: Mutex::default(),
             taken_back: Mutex::default(),
             on_disk: Mutex::default(),
+            working: Mutex::default(),
+            awaiting: working::places(),
             kept_experience: Mutex::default(),
             heard_of: Mutex::default(),
         };

@@ -142,7 +142,7 @@ impl Receipts {
     }
 
     /// What this node made of an answer after comparing it with others.
-    pub(super) fn judged(&self, signed: &SignedReceipt, verdict: Verdict) {
+    pub(crate) fn judged(&self, signed: &SignedReceipt, verdict: Verdict) {
         let callee = signed.receipt.callee;
         let mut inner = self.lock();
         if let Some(waiting) = inner.unsigned.get_mut(&callee)

@@ -18,10 +18,11 @@ use comity_results::result::{Accepted, MAX_BODY, SharedResult};
 use comity_results::subsume::{self, Columns};
 use comity_results::terms::Terms;
 use serde_json::Value;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::share::{Fit, Outside};
+use super::share::{Fit, Handed, Outside};
+use super::working::Turn;
 use super::{LARGER_MAX, Learned};
 use crate::groups::PrivateGroup;
 use crate::node::Node;
@@ -75,7 +76,7 @@ pub(crate) enum Road {
     /// It is answered.
     Known(Box<Reused>),
     /// Somebody has to work; others of this node that ask the same wait while this is held.
-    Work(Option<OwnedMutexGuard<()>>),
+    Work(Option<Turn>),
 }
 
 impl Wanted {
@@ -211,7 +212,8 @@ impl Node {
             return Ok(Road::Known(Box::new(reused)));
         }
         if plan.uses(Source::Specialist) {
-            return Ok(Road::Work(turn));
+            let outside = self.outside(wanted, terms, &request, best.group);
+            return Ok(Road::Work(turn.map(|guard| self.begin_work(guard, question, outside))));
         }
         let reasons = plan.steps.iter().take(2).map(|step| step.reason.to_string());
         let reasons: BTreeSet<String> = reasons.collect();
@@ -310,8 +312,9 @@ impl Node {
         input: &Value,
         (terms, request): (&Arc<Terms>, &Hash),
         outside: Outside,
-        (accepted, holder): (Accepted, AgentId),
+        handed: Handed,
     ) -> Reused {
+        let Handed { accepted, holder, awaited } = handed;
         let age = self.inner.clock.now().saturating_since(accepted.finished);
         let receipt = &accepted.verified.receipt;
         let took = receipt.finished_ms.saturating_sub(receipt.started_ms);
@@ -329,7 +332,7 @@ impl Node {
         results.note_alias(wanted.alias, question);
         self.announce(question, 2);
         let holder = self.name_of(&holder);
-        let origin = Origin::Holder { holder, age_ms: millis(age) };
+        let origin = Origin::Holder { holder, age_ms: millis(age), awaited };
         Reused { accepted: kept, derived: None, origin }
     }
 

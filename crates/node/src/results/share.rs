@@ -23,7 +23,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::wire::{HeldBy, POINTERS_MAX, Question, Told};
+use super::wire::{HeldBy, POINTERS_MAX, Question, Told, WorkedBy};
+use super::working::MARKS_OF_KEY;
 use super::{Results, locked};
 use crate::groups::PrivateGroup;
 use crate::node::{Inner, Node};
@@ -84,7 +85,7 @@ pub(super) struct Fit<'a> {
 
 impl Results {
     /// Answers a peer's question. `group`: of which private group it proved to be a member.
-    pub(crate) fn answer(
+    pub(crate) async fn answer(
         &self,
         caller: &AgentId,
         group: Option<&PrivateGroup>,
@@ -100,7 +101,14 @@ impl Results {
                 let kept = pointers.iter().filter(|sealed| self.note(caller, remote, sealed));
                 Told::Heard { kept: kept.count() as u64 }
             }
-            Question::Holders { key } => Told::Holders { holders: self.told_holders(&key) },
+            Question::Holders { key } => {
+                let working = Some(self.told_working(&key)).filter(|known| !known.is_empty());
+                Told::Holders { holders: self.told_holders(&key), working }
+            }
+            Question::Begin { key } => {
+                Told::Heard { kept: self.note_work(caller, remote, key).into() }
+            }
+            Question::Await { key } => return self.awaited(&key, group).await,
             Question::Fetch { key } => {
                 let found = self.hand_over(&key, group);
                 return found.map(Bytes::from).ok_or_else(not_held);
@@ -154,7 +162,11 @@ impl Results {
     }
 
     /// A kept answer, for a peer that knows its name and, if it is a group's, is a member.
-    fn hand_over(&self, key: &IndexKey, group: Option<&PrivateGroup>) -> Option<Vec<u8>> {
+    pub(super) fn hand_over(
+        &self,
+        key: &IndexKey,
+        group: Option<&PrivateGroup>,
+    ) -> Option<Vec<u8>> {
         let now = self.clock.now();
         let mut state = self.state();
         let question = *state.named.get(key)?;
@@ -189,6 +201,10 @@ impl Results {
 
     fn disappointed(&self, holder: AgentId) {
         self.state().disappointing.failed(holder, self.clock.now());
+    }
+
+    pub(super) fn is_disappointing(&self, agent: &AgentId) -> bool {
+        self.state().disappointing.is_avoided(agent, self.clock.now())
     }
 
     fn check(&self, fit: &Fit<'_>, bytes: &[u8]) -> Result<Accepted, Wrong> {
@@ -241,6 +257,21 @@ impl Helpful {
     }
 }
 
+/// An answer that a peer handed over.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) accepted: Accepted,
+    pub(super) holder: AgentId,
+    /// The peer was working it out when it was asked.
+    pub(super) awaited: bool,
+}
+
+impl Handed {
+    fn by((accepted, holder): (Accepted, AgentId), awaited: bool) -> Self {
+        Self { accepted, holder, awaited }
+    }
+}
+
 /// A holder worth asking.
 #[derive(Debug)]
 struct Lead {
@@ -251,7 +282,7 @@ struct Lead {
 
 /// What is wrong with what a holder handed over.
 #[derive(Debug, thiserror::Error)]
-enum Wrong {
+pub(super) enum Wrong {
     #[error("it is no result")]
     Unreadable,
     #[error(transparent)]
@@ -284,19 +315,34 @@ impl Node {
         self.inner.rpc.ask_results(peer, addrs, &question.encode(), group, limit).await
     }
 
-    /// The answer from a peer that holds it, and which.
+    /// The answer from a peer that holds it or is about to, which, and whether it was waited for.
     pub(super) async fn held_by_peers(
         &self,
         fit: &Fit<'_>,
         outside: &Outside,
-        patience: Duration,
-    ) -> Option<(Accepted, AgentId)> {
-        let patience = patience.min(LOOK_FOR);
+        left: Duration,
+    ) -> Option<Handed> {
+        let patience = left.min(LOOK_FOR);
         let looked = futures_util::future::join(
             self.leads(fit, &outside.key),
             self.hear_retractions(&fit.terms.descriptor),
         );
-        let Ok((leads, ())) = tokio::time::timeout(patience, looked).await else { return None };
+        let Ok(((leads, workers), ())) = tokio::time::timeout(patience, looked).await else {
+            return None;
+        };
+        if let Some(found) = self.first_held(fit, outside, leads).await {
+            return Some(Handed::by(found, false));
+        }
+        let awaited = self.held_by_workers(fit, outside, &workers, left).await?;
+        Some(Handed::by(awaited, true))
+    }
+
+    async fn first_held(
+        &self,
+        fit: &Fit<'_>,
+        outside: &Outside,
+        leads: Vec<Lead>,
+    ) -> Option<(Accepted, AgentId)> {
         let mut leads = leads.into_iter().take(TRY);
         let mut asked = FuturesUnordered::new();
         loop {
@@ -333,11 +379,7 @@ impl Node {
     }
 
     /// The same from peers that had other answers of the capability, one of whom may have this one: a round trip, without looking anybody up.
-    pub(super) async fn held_by_helpers(
-        &self,
-        fit: &Fit<'_>,
-        outside: &Outside,
-    ) -> Option<(Accepted, AgentId)> {
+    pub(super) async fn held_by_helpers(&self, fit: &Fit<'_>, outside: &Outside) -> Option<Handed> {
         let results = &self.inner.results;
         let helpers = results.state().helpful.0.get(&fit.terms.descriptor).cloned()?;
         let mut asked: FuturesUnordered<_> = helpers
@@ -351,7 +393,7 @@ impl Node {
         let found = async {
             while let Some((holder, fetched)) = asked.next().await {
                 match fetched {
-                    Ok(accepted) => return Some((accepted, holder)),
+                    Ok(accepted) => return Some(Handed { accepted, holder, awaited: false }),
                     // It had announced nothing, so having nothing is no fault.
                     Err(Wrong::Call(_)) => {
                         results.state().helpful.missed(&fit.terms.descriptor, &holder);
@@ -369,8 +411,8 @@ impl Node {
         tokio::time::timeout(HELP_FOR, found).await.ok().flatten()
     }
 
-    /// Who says to hold the answer, the newest first.
-    async fn leads(&self, fit: &Fit<'_>, key: &IndexKey) -> Vec<Lead> {
+    /// Who says to hold the answer, the newest first, and who is said to work it out.
+    async fn leads(&self, fit: &Fit<'_>, key: &IndexKey) -> (Vec<Lead>, Vec<WorkedBy>) {
         let results = &self.inner.results;
         let mut told = results.told_holders(key);
         let keepers = self.nearest(key, ASK).await;
@@ -380,6 +422,7 @@ impl Node {
             .map(|(agent, addrs)| self.ask_about_results(*agent, addrs, &question, None))
             .collect();
         let mut leads: Vec<Lead> = Vec::new();
+        let mut workers = results.told_working(key);
         loop {
             for held in told.drain(..) {
                 if let Some(lead) = results.usable(fit, key, &held)
@@ -394,8 +437,9 @@ impl Node {
             }
             match asked.next().await {
                 Some(Ok(answer)) => {
-                    if let Some(Told::Holders { holders }) = Told::decode(&answer) {
+                    if let Some(Told::Holders { holders, working }) = Told::decode(&answer) {
                         told = holders.into_iter().take(POINTERS_MAX).collect();
+                        workers.extend(working.into_iter().flatten().take(MARKS_OF_KEY));
                     }
                 }
                 Some(Err(_)) => {}
@@ -407,7 +451,7 @@ impl Node {
             let linked = self.inner.transport.is_linked(&lead.holder, Protocol::Rpc);
             (std::cmp::Reverse(lead.finished_ms), !linked)
         });
-        leads
+        (leads, workers)
     }
 
     async fn fetch_result(
@@ -416,11 +460,24 @@ impl Node {
         outside: &Outside,
         lead: &Lead,
     ) -> Result<Accepted, Wrong> {
+        let question = Question::Fetch { key: outside.key };
+        self.fetched(fit, outside, lead.holder, &lead.addrs, &question, FETCH_FOR).await
+    }
+
+    /// What a peer hands over, verified.
+    pub(super) async fn fetched(
+        &self,
+        fit: &Fit<'_>,
+        outside: &Outside,
+        peer: AgentId,
+        addrs: &[SocketAddr],
+        question: &Question,
+        patience: Duration,
+    ) -> Result<Accepted, Wrong> {
         let group = outside.group.as_deref().and_then(|name| self.inner.groups.get(name).ok());
         let secret = group.as_ref().map(|group| group.secret());
-        let question = Question::Fetch { key: outside.key };
-        let work = self.ask_about_results(lead.holder, &lead.addrs, &question, secret);
-        let bytes = tokio::time::timeout(FETCH_FOR, work)
+        let work = self.ask_about_results(peer, addrs, question, secret);
+        let bytes = tokio::time::timeout(patience, work)
             .await
             .map_err(|_| Wrong::Late)?
             .map_err(Wrong::Call)?;
@@ -428,7 +485,11 @@ impl Node {
     }
 
     /// The nodes nearest to a question's name. This node is not among them.
-    async fn nearest(&self, key: &IndexKey, count: usize) -> Vec<(AgentId, Vec<SocketAddr>)> {
+    pub(super) async fn nearest(
+        &self,
+        key: &IndexKey,
+        count: usize,
+    ) -> Vec<(AgentId, Vec<SocketAddr>)> {
         self.nearest_to(place(key), count).await
     }
 
@@ -518,7 +579,7 @@ impl Node {
         for (agent, addrs) in self.nearest(key, 1).await {
             let answer = self.ask_about_results(agent, &addrs, &question, None).await;
             if let Ok(answer) = answer
-                && let Some(Told::Holders { holders }) = Told::decode(&answer)
+                && let Some(Told::Holders { holders, .. }) = Told::decode(&answer)
             {
                 let now = self.inner.clock.now() + 2 * RENEW_EVERY;
                 let others: BTreeSet<AgentId> = holders

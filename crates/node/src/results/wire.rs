@@ -1,6 +1,6 @@
 //! Questions about results and their answers, as they travel: deterministic CBOR, `[kind, {fields}]`.
 
-use comity_core::{Hash, canonical};
+use comity_core::{AgentId, Hash, canonical};
 use comity_results::key::IndexKey;
 use comity_results::result::MAX_ENCODED;
 use minicbor::bytes::ByteVec;
@@ -83,6 +83,20 @@ pub(crate) enum Question {
     #[n(8)]
     #[cbor(map)]
     Words {},
+    /// The caller works out the answer of this name right now: who asks may wait for it.
+    #[n(9)]
+    #[cbor(map)]
+    Begin {
+        #[n(0)]
+        key: IndexKey,
+    },
+    /// The result of this name, as soon as the asked agent has it, which works it out.
+    #[n(10)]
+    #[cbor(map)]
+    Await {
+        #[n(0)]
+        key: IndexKey,
+    },
     /// A proof that a producer contradicted itself, to be kept for others to find. Whoever brings it: it proves itself.
     #[n(7)]
     #[cbor(map)]
@@ -92,7 +106,7 @@ pub(crate) enum Question {
     },
 }
 
-/// What is answered; to [`Question::Fetch`] and [`Question::Reveal`], a result follows in its own form.
+/// What is answered; to [`Question::Fetch`], [`Question::Await`] and [`Question::Reveal`], a result follows in its own form.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub(crate) enum Told {
     /// That it arrived, and of how many something was made.
@@ -108,6 +122,9 @@ pub(crate) enum Told {
     Holders {
         #[n(0)]
         holders: Vec<HeldBy>,
+        /// Who is about to have it.
+        #[n(1)]
+        working: Option<Vec<WorkedBy>>,
     },
     /// Counter-signed receipts.
     #[n(3)]
@@ -151,6 +168,17 @@ pub(crate) struct HeldBy {
     pub(crate) addr: Option<String>,
 }
 
+/// Somebody who works out the answer, by the word of who tells it.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(crate) struct WorkedBy {
+    #[n(0)]
+    pub(crate) agent: AgentId,
+    /// Its address, `IP:PORT`.
+    #[n(1)]
+    pub(crate) addr: Option<String>,
+}
+
 /// What a producer reveals: the answer it committed to, and what makes the commitment open.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(map)]
@@ -166,7 +194,7 @@ impl Question {
     /// Longest answer to it.
     pub(crate) const fn answer_limit(&self) -> usize {
         match self {
-            Self::Fetch { .. } => RESULT_BYTES_MAX,
+            Self::Fetch { .. } | Self::Await { .. } => RESULT_BYTES_MAX,
             Self::Reveal { .. } => REVEALED_BYTES_MAX,
             Self::Announce { .. }
             | Self::Holders { .. }
@@ -174,6 +202,7 @@ impl Question {
             | Self::Retracted { .. }
             | Self::Retract { .. }
             | Self::Accuse { .. }
+            | Self::Begin { .. }
             | Self::Words {} => TOLD_BYTES_MAX,
         }
     }
@@ -196,6 +225,8 @@ impl Question {
             | Self::Accuse { .. }
             | Self::Words {}
             | Self::Fetch { .. }
+            | Self::Begin { .. }
+            | Self::Await { .. }
             | Self::Retracted { .. }
             | Self::Reveal { .. } => true,
         };
