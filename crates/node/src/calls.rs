@@ -2,6 +2,7 @@
 //! believed that is not signed.
 
 mod attempt;
+mod check;
 mod lately;
 
 use std::collections::BTreeSet;
@@ -274,6 +275,11 @@ impl Node {
             Road::Work(turn) => turn,
         };
 
+        if let Some(comparable) = self.to_check(call, callees)
+            && let Some(ended) = self.checked(call, &comparable).await
+        {
+            return ended;
+        }
         let (mut failures, mut again) = (Vec::<ErrorInfo>::new(), true);
         let others = callees.len().min(usize::try_from(attempts_max).unwrap_or(usize::MAX));
         for (index, callee) in callees.iter().take(others).enumerate() {
@@ -302,6 +308,7 @@ impl Node {
                 number,
                 started: Instant::now(),
                 shown: false,
+                quiet: false,
             };
             attempt.report(AttemptOutcome::Started).await;
             match attempt.run(&request.input, share).await {

@@ -112,6 +112,21 @@ impl<A, F: Fn(&A, &A) -> bool> Adaptive<A, F> {
         (adaptive, asking.map_or(Next::Done, Next::Ask))
     }
 
+    /// Begins with a producer that was chosen otherwise, and whose answer is to be checked. It is to be asked first.
+    pub fn checking(first: Candidate, others: Vec<Candidate>, same: F) -> (Self, Next) {
+        let agent = first.agent;
+        let adaptive = Self {
+            left: others,
+            asked: vec![first],
+            asking: Some(agent),
+            voices: Vec::new(),
+            failed: Vec::new(),
+            checked: true,
+            same,
+        };
+        (adaptive, Next::Ask(agent))
+    }
+
     /// Whom is waited for.
     #[must_use]
     pub const fn asking(&self) -> Option<AgentId> {

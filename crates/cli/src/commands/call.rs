@@ -82,6 +82,10 @@ pub(crate) struct CallArgs {
     #[arg(long = "private-question")]
     pub(crate) private: bool,
 
+    /// Believe who answers: ask no other agent now and then to check it.
+    #[arg(long, conflicts_with = "quorum")]
+    pub(crate) unchecked: bool,
+
     /// Ask n independent agents, and take the answer that m agree on, e.g. 2/3. Each commits to its answer before any is revealed.
     #[arg(long, value_name = "M/N", conflicts_with_all = ["only_shared", "stream"])]
     pub(crate) quorum: Option<String>,
@@ -131,6 +135,7 @@ pub(crate) async fn call(args: CallArgs, context: &Context) -> anyhow::Result<Ex
             private: args.private,
             // A kept proof must be of what was asked.
             exact: args.receipt.is_some(),
+            unchecked: args.unchecked,
         },
         quorum: args.quorum.clone(),
     };

@@ -356,3 +356,92 @@ fn what_its_producer_takes_back_is_used_no_more() {
     let unknown = producer.run(&["--json", "results", "retract", "nothing"]);
     assert_eq!(unknown.error_code(), "not_found");
 }
+
+#[test]
+fn who_asks_what_another_node_is_having_worked_out_waits_for_it() {
+    let world = World::new();
+    let producer = world.node("producer", &[]);
+    let first = world.joined("first", &producer);
+    let second = world.joined("second", &producer);
+    let notes_file = world.dir.path().join("work.notes");
+    let script = format!(
+        "while read -r line; do echo \"$line\" >> {}; sleep 1; echo '{{\"verdict\": \"sound\"}}'; done\n",
+        notes_file.display()
+    );
+    let command = format!("/bin/sh {}", world.file("work.sh", &script));
+    serve(&world, &producer, "shared", &command, &format!("{REUSE}{PUBLIC}"));
+    let target = format!("{}/{NAME}", producer.address());
+    let mut rounds = 0;
+    let awaited = wait("an answer that another node was having worked out", || {
+        rounds += 1;
+        let input = json!({ "cite": format!("RFC {rounds}") }).to_string();
+        let work = ["--json", "call", &target, "--json", &input];
+        // Nobody is asked to work here: there is an answer once the other node has it, or is about to.
+        let line = ["--json", "call", &target, "--only-shared", "--json", &input];
+        std::thread::scope(|scope| {
+            scope.spawn(|| first.ok(&work));
+            let held = wait("the answer is found", || {
+                let run = second.run(&line);
+                (run.code == 0).then(|| run.json())
+            });
+            (held["summary"]["origin"]["awaited"] == true).then_some(held)
+        })
+    });
+    assert_eq!(awaited["summary"]["origin"]["holder"]["agent"], first.agent());
+    assert_eq!(awaited["output"]["value"]["verdict"], "sound");
+    assert_eq!(notes(&notes_file).len(), rounds, "each question was worked out once");
+}
+
+#[test]
+fn whoever_is_little_known_is_checked_by_another() {
+    let world = World::new();
+    let seed = world.node("seed", &[]);
+    let asker = world.joined("asker", &seed);
+    let mut works = Vec::new();
+    let mut producers = Vec::new();
+    for (nick, answer) in [("a", "sound"), ("b", "sound"), ("c", "made up")] {
+        let node = world.joined(nick, &seed);
+        let answer = format!(r#"{{"verdict": "{answer}"}}"#);
+        let (command, requests) = slow_program(&world, nick, &answer);
+        serve(&world, &node, nick, &command, &format!("{REUSE}{PUBLIC}"));
+        producers.push(node);
+        works.push(requests);
+    }
+    wait("all three are found", || (asker.finds("named citations").len() == 3).then_some(()));
+    let worked = || works.iter().map(|requests| notes(requests).len()).sum::<usize>();
+    // Nothing is known of anybody yet: each answer is checked, and whoever is asked first, the liar does not prevail.
+    for round in 0..4 {
+        let question = json!({ "cite": format!("RFC {round}") });
+        let before = worked();
+        let answer = call(&asker, NAME, &question, &[]);
+        assert_eq!(answer["output"]["value"]["verdict"], "sound", "{answer}");
+        assert!(worked() >= before + 2, "{answer}");
+        assert!(answer["summary"]["voices"].as_array().unwrap().len() >= 2, "{answer}");
+        assert_eq!(origin(&call(&asker, NAME, &question, &[])), "store");
+    }
+    let honesty = |node: &Node| {
+        let view = asker.ok(&["reputation", "show", &node.agent(), "--json"]).json();
+        view["score"].as_f64().unwrap()
+    };
+    assert!(honesty(&producers[0]).max(honesty(&producers[1])) > honesty(&producers[2]));
+    // Who asks for it is told by one alone: a private question, and whoever is called by address.
+    for (target, option) in [
+        (NAME.to_owned(), "--private-question"),
+        (NAME.to_owned(), "--unchecked"),
+        (format!("{}/{NAME}", producers[2].address()), "--fresh"),
+    ] {
+        let before = worked();
+        call(&asker, &target, &json!({ "cite": option }), &[option]);
+        assert_eq!(worked(), before + 1, "{option}");
+    }
+    // Two that contradict each other are no answer.
+    let mut producers = producers.into_iter();
+    let mut first = producers.next().unwrap();
+    first.down();
+    let line = ["--json", "call", NAME, "--json", r#"{"cite": "RFC 9001"}"#];
+    let run = wait("it is checked by one that says otherwise", || {
+        let run = asker.run(&line);
+        (run.code != 0).then_some(run)
+    });
+    assert_eq!((run.code, run.error_code().as_str()), (8, "not_verified"), "{}", run.stderr);
+}

@@ -94,6 +94,8 @@ pub(super) struct Running<'a> {
     pub(super) started: Instant,
     /// Items of the answer were already handed on, so no other peer may continue it.
     pub(super) shown: bool,
+    /// The answer is not handed on as it comes, and what it says of its producer is noted elsewhere: it is checked first.
+    pub(super) quiet: bool,
 }
 
 pub(super) struct Done {
@@ -138,7 +140,9 @@ impl Running<'_> {
             Ok(_) => {
                 let (agent, now) = (self.callee.agent, node.clock.now());
                 node.signals.answered(&agent, now);
-                node.results.reputation().answered(agent, self.started.elapsed(), now);
+                if !self.quiet {
+                    node.results.reputation().answered(agent, self.started.elapsed(), now);
+                }
                 node.attest.experiences.acknowledged(&agent, &capability.name, now);
             }
             Err(
@@ -148,7 +152,9 @@ impl Running<'_> {
             ) => {
                 let (agent, now) = (self.callee.agent, node.clock.now());
                 node.signals.silent(&agent, now);
-                node.results.reputation().failed(agent, now);
+                if !self.quiet {
+                    node.results.reputation().failed(agent, now);
+                }
             }
             Err(
                 rpc::CallError::Failed { .. }
@@ -232,6 +238,9 @@ impl Running<'_> {
     }
 
     async fn hand_on(&mut self, index: u64, value: Value) {
+        if self.quiet {
+            return;
+        }
         // A single item is not shown before its receipt is checked: both come in one frame.
         self.shown |= index > 0;
         let _gone = self.events.send(CallEvent::Chunk(Chunk { index, value })).await;
