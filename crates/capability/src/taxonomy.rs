@@ -6,9 +6,11 @@
 
 mod alias;
 mod id;
+mod propose;
 mod tree;
 
 pub use id::{ClassError, ClassId, ClassKind, MAX_LABEL};
+pub use propose::propose;
 pub use tree::{
     Class, ancestors, by_id, children, descendants, is_under, leaves, nearest, resolve, roots,
     skill_category,

@@ -195,7 +195,7 @@ impl Routes {
                 json!({"jsonrpc": "2.0", "id": id, "result": {}})
             } else {
                 let text = format!(
-                    "{} is refused: the server is called over a network by agents that do not take such requests",
+                    "{} is refused: a tool that is served by itself cannot ask its caller; a server that asks is served whole (comity serve --mcp … --whole)",
                     crate::text::clean(method, 80)
                 );
                 json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": text}})

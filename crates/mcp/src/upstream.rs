@@ -18,6 +18,8 @@ use crate::whole::{Answered, Events, Exchange, Http, Method, RESUMES_MAX, header
 
 /// How long a server may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at the tools of a server at a URL.
+const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// Most pages of a list that are asked for.
 const PAGES_MAX: usize = 32;
 /// Most entries of a list that are taken.
@@ -143,11 +145,14 @@ impl Upstream {
         Ok(all)
     }
 
-    /// Waits until the server says that its tools are others, or ends; forever when it cannot say so.
+    /// Waits until the server says that its tools are others, or ends. A server at a URL is not listened to; it counts as changed
+    /// after [`LOOK_AGAIN`].
     pub async fn tools_changed(&self) {
         match self.live().await.as_deref() {
             Ok(Live { line: Line::Program(session), .. }) => session.tools_changed().await,
-            Ok(Live { line: Line::Http { .. }, .. }) | Err(_) => std::future::pending().await,
+            Ok(Live { line: Line::Http { .. }, .. }) | Err(_) => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         }
     }
 

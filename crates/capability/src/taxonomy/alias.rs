@@ -44,6 +44,11 @@ pub(super) fn path_of(folded: &str) -> Option<&'static str> {
     ALIASES.iter().find(|(name, _)| *name == folded).map(|(_, path)| *path)
 }
 
+/// The aliases of a path.
+pub(super) fn names_of(path: &str) -> impl Iterator<Item = &'static str> {
+    ALIASES.iter().filter(move |(_, known)| *known == path).map(|(name, _)| *name)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

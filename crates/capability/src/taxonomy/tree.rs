@@ -199,6 +199,11 @@ pub fn leaves(kind: ClassKind) -> Vec<&'static Class> {
     leaves
 }
 
+/// All classes of a kind.
+pub(super) fn leaves_and_branches(kind: ClassKind) -> impl Iterator<Item = &'static Class> {
+    tree().classes.values().filter(move |class| class.id.kind() == Some(kind))
+}
+
 /// The category (root) of a skill; `None` for anything that is not a known skill.
 pub fn skill_category(id: &ClassId) -> Option<ClassId> {
     if id.kind() != Some(ClassKind::Skill) || by_id(id).is_none() {

@@ -88,7 +88,7 @@ pub(crate) async fn serve(
     let card = card.map_err(|error| bad(format!("the A2A agent cannot be used: {error}")))?;
     let section = A2aSection { url, ..A2aSection::default() };
     let manifests = manifests(args, publishing, &section, &card)?;
-    publish(&manifests, publishing, &client, context).await
+    publish(manifests, publishing, &client, context).await
 }
 
 fn manifests(

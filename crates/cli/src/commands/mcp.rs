@@ -1,5 +1,6 @@
 //! `comity mcp …`: the network for MCP clients, and MCP servers for the network.
 
+mod classes;
 mod serve;
 mod setup;
 

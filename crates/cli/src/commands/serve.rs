@@ -72,6 +72,10 @@ pub(crate) struct ServeArgs {
     #[arg(long = "class", value_name = "CLASS")]
     pub(crate) classes: Vec<String>,
 
+    /// Take the classes that are proposed from the descriptions of an MCP server's tools or an A2A agent's skills.
+    #[arg(long, conflicts_with_all = ["classes", "table", "exec", "http", "manifest"])]
+    pub(crate) proposed_classes: bool,
+
     /// An attribute, such as pair=EUR/USD or resolution=1d; values may be JSON.
     #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
     pub(crate) attributes: Vec<(String, Value)>,
@@ -134,13 +138,11 @@ pub(crate) struct UnserveArgs {
 pub(crate) async fn serve(args: ServeArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let mut request = request_of(&args)?;
     if args.mcp.mcp.is_some() {
-        let publishing =
-            mcp::Publishing { overrides: request.overrides, yes: args.yes, check: args.check };
+        let publishing = publishing(&args, request.overrides);
         return Box::pin(mcp::serve(&args.mcp, publishing, context)).await;
     }
     if args.a2a.a2a.is_some() {
-        let publishing =
-            mcp::Publishing { overrides: request.overrides, yes: args.yes, check: args.check };
+        let publishing = publishing(&args, request.overrides);
         return Box::pin(a2a::serve(&args.a2a, &publishing, context)).await;
     }
     let client = context.client().await?;
@@ -161,6 +163,11 @@ pub(crate) async fn serve(args: ServeArgs, context: &Context) -> anyhow::Result<
     let answer = progress::during(&context.out, "publishing", client.serve(&request)).await?;
     context.out.answer(&answer, render::serve::published)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn publishing(args: &ServeArgs, overrides: Overrides) -> mcp::Publishing {
+    let ServeArgs { yes, check, proposed_classes, .. } = *args;
+    mcp::Publishing { overrides, yes, check, proposed_classes }
 }
 
 pub(crate) async fn unserve(args: &UnserveArgs, context: &Context) -> anyhow::Result<ExitCode> {

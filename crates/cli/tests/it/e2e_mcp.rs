@@ -347,7 +347,7 @@ fn the_http_endpoint_lets_nobody_else_in() {
 fn moody_server(world: &World) -> String {
     let script = r#"
 echo "started" >&2
-tools='[{"name":"Say_It","description":"Says what it is told.\u001b[2J","inputSchema":{"type":"object","properties":{"mood":{"type":"string"}}},"annotations":{"readOnlyHint":true}},{"name":"private","inputSchema":{"type":"object"}}]'
+tools='[{"name":"Say_It","description":"Says what it is told, such as a weather forecast.\u001b[2J","inputSchema":{"type":"object","properties":{"mood":{"type":"string"}}},"annotations":{"readOnlyHint":true}},{"name":"private","inputSchema":{"type":"object"}}]'
 while read -r line; do
   id=$(printf '%s' "$line" | sed -n 's/.*"id":\("[^"]*"\|[0-9]*\).*/\1/p')
   say() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
@@ -385,18 +385,20 @@ fn a_servers_tools_are_published_by_name_and_survive_its_moods() {
         unnamed.stderr
     );
     assert_eq!(server.serves(), Vec::<String>::new());
-    server.ok(&[
-        "serve",
-        "--mcp",
-        &command,
-        "--tool",
-        "Say_It",
-        "--mcp-env",
-        "GIVEN=yes",
-        "--public",
-        "--yes",
-    ]);
-    assert_eq!(server.serves(), ["say_it"]);
+    // A domain is proposed, and taken only by who says so.
+    let look =
+        ["serve", "--mcp", &command, "--tool", "Say_It", "--mcp-env", "GIVEN=yes", "--public"];
+    let draft = server.run(&[&look[..], &["--check"]].concat());
+    assert!(draft.stderr.contains("say_it: geography/weather"), "{}", draft.stderr);
+    let classes = || {
+        let shown = caller.ok(&["--json", "show", &format!("{}/say_it", server.address())]).json();
+        shown["capabilities"][0]["classes"].as_array().map_or(0, Vec::len)
+    };
+    server.ok(&[&look[..], &["--yes", "--proposed-classes"]].concat());
+    assert_eq!(classes(), 1);
+    server.ok(&["unserve", "say_it"]);
+    server.ok(&[&look[..], &["--yes"]].concat());
+    assert_eq!((server.serves(), classes()), (vec!["say_it".to_owned()], 0));
 
     let target = format!("{}/say_it", server.address());
     let call = |mood: &str| {
@@ -427,11 +429,21 @@ fn a_servers_tools_are_published_by_name_and_survive_its_moods() {
     let unfit = caller.run(&["--json", "call", &target, "--json", "{\"mood\": 5}"]);
     assert_eq!(unfit.error_code(), "bad_input");
 
+    // A client that has listed the tool meets another one when it calls.
+    let before = caller.ok(&["--json", "mcp", "pin", &target, "--name", "before"]).json();
+    let mut early = Session::start(&caller.home, &[]);
+    early.initialize();
+    let name = before["name"].as_str().unwrap().to_owned();
+    assert!(early.ask(1, "tools/list", &json!({})).to_string().contains(&name));
     assert_eq!(said("change"), "changed");
     wait("the changed tool is published anew", || {
         let shown = caller.run(&["--json", "show", &target]).json();
         (shown["capabilities"][0]["description"] == "Changed.").then_some(())
     });
+    let called = early.tool(2, &name, &json!({"mood": "image", "more": 1}));
+    assert_eq!(called["content"][0]["type"], "image", "{called}");
+    let unfit = early.tool(3, &name, &json!({"mood": "calm", "more": "much"}));
+    assert_eq!(unfit["isError"], true, "{unfit}");
     let found = caller.ok(&["--json", "mcp", "pin", &target]).json();
     let mut client = Session::start(&caller.home, &[]);
     client.initialize();

@@ -17,6 +17,7 @@ use comity_specialist::manifest::Manifest;
 use comity_specialist::mcp::McpSection;
 use serde_json::Value;
 
+use super::classes::Proposed;
 use crate::context::Context;
 use crate::{progress, render};
 
@@ -64,6 +65,8 @@ pub(crate) struct Publishing {
     pub(crate) overrides: Overrides,
     pub(crate) yes: bool,
     pub(crate) check: bool,
+    /// Classes that are proposed are taken without asking.
+    pub(crate) proposed_classes: bool,
 }
 
 /// Runs `serve --mcp`.
@@ -81,23 +84,28 @@ pub(crate) async fn serve(
     let manifests = manifests.map_err(|error| with_last_words(error, logs.path()))?;
     // The node starts its own.
     drop(upstream);
-    publish(&manifests, &publishing, &client, context).await
+    publish(manifests, &publishing, &client, context).await
 }
 
 /// Shows what would be published, asks unless told not to, and publishes it.
 pub(crate) async fn publish(
-    manifests: &[Manifest],
+    manifests: Vec<Manifest>,
     publishing: &Publishing,
     client: &comity_api::Client,
     context: &Context,
 ) -> anyhow::Result<ExitCode> {
-    let mut requests = Vec::new();
+    let proposed = Proposed::of(&manifests, &publishing.overrides);
+    // Whoever is asked sees what is proposed; nobody else gets it without having said so.
+    let take = publishing.proposed_classes || !publishing.yes;
+    let mut shown_manifests = manifests.clone();
+    if take {
+        proposed.put_into(&mut shown_manifests);
+    }
     let mut drafts: Vec<ServeResponse> = Vec::new();
-    for manifest in manifests {
+    for manifest in &shown_manifests {
         let mut request = request_of(manifest, &publishing.overrides)?;
         request.mode = if publishing.check { ServeMode::Check } else { ServeMode::DryRun };
         drafts.push(client.serve(&request).await?);
-        requests.push(request);
     }
     let is_faulty =
         |draft: &ServeResponse| draft.findings.iter().any(|one| one.level == FindingLevel::Error);
@@ -107,6 +115,14 @@ pub(crate) async fn publish(
         .filter(|(_, draft)| is_faulty(draft))
         .filter_map(|(manifest, _)| manifest.name.clone())
         .collect();
+    if let Some(text) = proposed.text().filter(|_| publishing.check || publishing.yes) {
+        let taken = if take && !publishing.check {
+            "taken"
+        } else {
+            "--proposed-classes takes them, --class names others"
+        };
+        context.out.note(&format!("classes proposed from descriptions: {text} ({taken})"));
+    }
     if publishing.check || !faulty.is_empty() {
         context.out.answer(&drafts, |drafts, width| shown(drafts, width))?;
         if !faulty.is_empty() {
@@ -116,12 +132,23 @@ pub(crate) async fn publish(
         let exit = if faulty.is_empty() { Exit::Ok } else { Exit::BadData };
         return Ok(ExitCode::from(exit.code()));
     }
-    if !publishing.yes && !confirmed(&drafts, context)? {
-        context.out.note("nothing was published");
-        return Ok(ExitCode::SUCCESS);
-    }
+    let confirmed = if publishing.yes {
+        Confirmed::AsShown
+    } else {
+        let question = proposed.text().filter(|_| !publishing.proposed_classes);
+        confirmed(&drafts, question.as_deref(), context)?
+    };
+    let manifests = match confirmed {
+        Confirmed::AsShown => shown_manifests,
+        Confirmed::WithoutProposed => manifests,
+        Confirmed::No => {
+            context.out.note("nothing was published");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let mut answers = Vec::new();
-    for mut request in requests {
+    for manifest in &manifests {
+        let mut request = request_of(manifest, &publishing.overrides)?;
         request.mode = ServeMode::Publish;
         answers.push(progress::during(&context.out, "publishing", client.serve(&request)).await?);
     }
@@ -239,7 +266,19 @@ fn shown(drafts: &[ServeResponse], width: usize) -> String {
     drafts.iter().map(|draft| render::serve::draft(draft, width)).collect()
 }
 
-fn confirmed(drafts: &[ServeResponse], context: &Context) -> anyhow::Result<bool> {
+/// What the user says to what was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Confirmed {
+    AsShown,
+    WithoutProposed,
+    No,
+}
+
+fn confirmed(
+    drafts: &[ServeResponse],
+    proposed: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<Confirmed> {
     if !io::stdin().is_terminal() || context.out.json {
         return Err(ErrorInfo::new(
             ErrorCode::BadRequest,
@@ -250,11 +289,21 @@ fn confirmed(drafts: &[ServeResponse], context: &Context) -> anyhow::Result<bool
     }
     let mut err = anstream::stderr().lock();
     err.write_all(shown(drafts, context.out.width).as_bytes())?;
-    err.write_all(b"Publish this? [y/N] ")?;
+    let question = match proposed {
+        Some(proposed) => format!(
+            "Classes proposed from descriptions: {proposed}\nPublish this? [y/N, w: without the proposed classes] "
+        ),
+        None => "Publish this? [y/N] ".to_owned(),
+    };
+    err.write_all(question.as_bytes())?;
     err.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Confirmed::AsShown,
+        "w" if proposed.is_some() => Confirmed::WithoutProposed,
+        _ => Confirmed::No,
+    })
 }
 
 /// The end of what the program wrote to standard error, which says best why it does not run.
