@@ -90,7 +90,7 @@ fn card(address: SocketAddr, version: &str) -> Value {
                 {"url": format!("http://{address}/rest"), "protocolBinding": "HTTP+JSON", "protocolVersion": "1.0"},
                 {"url": "http://169.254.169.254/", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
             ],
-            "capabilities": {"streaming": true, "extendedAgentCard": true}, "defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"],
+            "capabilities": {"streaming": true, "extendedAgentCard": true, "pushNotifications": true}, "defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"],
             "skills": [skill], "signatures": [{"protected": "e30", "signature": "AA"}],
         })
     } else {
@@ -162,7 +162,22 @@ fn answer(
             let text = message["params"]["message"]["parts"][0]["text"].as_str().unwrap_or_default();
             json(&mut out, &reply(wrapped(task(version, &format!("Hello {text}")))))
         }
-        "GetTask" | "tasks/get" => json(&mut out, &reply(task(version, "again"))),
+        "GetTask" if message["params"]["id"] == "none" => json(&mut out, &json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32001, "message": "no such task"}}).to_string()),
+        "GetTask" | "tasks/get" => {
+            let mut task = task(version, "again");
+            if message["params"]["id"] == "busy" {
+                task["status"]["state"] = json!("TASK_STATE_WORKING");
+            }
+            json(&mut out, &reply(task))
+        }
+        // A stream that breaks off before the task is done.
+        "SubscribeToTask" if message["params"]["id"] == "t1" => {
+            let mut working = task(version, "");
+            working["status"]["state"] = json!("TASK_STATE_WORKING");
+            let update = json!({"artifactUpdate": {"taskId": "t1", "contextId": "c1", "artifact": {"artifactId": "a", "parts": []}}});
+            write!(out, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")?;
+            write!(out, "data: {}\n\ndata: {}\n\n", reply(json!({ "task": working })), reply(update))
+        }
         "GetExtendedAgentCard" => {
             let mut card = card(address, version);
             card["description"] = json!("The extended card.");
@@ -515,4 +530,83 @@ fn an_agent_of_0_3_is_used_by_clients_of_1_0_and_its_skills_are_capabilities() {
     let message =
         json!({"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {}}).to_string();
     assert!(endpoint.ask("POST", &rpc, &bearer, &message).2.contains("-32004"));
+}
+
+/// A webhook at this machine, and what it was told.
+fn webhook() -> (String, Receiver<Seen>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let seen = read(&mut BufReader::new(stream.try_clone().unwrap()));
+            let _ = write!(stream, "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+            if seen.is_none_or(|seen| tell.send(seen).is_err()) {
+                return;
+            }
+        }
+    });
+    (url, told)
+}
+
+#[test]
+fn webhooks_of_the_clients_machine_are_called_there() {
+    let agent = Agent::start("1.0");
+    let world = World::new();
+    let server = world.node("server", &[]);
+    let caller = world.joined("caller", &server);
+    server.ok(&["serve", "--a2a", &agent.url(), "--public", "--yes"]);
+    let target = format!("{}/greeter", server.address());
+    let endpoint = Endpoint::start(&caller, &[&target, "--allow-unauthenticated"]);
+    let card = endpoint.get_card();
+    let rpc = url_of(&card, "JSONRPC", "1.0");
+    let (hook, told) = webhook();
+    let next = || told.recv_timeout(std::time::Duration::from_secs(40)).unwrap();
+    let body = |seen: &Seen| serde_json::from_str::<Value>(&seen.body).unwrap();
+
+    let auth = json!({"scheme": "Bearer", "credentials": "c"});
+    let config = json!({"taskId": "t1", "url": hook, "token": "secret", "authentication": auth});
+    let set = endpoint.rpc(&rpc, "CreateTaskPushNotificationConfig", &config);
+    assert_eq!(
+        (&set["result"]["url"], &set["result"]["id"]),
+        (&json!(hook), &json!("webhook-0")),
+        "{set}"
+    );
+    // What happens, as it happens; the stream breaks off, and the end comes all the same.
+    let first = next();
+    assert!(first.head.contains("x-a2a-notification-token: secret"), "{}", first.head);
+    assert!(first.head.contains("authorization: bearer c"), "{}", first.head);
+    assert_eq!(body(&first)["artifactUpdate"]["taskId"], "t1");
+    assert_eq!(body(&next())["task"]["status"]["state"], "TASK_STATE_COMPLETED");
+
+    // A client of 0.3 brings its webhook with the message, and is told in its own words.
+    let mut message = say_03("Ada");
+    message["configuration"] = json!({"pushNotificationConfig": {"url": hook}});
+    let sent = endpoint.rpc(card["url"].as_str().unwrap(), "message/send", &message);
+    assert_eq!(sent["result"]["artifacts"][0]["parts"][0]["text"], "Hello Ada");
+    let task = body(&next());
+    assert_eq!((&task["kind"], &task["status"]["state"]), (&json!("task"), &json!("completed")));
+    assert_eq!(body(&next())["status"]["state"], "completed");
+
+    // HTTP+JSON; what is kept here is shown and taken off here.
+    let rest = format!("{}/tasks/busy/pushNotificationConfigs", url_of(&card, "HTTP+JSON", "1.0"));
+    let kept = json!({"id": "mine", "url": hook}).to_string();
+    let (status, _, set) = endpoint.ask("POST", &rest, "", &kept);
+    assert_eq!((status, set.contains("\"taskId\":\"busy\"")), (200, true), "{set}");
+    let listed = endpoint.rpc(&rpc, "ListTaskPushNotificationConfigs", &json!({"taskId": "busy"}));
+    assert_eq!(listed["result"]["configs"][0]["id"], "mine", "{listed}");
+    let one = json!({"taskId": "busy", "id": "mine"});
+    assert_eq!(endpoint.rpc(&rpc, "GetTaskPushNotificationConfig", &one)["result"]["url"], hook);
+    assert_eq!(endpoint.ask("DELETE", &format!("{rest}/mine"), "", "").0, 200);
+    assert_eq!(endpoint.rpc(&rpc, "GetTaskPushNotificationConfig", &one)["error"]["code"], -32601);
+
+    // The agent learns of none of them; of others', all.
+    let of_hooks = |seen: &Seen| seen.body.contains(&hook);
+    assert!(!agent.seen.lock().unwrap().iter().any(of_hooks));
+    let none = json!({"taskId": "none", "url": hook});
+    let refused = endpoint.rpc(&rpc, "CreateTaskPushNotificationConfig", &none);
+    assert_eq!(refused["error"]["code"], -32001, "{refused}");
+    let others = json!({"taskId": "t1", "url": "https://hooks.example/x"});
+    endpoint.rpc(&rpc, "CreateTaskPushNotificationConfig", &others);
+    assert!(agent.last().body.contains("https://hooks.example/x"));
 }

@@ -34,13 +34,15 @@ const EXAMPLES_MAX: usize = 5;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places(Vec<Uri>);
 
-/// The numbers of the places where JSON-RPC is spoken.
+/// The numbers of the places where JSON-RPC is spoken, and what the agent can do that the bridge has to know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Natives {
     /// In version 1.0.
     pub v10: Option<usize>,
     /// In version 0.3.
     pub v03: Option<usize>,
+    /// Whether the agent calls webhooks.
+    pub pushes: bool,
 }
 
 impl Places {
@@ -94,7 +96,8 @@ impl Natives {
     #[must_use]
     pub fn of(card: &Value) -> Self {
         let is_rpc = |binding: Option<&Value>| binding.is_none_or(|binding| binding == "JSONRPC");
-        let mut natives = Self::default();
+        let pushes = card["capabilities"]["pushNotifications"] == true;
+        let mut natives = Self { pushes, ..Self::default() };
         for one in listed(card, "supportedInterfaces") {
             let number = number(&one["url"]).filter(|_| is_rpc(one.get("protocolBinding")));
             let legacy =
@@ -427,7 +430,7 @@ mod tests {
         let mut card = modern();
         let places = Places::hide(&mut card, &home);
         let natives = Natives::of(&card);
-        assert_eq!(natives, Natives { v10: Some(0), v03: None });
+        assert_eq!(natives, Natives { v10: Some(0), v03: None, pushes: false });
         assert_eq!(places.uri(1, "/tasks/1?x=y").unwrap(), "http://agent:9000/rest/tasks/1?x=y");
         assert_eq!(places.uri(0, "").unwrap(), "http://agent:9000/rpc");
         for wrong in ["tasks", "/../secret", "/a/%2E%2e/b", "/a%2f..", "/a b"] {
@@ -477,7 +480,7 @@ mod tests {
         let places = Places::hide(&mut card, &home);
         assert_eq!(places.uri(0, "/").unwrap(), "http://agent:1/");
         let natives = Natives::of(&card);
-        assert_eq!(natives, Natives { v10: None, v03: Some(0) });
+        assert_eq!(natives, Natives { v10: None, v03: Some(0), pushes: false });
         local(&mut card, natives);
         assert_eq!(card["url"], "http://localhost:1/a2a/x/0");
         assert_eq!(card["preferredTransport"], "JSONRPC");

@@ -29,10 +29,13 @@ use serde_json::{Map, Value, json};
 
 use super::agent::{CARD_PATH, asks_for_card};
 use super::card::{CARD_BYTES_MAX, Local, Natives, Readers, SHIM_03, SHIM_10, localise};
+use super::push::{Asked, Followed, Hook, Sniffer, without_hook};
 use super::shim::{self, Version};
 use super::sign::CardKey;
 use super::{AGENT_TAG, EXTENSION};
-use crate::whole::connect::{Remote, exchange_of, refused, respond, response_of};
+use crate::whole::connect::{
+    Answer, Remote, exchange_of, refused, respond, respond_seen, response_of,
+};
 use crate::whole::{Events, Exchange, Method};
 
 /// Most agents remembered.
@@ -56,6 +59,7 @@ struct Shared {
     secured: bool,
     readers: Readers,
     known: Mutex<BTreeMap<String, Known>>,
+    followed: Mutex<Followed>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +92,7 @@ impl Agents {
             secured,
             readers,
             known: Mutex::default(),
+            followed: Mutex::default(),
         })))
     }
 
@@ -107,6 +112,72 @@ impl Agents {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn followed(&self) -> std::sync::MutexGuard<'_, Followed> {
+        self.0.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the agent a request of JSON-RPC, in the words of 1.0; the answer is in those of the version returned.
+    pub(super) async fn send_rpc(
+        &self,
+        name: &str,
+        method: &str,
+        params: Value,
+    ) -> Result<(Answer, Version), ErrorInfo> {
+        let natives = self.natives(name, "http://localhost").await?;
+        let silent = || ErrorInfo::new(ErrorCode::CallFailed, "the agent does not speak JSON-RPC");
+        let mut message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let (number, version) = match (natives.v10, natives.v03) {
+            (Some(number), _) => (number, Version::V10),
+            (None, Some(number)) => (number, Version::V03),
+            (None, None) => return Err(silent()),
+        };
+        if version == Version::V03 {
+            message = shim::request(&message, Version::V03).map_err(|_| silent())?.0;
+        }
+        let mut headers = BTreeMap::from([
+            ("accept".to_owned(), "application/json, text/event-stream".to_owned()),
+            ("content-type".to_owned(), "application/json".to_owned()),
+        ]);
+        for (name, value) in version_headers(&mut headers, version) {
+            headers.insert(name, value);
+        }
+        let exchange = Exchange {
+            method: Method::Post,
+            path: number.to_string(),
+            headers,
+            body: message.to_string(),
+        };
+        let known = self.agent(name).await?;
+        Ok((known.remote.send(&exchange).await?, version))
+    }
+
+    /// Answers what is asked of webhooks that this endpoint keeps, and takes over the one that a message brings.
+    async fn take_hooks(
+        &self,
+        name: &str,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Hook>, Refusal> {
+        let Some(asked) = Asked::read(exchange) else { return Ok(None) };
+        let natives = self.natives(name, "http://localhost").await;
+        if !natives.is_ok_and(|one| one.pushes && (one.v10.is_some() || one.v03.is_some())) {
+            return Ok(None);
+        }
+        if let Some(hook) = asked.hook_of_message()
+            && let Some(body) = without_hook(&exchange.body)
+        {
+            exchange.body = body;
+            return Ok(Some(hook));
+        }
+        match self.about_hooks(name, &asked).await {
+            Some(response) => Err(Box::new(response)),
+            None => Ok(None),
+        }
+    }
+
+    fn sniffer(&self, name: &str, hook: Option<Hook>, streams: bool) -> Option<Sniffer> {
+        hook.map(|hook| Sniffer::new(self.clone(), name.to_owned(), hook, streams))
     }
 
     async fn agent(&self, name: &str) -> Result<Known, ErrorInfo> {
@@ -219,12 +290,17 @@ impl Agents {
 
     async fn relay(&self, name: &str, path: String, request: Request) -> Result<Response, Refusal> {
         let origin = origin_of(request.headers())?;
-        let exchange = exchange_of(request, path).await.map_err(Box::new)?;
+        let mut exchange = exchange_of(request, path).await.map_err(Box::new)?;
+        let hook = self.take_hooks(name, &mut exchange).await?;
         let refusal = |error: ErrorInfo| Box::new(of_request(&exchange, refused(&error), &error));
         let known = self.agent(name).await.map_err(refusal)?;
         let mut answer = known.remote.send(&exchange).await.map_err(refusal)?;
         if !asks_for_card(&exchange) || answer.head.status != 200 {
-            return Ok(respond(answer));
+            let sniffer = self.sniffer(name, hook, streams(&response_of(&answer)));
+            return Ok(match sniffer {
+                Some(mut sniffer) => respond_seen(answer, move |bytes| sniffer.see(bytes)),
+                None => respond(answer),
+            });
         }
         let body = answer.whole(CARD_BYTES_MAX).await.map_err(refusal)?;
         let mut message: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -259,6 +335,7 @@ impl Agents {
     ) -> Result<Response, Refusal> {
         let origin = origin_of(request.headers())?;
         let mut exchange = exchange_of(request, String::new()).await.map_err(Box::new)?;
+        let hook = self.take_hooks(name, &mut exchange).await?;
         let message: Value = serde_json::from_str(&exchange.body).map_err(|error| {
             Box::new(rpc_error(&Value::Null, -32700, &format!("not JSON: {error}")))
         })?;
@@ -287,23 +364,24 @@ impl Agents {
         let known = self.agent(name).await.map_err(refusal)?;
         let mut answer = known.remote.send(&exchange).await.map_err(refusal)?;
         let mut response = response_of(&answer);
-        let streams = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let streams = streams(&response);
+        let mut sniffer = self.sniffer(name, hook, streams);
         if streams {
-            let state = Some((answer, Events::default()));
+            let state = Some((answer, Events::default(), sniffer));
             let body = stream::unfold(state, move |state| async move {
-                let (mut answer, mut events) = state?;
+                let (mut answer, mut events, mut sniffer) = state?;
                 match answer.next().await? {
                     Ok(bytes) => {
                         let mut out = Vec::new();
+                        if let Some(sniffer) = &mut sniffer {
+                            sniffer.see(Some(&bytes));
+                        }
                         for event in events.feed(&bytes) {
                             let message: Value = serde_json::from_slice(&event).unwrap_or_default();
                             let message = shim::answer(message, method, from);
                             out.extend_from_slice(format!("data: {message}\n\n").as_bytes());
                         }
-                        Some((Ok(Bytes::from(out)), Some((answer, events))))
+                        Some((Ok(Bytes::from(out)), Some((answer, events, sniffer))))
                     }
                     Err(error) => Some((Err(std::io::Error::other(error.message)), None)),
                 }
@@ -311,7 +389,11 @@ impl Agents {
             *response.body_mut() = Body::from_stream(body);
             return Ok(response);
         }
-        let body = answer.whole(ANSWER_BYTES_MAX).await.map_err(refusal)?;
+        let body = Bytes::from(answer.whole(ANSWER_BYTES_MAX).await.map_err(refusal)?);
+        if let Some(sniffer) = &mut sniffer {
+            sniffer.see(Some(&body));
+            sniffer.see(None);
+        }
         let Ok(message) = serde_json::from_slice::<Value>(&body) else {
             *response.body_mut() = Body::from(body);
             return Ok(response);
@@ -323,6 +405,11 @@ impl Agents {
         *response.body_mut() = Body::from(message.to_string());
         Ok(response)
     }
+}
+
+fn streams(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// The headers that tell version and extensions, as the other version spells them.
@@ -483,7 +570,7 @@ fn said(error: &ErrorInfo) -> String {
     }
 }
 
-fn rpc_error(id: &Value, code: i64, text: &str) -> Response {
+pub(super) fn rpc_error(id: &Value, code: i64, text: &str) -> Response {
     json_response(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": text}}))
 }
 

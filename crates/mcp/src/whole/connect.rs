@@ -206,15 +206,30 @@ pub(crate) fn response_of(answer: &Answer) -> Response {
 
 /// Hands the far side's response on as it comes.
 pub(crate) fn respond(answer: Answer) -> Response {
+    respond_seen(answer, |_| {})
+}
+
+/// The same, where `seen` is shown the body as it passes, and at its end nothing.
+pub(crate) fn respond_seen(
+    answer: Answer,
+    seen: impl FnMut(Option<&Bytes>) + Send + 'static,
+) -> Response {
     let mut response = response_of(&answer);
     let headers = response.headers();
     let listens = headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let body = stream::unfold(Some(answer), move |answer| async move {
-        let mut answer = answer?;
-        match answer.next().await? {
-            Ok(bytes) => Some((Ok(bytes), Some(answer))),
+    let body = stream::unfold(Some((answer, seen)), move |state| async move {
+        let (mut answer, mut seen) = state?;
+        let Some(next) = answer.next().await else {
+            seen(None);
+            return None;
+        };
+        match next {
+            Ok(bytes) => {
+                seen(Some(&bytes));
+                Some((Ok(bytes), Some((answer, seen))))
+            }
             // A listener whose time is over comes again; any other answer must not look whole.
             Err(error) if listens && error.code == ErrorCode::Timeout => None,
             Err(error) => Some((Err(std::io::Error::other(error.message)), None)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::header::{HOST, HeaderName, HeaderValue};
-use axum::http::{Request, Uri};
+use axum::http::{HeaderMap, Request, Uri};
 use bytes::Bytes;
 use comity_specialist::{Answer, Ends, Invocation, Specialist, SpecialistError};
 use futures_util::future::BoxFuture;
@@ -204,6 +204,19 @@ impl Http {
     /// Where it is.
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// Posts to it with these headers alone, and returns the status.
+    pub(crate) async fn notify(
+        &self,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<u16, hyper_util::client::legacy::Error> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = hyper::Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        Ok(self.client.request(request).await?.status().as_u16())
     }
 
     pub(crate) async fn send(
