@@ -183,6 +183,11 @@ fn answer(
             card["description"] = json!("The extended card.");
             json(&mut out, &reply(card))
         }
+        // Less comes than was promised, as when a connection breaks.
+        "SendStreamingMessage" if request.body.contains("broken") => {
+            let event = reply(json!({"artifactUpdate": {"taskId": "t1", "contextId": "c1", "artifact": {"artifactId": "first", "parts": []}}}));
+            write!(out, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\ndata: {event}\n\n")
+        }
         "SendStreamingMessage" | "message/stream" => {
             write!(out, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")?;
             let forever = request.body.contains("forever");
@@ -436,6 +441,15 @@ fn an_agent_of_1_0_is_used_through_the_network_by_both_versions() {
     ] {
         assert_eq!(endpoint.ask("POST", "/v1/search", "", wrong).0, 400, "{wrong}");
     }
+
+    // A stream that breaks off is taken up again, in the words of the client's request.
+    let message = json!({"jsonrpc": "2.0", "id": "mine", "method": "SendStreamingMessage", "params": say("broken")});
+    let (_, _, body) = endpoint.ask("POST", &rpc, "a2a-version: 1.0\r\n", &message.to_string());
+    let all = events(&body);
+    assert!(all.iter().all(|event| event["id"] == "mine"), "{body}");
+    assert_eq!(all[0]["result"]["artifactUpdate"]["artifact"]["artifactId"], "first");
+    assert_eq!(all[1]["result"]["task"]["status"]["state"], "TASK_STATE_WORKING", "{body}");
+    assert_eq!(all[2]["result"]["artifactUpdate"]["artifact"]["artifactId"], "a");
 
     // A stream whose reader has gone ends at the agent.
     let message = json!({"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": say("forever")}).to_string();

@@ -29,6 +29,7 @@ use serde_json::{Map, Value, json};
 
 use super::agent::{CARD_PATH, asks_for_card};
 use super::card::{CARD_BYTES_MAX, Local, Natives, Readers, SHIM_03, SHIM_10, localise};
+use super::lasting::{Wording, respond_lasting};
 use super::push::{Asked, Followed, Hook, Sniffer, without_hook};
 use super::shim::{self, Version};
 use super::sign::CardKey;
@@ -296,7 +297,11 @@ impl Agents {
         let known = self.agent(name).await.map_err(refusal)?;
         let mut answer = known.remote.send(&exchange).await.map_err(refusal)?;
         if !asks_for_card(&exchange) || answer.head.status != 200 {
-            let sniffer = self.sniffer(name, hook, streams(&response_of(&answer)));
+            let streams = streams(&response_of(&answer));
+            let sniffer = self.sniffer(name, hook, streams);
+            if let Some(wording) = Wording::of(&exchange).filter(|_| streams) {
+                return Ok(respond_lasting(self.clone(), name, wording, answer, sniffer));
+            }
             return Ok(match sniffer {
                 Some(mut sniffer) => respond_seen(answer, move |bytes| sniffer.see(bytes)),
                 None => respond(answer),
@@ -407,7 +412,8 @@ impl Agents {
     }
 }
 
-fn streams(response: &Response) -> bool {
+/// Whether an answer is a stream of events.
+pub(super) fn streams(response: &Response) -> bool {
     let kind = response.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

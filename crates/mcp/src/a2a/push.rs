@@ -234,7 +234,7 @@ pub(super) fn without_hook(body: &str) -> Option<String> {
 }
 
 /// The task that an answer or an event is about, in either version and binding.
-fn task_of(message: &Value) -> Option<String> {
+pub(super) fn task_of(message: &Value) -> Option<String> {
     let result = message.get("result").unwrap_or(message);
     let places = ["/task/id", "/statusUpdate/taskId", "/artifactUpdate/taskId", "/taskId"];
     let named = places.iter().find_map(|place| result.pointer(place));
