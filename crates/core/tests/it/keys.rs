@@ -91,6 +91,22 @@ fn alias_verifies(seed: u8, alias: &[u8; 32]) -> bool {
 }
 
 #[test]
+fn a_key_that_passed_lets_no_alias_of_it_pass() {
+    for seed in 0..90_u8 {
+        let id = Identity::from_secret_bytes(&[seed; 32]).id();
+        let point = CompressedEdwardsY(*id.as_bytes()).decompress().unwrap();
+        for _ in 0..2 {
+            assert_eq!(AgentId::from_bytes(id.as_bytes()), Ok(id));
+            for torsion in &EIGHT_TORSION[1..] {
+                let alias = (point + torsion).compress().to_bytes();
+                assert_eq!(AgentId::from_bytes(&alias), Err(KeyError::Torsion));
+            }
+        }
+    }
+    assert_eq!(AgentId::from_bytes(&[0; 32]), Err(KeyError::SmallOrder));
+}
+
+#[test]
 fn small_order_points_are_refused() {
     for torsion in EIGHT_TORSION {
         assert_eq!(AgentId::from_bytes(&torsion.compress().to_bytes()), Err(KeyError::SmallOrder));
