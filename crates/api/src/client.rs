@@ -1,9 +1,11 @@
-//! The typed client: one connection per request over the node's Unix socket.
+//! The typed client over the node's Unix socket.
 //!
-//! A connection per request costs some tens of microseconds on a Unix socket and buys the simplest possible rule for
-//! cancellation: dropping a future or a [`CallStream`] closes its connection, and the node stops that work and no other.
+//! A request has a connection to itself while it runs, which makes the simplest possible rule for cancellation: dropping a
+//! future or a [`CallStream`] closes its connection, and the node stops that work and no other. Connections whose answers were
+//! read to the end are used again.
 
 mod charters;
+mod pool;
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,12 +16,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
 
+use self::pool::{Link, Pool, Sent};
 use crate::types::{
     AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
     EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
@@ -115,10 +116,11 @@ impl ClientError {
     }
 }
 
-/// A client of one node. Cheap to clone; holds no connection.
+/// A client of one node. Cheap to clone; clones share the idle connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    pool: Pool,
 }
 
 impl Client {
@@ -127,16 +129,16 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotRunning`] when nobody listens there, [`ClientError::Connect`] when the socket cannot be used.
     pub async fn connect(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
-        let client = Self { socket: socket.into() };
+        let client = Self::at(socket);
         client.dial().await?;
         Ok(client)
     }
 
-    /// A client of the node that listens on `socket`, now or later: each request dials by itself, so a request fails
+    /// A client of the node that listens on `socket`, now or later: requests dial by themselves, so a request fails
     /// with [`ClientError::NotRunning`] while nobody listens.
     #[must_use]
     pub fn at(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), pool: Pool::default() }
     }
 
     /// The socket it talks to.
@@ -327,7 +329,7 @@ impl Client {
     /// [`ClientError`] when the call is refused before the stream starts; later failures are an event.
     pub async fn call_stream(&self, request: &CallRequest) -> Result<CallStream, ClientError> {
         let body = serde_json::to_vec(request).map_err(ClientError::Request)?;
-        let (connection, response) =
+        let (link, response) =
             self.send(Method::POST, "/v1/call", Some(body), "text/event-stream").await?;
         if !response.status().is_success() {
             return Err(error_of("POST /v1/call", response).await);
@@ -340,8 +342,8 @@ impl Client {
             return Err(not_understood("POST /v1/call", "not an event stream"));
         }
         Ok(CallStream {
-            _connection: connection,
-            body: response.into_body(),
+            open: Some((link, response.into_body())),
+            pool: self.pool.clone(),
             reader: SseReader::new(MAX_EVENT_BYTES),
             ready: VecDeque::new(),
             ended: false,
@@ -690,11 +692,12 @@ impl Client {
         body: Option<Vec<u8>>,
     ) -> Result<T, ClientError> {
         let route = format!("{method} {path}");
-        let (_connection, response) = self.send(method, path, body, "application/json").await?;
+        let (link, mut response) = self.send(method, path, body, "application/json").await?;
         if !response.status().is_success() {
             return Err(error_of(&route, response).await);
         }
-        let bytes = collect(response).await?;
+        let bytes = collect(&mut response).await?;
+        self.pool.give_back(link, response.into_body());
         serde_json::from_slice(&bytes).map_err(|error| not_understood(&route, &error.to_string()))
     }
 
@@ -704,16 +707,8 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
         accept: &str,
-    ) -> Result<(Connection, Response<Incoming>), ClientError> {
-        let stream = self.dial().await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ClientError::Closed(Some(error)))?;
-        let connection = Connection(tokio::spawn(async move {
-            // A failing connection shows as the failing request that waits on it.
-            let _ = connection.await;
-        }));
-        let request = Request::builder()
+    ) -> Result<(Link, Response<Incoming>), ClientError> {
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, "comity")
@@ -721,9 +716,23 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|error| not_understood(path, &error.to_string()))?;
-        let response =
-            sender.send_request(request).await.map_err(|error| ClientError::Closed(Some(error)))?;
-        Ok((connection, response))
+        loop {
+            let (mut link, is_new) = match self.pool.take() {
+                Some(link) => (link, false),
+                None => {
+                    let opened = Link::open(self.dial().await?).await;
+                    (opened.map_err(|error| ClientError::Closed(Some(error)))?, true)
+                }
+            };
+            match pool::send(&mut link, request).await {
+                Sent::Answered(response) => return Ok((link, response)),
+                // The node has closed it meanwhile; there is another, or a new one.
+                Sent::NotTaken(unharmed, _) if !is_new => request = unharmed,
+                Sent::NotTaken(_, error) | Sent::Failed(error) => {
+                    return Err(ClientError::Closed(Some(error)));
+                }
+            }
+        }
     }
 
     async fn dial(&self) -> Result<UnixStream, ClientError> {
@@ -741,8 +750,9 @@ impl Client {
 /// A streamed call. Dropping it closes the connection, which cancels the call at the far end.
 #[derive(Debug)]
 pub struct CallStream {
-    _connection: Connection,
-    body: Incoming,
+    /// None after the last event.
+    open: Option<(Link, Incoming)>,
+    pool: Pool,
     reader: SseReader,
     ready: VecDeque<crate::SseEvent>,
     ended: bool,
@@ -763,9 +773,15 @@ impl CallStream {
                     .map_err(|error| not_understood("POST /v1/call", &error.to_string()))?;
                 let Some(event) = event else { continue };
                 self.ended = event.is_last();
+                if self.ended
+                    && let Some((link, body)) = self.open.take()
+                {
+                    self.pool.give_back(link, body);
+                }
                 return Ok(Some(event));
             }
-            let frame = match self.body.frame().await {
+            let Some((_, body)) = &mut self.open else { return Ok(None) };
+            let frame = match body.frame().await {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Err(ClientError::Closed(Some(error))),
                 None => return Err(ClientError::Closed(None)),
@@ -781,19 +797,9 @@ impl CallStream {
     }
 }
 
-/// Owner of the task that drives a connection; closes the connection when dropped.
-#[derive(Debug)]
-struct Connection(JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn error_of(route: &str, response: Response<Incoming>) -> ClientError {
+async fn error_of(route: &str, mut response: Response<Incoming>) -> ClientError {
     let status = response.status();
-    match collect(response).await {
+    match collect(&mut response).await {
         Ok(bytes) => match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => ClientError::Api(body.error),
             Err(_) => {
@@ -808,8 +814,8 @@ fn describe(status: StatusCode) -> String {
     status.to_string()
 }
 
-async fn collect(response: Response<Incoming>) -> Result<Bytes, ClientError> {
-    match Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await {
+async fn collect(response: &mut Response<Incoming>) -> Result<Bytes, ClientError> {
+    match Limited::new(response.body_mut(), MAX_RESPONSE_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) => Err(match error.downcast::<hyper::Error>() {
             Ok(error) => ClientError::Closed(Some(*error)),

@@ -7,8 +7,8 @@ mod lately;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use comity_core::canonical::JsonError;
 use comity_core::{AgentId, Identity, canonical};
 use comity_results::repute::Reputation;
 use comity_results::terms::Terms;
+use comity_specialist::schema::Validator;
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -109,6 +110,8 @@ struct Callee {
     capability: Arc<Capability>,
     /// What the capability says of its answers.
     terms: Arc<Terms>,
+    /// What checks inputs, compiled when first needed: dearer than all else that is done before a call.
+    validator: Arc<OnceLock<Validator>>,
     /// As whose member it is called.
     group: Option<Arc<PrivateGroup>>,
     /// What it is shown.
@@ -120,7 +123,9 @@ struct Callee {
 impl Callee {
     fn new(agent: AgentId, addrs: Vec<SocketAddr>, capability: Arc<Capability>) -> Self {
         let terms = Arc::new(Terms::of(&capability));
-        Self { agent, addrs, capability, terms, group: None, grants: None, remembered: false }
+        let validator = Arc::default();
+        let (group, grants, remembered) = (None, None, false);
+        Self { agent, addrs, capability, terms, validator, group, grants, remembered }
     }
 
     /// Nothing is shown to it, so one call to it is like another.
@@ -139,7 +144,7 @@ impl Callee {
         let capability = &self.capability;
         let mut request = rpc::CallRequest::new(capability.name.clone(), body.into());
         request.idempotent = capability.idempotent;
-        request.interface = Some(capability.interface.digest());
+        request.interface = Some(self.terms.interface);
         request.descriptor = self.remembered.then_some(self.terms.descriptor);
         request.group = self.group.as_ref().map(|group| group.secret().clone());
         request.grants.clone_from(&self.grants);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity_capability::record::Capability;
-use comity_core::receipt::ShortText;
+use comity_core::receipt::{ShortText, SignedReceipt};
 use comity_core::{AgentId, Hash, Time, canonical};
 use comity_specialist::{Answer, Invocation, SpecialistError};
 use comity_trust::access::Ground;
@@ -225,8 +225,8 @@ impl CallHandler for Arc<Handler> {
         self.results.promise(caller, job, receipt, body)
     }
 
-    fn signed(&self, caller: &AgentId, receipt: &Bytes) {
-        self.results.served(caller, receipt);
+    fn signed(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes) {
+        self.results.served(caller, receipt, bytes);
     }
 
     fn trust(&self, caller: Caller, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {

@@ -30,12 +30,18 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 impl Node {
     /// What does not fit the declared interface never leaves.
     pub(super) fn check_input(&self, callee: &Callee, input: &Value) -> Result<(), ErrorInfo> {
-        let schema = callee.capability.interface.input_schema();
-        let validator = Validator::new(&schema).map_err(|error| {
-            let who = self.target_text(callee);
-            let text = format!("{who} declares an unusable interface: {error}");
-            ErrorInfo::new(ErrorCode::CallFailed, text)
-        })?;
+        let validator = match callee.validator.get() {
+            Some(validator) => validator,
+            None => {
+                let schema = callee.capability.interface.input_schema();
+                let validator = Validator::new(&schema).map_err(|error| {
+                    let who = self.target_text(callee);
+                    let text = format!("{who} declares an unusable interface: {error}");
+                    ErrorInfo::new(ErrorCode::CallFailed, text)
+                })?;
+                callee.validator.get_or_init(|| validator)
+            }
+        };
         validator.check(input).map_err(|problems| self.bad_input(callee, problems.join("; ")))
     }
 

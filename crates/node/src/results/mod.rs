@@ -324,8 +324,8 @@ impl Results {
     }
 
     /// A receipt that this node signed.
-    pub(crate) fn served(&self, caller: &AgentId, receipt: &Bytes) {
-        self.receipts.served(caller, receipt);
+    pub(crate) fn served(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes) {
+        self.receipts.served(caller, receipt, bytes);
     }
 
     pub(crate) fn reputation(&self) -> MutexGuard<'_, Reputation> {

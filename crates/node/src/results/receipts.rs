@@ -108,9 +108,8 @@ impl Receipts {
         Ok(Self { me, clock, storage, inner: Mutex::new(inner) })
     }
 
-    /// A receipt of this node's own, for a call it answered.
-    pub(super) fn served(&self, caller: &AgentId, receipt: &Bytes) {
-        let Ok(signed) = SignedReceipt::decode(receipt) else { return };
+    /// A receipt of this node's own, for a call it answered, and its canonical bytes.
+    pub(super) fn served(&self, caller: &AgentId, signed: SignedReceipt, receipt: &Bytes) {
         let key = row_key(&signed);
         let mut guard = self.lock();
         let inner = &mut *guard;

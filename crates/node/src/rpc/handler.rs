@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use comity_core::receipt::ShortText;
+use comity_core::receipt::{ShortText, SignedReceipt};
 use comity_core::{AgentId, DecodeError, Hash, Sha256Digest, Time, canonical};
 use comity_results::terms::TTL_MAX;
 use futures_util::future::BoxFuture;
@@ -96,9 +96,9 @@ pub trait CallHandler: Send + Sync + 'static {
         None
     }
 
-    /// Told of each receipt this node signed (its canonical bytes), before the caller has it.
-    fn signed(&self, caller: &AgentId, receipt: &Bytes) {
-        let _ = (caller, receipt);
+    /// Told of each receipt this node signed, and its canonical bytes, before the caller has it.
+    fn signed(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes) {
+        let _ = (caller, receipt, bytes);
     }
 }
 

@@ -736,13 +736,13 @@ impl Session {
             session: accepted.session,
             number: accepted.number,
         };
-        let Some(signed) = self.server.signer.sign(receipt).await else {
+        let Some((signed, bytes)) = self.server.signer.sign(receipt).await else {
             return fail(ErrorCode::Internal, "signing failed: the node needs a restart");
         };
         // Its entry has a place before the caller has the receipt.
         self.server.audit.record(served).await;
-        self.server.handler.signed(&self.peer, &signed);
-        Ok(signed)
+        self.server.handler.signed(&self.peer, signed, &bytes);
+        Ok(bytes)
     }
 }
 

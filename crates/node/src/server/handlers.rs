@@ -14,8 +14,8 @@ use comity_api::types::{
     CharterJoinRequest, ExpelRequest,
 };
 use comity_api::types::{
-    AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
-    CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
+    AttemptOutcome, AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest,
+    AuditRequest, CallEvent, CallRequest, CallResponse, Capabilities, DEFAULT_CALL_TIMEOUT_MS,
     DEFAULT_PING_TIMEOUT_MS, Done, ErrorCode, ErrorInfo, FindRequest, FindResponse,
     GrantKeepRequest, GrantRequest, GrantRevokeRequest, GrantView, Grants, GroupCreateRequest,
     GroupInvitation, GroupJoinRequest, Groups, HandleMeaning, HandlePin, HandlePinRequest,
@@ -34,13 +34,16 @@ use comity_api::types::{
     TrustRequestView,
 };
 use comity_api::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES};
-use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
 
 use super::respond::{Answer, Failure, Json, answer};
 use super::{Backend, CallEvents, DEADLINE_GRACE, KEEP_ALIVE, REQUEST_TIMEOUT, Shared};
 
 /// Most bytes of items, as JSON, that are put into one answer; the rest of [`MAX_RESPONSE_BYTES`] is for its frame.
 const MAX_COLLECTED_BYTES: usize = MAX_RESPONSE_BYTES - (1 << 20);
+/// The news that an attempt has begun waits this long for what comes of it.
+const HELD_BACK: Duration = Duration::from_millis(2);
 
 pub(super) type Node<B> = State<Shared<B>>;
 
@@ -337,13 +340,29 @@ pub(crate) async fn call<B: Backend>(
     let ends_at = tokio::time::Instant::now() + limit;
     let events = within(limit, node.backend.call(request)).await?;
     if wants_events(&headers) {
-        let events = until(ends_at, events).map(|event| Ok::<_, Infallible>(to_sse(&event)));
+        let events = together(until(ends_at, events).fuse().boxed());
+        let events = events.map(|event| Ok::<_, Infallible>(to_sse(&event)));
         return Ok(Sse::new(events)
             .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
             .into_response());
     }
     let response = collect(until(ends_at, events)).await?;
     Ok(axum::Json(response).into_response())
+}
+
+/// Holds back that an attempt has begun until something comes of it, or a moment: most calls then need the reader's attention once.
+fn together(events: BoxStream<'static, CallEvent>) -> impl Stream<Item = CallEvent> + Send {
+    stream::unfold((events, None), |(mut events, held)| async move {
+        if let Some(held) = held {
+            return Some((held, (events, None)));
+        }
+        let first = events.next().await?;
+        let begun =
+            matches!(&first, CallEvent::Attempt(one) if one.outcome == AttemptOutcome::Started);
+        let next =
+            if begun { tokio::time::timeout(HELD_BACK, events.next()).await.ok() } else { None };
+        Some((first, (events, next.flatten())))
+    })
 }
 
 pub(crate) async fn policy<B: Backend>(State(node): Node<B>) -> Answer<PolicyStatus> {
@@ -502,8 +521,8 @@ fn wants_events(headers: &HeaderMap) -> bool {
 fn until(
     ends_at: tokio::time::Instant,
     events: CallEvents,
-) -> impl futures_util::Stream<Item = CallEvent> + Send {
-    futures_util::stream::unfold(Some(events), move |events| async move {
+) -> impl Stream<Item = CallEvent> + Send {
+    stream::unfold(Some(events), move |events| async move {
         let mut events = events?;
         let event = match tokio::time::timeout_at(ends_at, events.next()).await {
             Ok(Some(event)) => event,
@@ -534,9 +553,7 @@ fn error_data(message: &str) -> (&'static str, String) {
 }
 
 /// A whole answer from the events of a call, in bounded memory.
-async fn collect(
-    events: impl futures_util::Stream<Item = CallEvent>,
-) -> Result<CallResponse, ErrorInfo> {
+async fn collect(events: impl Stream<Item = CallEvent>) -> Result<CallResponse, ErrorInfo> {
     let mut events = std::pin::pin!(events);
     let (mut items, mut attempts, mut proof) =
         (Vec::new(), Vec::<comity_api::types::Attempt>::new(), None);
