@@ -151,6 +151,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it hands messages on for as long as it runs.
+    pub(crate) fn is_bridge(&self) -> bool {
+        matches!(self, Self::Mcp(_) | Self::A2a(_))
+    }
+
     /// What its own output options say; `call` has one of its own.
     pub(crate) fn wants_json(&self) -> bool {
         match self {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use clap::Args;
 use comity_api::types::{Exit, Overrides, ServeMode, ServeRequest, Visibility};
-use comity_mcp::host::{tool_manifest, whole_manifest};
+use comity_mcp::host::{tool_manifest, upstream_of, whole_manifest};
 use comity_mcp::pins::{Pins, resolve};
 use comity_specialist::manifest::Manifest;
 use comity_specialist::mcp::McpSection;
@@ -68,9 +68,26 @@ pub(crate) struct BridgeArgs {
         value_parser = clap::value_parser!(u16).range(1..=64))]
     at_once: u16,
 
+    /// Measure this MCP server (streamable HTTP, sessions) instead of one that answers at once.
+    #[arg(long, value_name = "URL", requires = "tool")]
+    url: Option<String>,
+
+    /// The tool of that server that is called.
+    #[arg(long, value_name = "NAME", requires = "url")]
+    tool: Option<String>,
+
+    /// With these arguments, a JSON object.
+    #[arg(long, value_name = "JSON", requires = "url", value_parser = object)]
+    arguments: Option<Value>,
+
     /// Be the MCP server of another `comity bench mcp`.
     #[arg(long, hide = true)]
     server: bool,
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_owned()) }
 }
 
 /// One way to the server.
@@ -123,11 +140,11 @@ async fn measure(
     progress: &Progress,
 ) -> Result<Report> {
     let machine = Machine::here();
-    let (_server, direct) = spawned(&["bench", "mcp", "--server"], None).await?;
+    let (_server, direct, tool, arguments) = server_of(args, &far.home).await?;
     let before = usage(far.pid());
     let section = McpSection { url: Some(direct.clone()), ..McpSection::default() };
     publish(far, whole_manifest(&section, &json!({}), "whole".to_owned())).await?;
-    publish(far, tool_manifest(&section, &tool(), TOOL.to_owned())).await?;
+    publish(far, tool_manifest(&section, &tool, TOOL.to_owned())).await?;
     let target = |name: &str| format!("{}/{name}", far.status.agent.address);
     let pin = resolve(&near.client, &target(TOOL), None, TOOL).await?;
     Pins::open(&near.home)?.put(pin)?;
@@ -139,10 +156,12 @@ async fn measure(
     let (_mcp, pinned) = spawned(&[&["mcp"], &open[..]].concat(), Some(&near.home)).await?;
 
     let names = ["straight", "whole server (mcp connect)", "pinned tool (comity mcp)"];
-    let urls = [direct, connected, pinned];
+    let own = json!({"name": tool["name"], "arguments": arguments});
+    let of_pin = json!({"name": TOOL, "arguments": arguments});
+    let urls = [(direct, &own), (connected, &own), (pinned, &of_pin)];
     let mut clients = Vec::new();
-    for url in &urls {
-        clients.push(Session::open(url).await?);
+    for (url, params) in &urls {
+        clients.push(Session::open(url, params).await?);
     }
     progress.step("one call after the other");
     let mut samples = vec![Vec::new(); urls.len()];
@@ -157,8 +176,9 @@ async fn measure(
     drop(clients);
     progress.step("many calls at once");
     let mut ways: Vec<Way> = Vec::new();
-    for ((name, url), samples) in names.into_iter().zip(&urls).zip(&samples) {
-        let calls_per_s = throughput(url, usize::from(args.at_once), args.calls as usize).await?;
+    for ((name, (url, params)), samples) in names.into_iter().zip(&urls).zip(&samples) {
+        let at_once = usize::from(args.at_once);
+        let calls_per_s = throughput(url, params, at_once, args.calls as usize).await?;
         let latency = Latency::of(samples);
         let p50 = |latency: Option<Latency>| latency.map_or(0, |one| one.p50_us.cast_signed());
         let straight = ways.first().map_or_else(|| p50(latency), |first| p50(first.latency));
@@ -182,6 +202,24 @@ async fn measure(
         connect_resident,
         server_node_gained: gained,
     })
+}
+
+/// The server that is measured against, its process if it is of this measurement, the tool, and what it is called with.
+async fn server_of(
+    args: &BridgeArgs,
+    logs: &Path,
+) -> Result<(Option<Child>, String, Value, Value)> {
+    let (Some(url), Some(name)) = (&args.url, &args.tool) else {
+        let (server, url) = spawned(&["bench", "mcp", "--server"], None).await?;
+        return Ok((Some(server), url, tool(), json!({"id": 10959})));
+    };
+    let section = McpSection { url: Some(url.clone()), ..McpSection::default() };
+    let upstream = upstream_of(&section, logs).map_err(anyhow::Error::msg)?;
+    let tools = upstream.tools().await.context("the MCP server cannot be used")?;
+    let tool = tools.into_iter().find(|tool| tool["name"] == **name);
+    let tool = tool.with_context(|| format!("the MCP server has no tool {name}"))?;
+    let arguments = args.arguments.clone().unwrap_or_else(|| json!({}));
+    Ok((None, url.clone(), tool, arguments))
 }
 
 async fn publish(node: &Process, manifest: Manifest) -> Result<()> {
@@ -260,11 +298,12 @@ struct Session {
     sender: SendRequest<Full<Bytes>>,
     host: String,
     session: Option<String>,
+    params: Value,
     next: u64,
 }
 
 impl Session {
-    async fn open(url: &str) -> Result<Self> {
+    async fn open(url: &str, params: &Value) -> Result<Self> {
         let host = url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
         let address: SocketAddr = host.parse()?;
         let stream = TcpStream::connect(address).await?;
@@ -272,7 +311,7 @@ impl Session {
         let (sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let mut session = Self { sender, host, session: None, next: 10 };
+        let mut session = Self { sender, host, session: None, params: params.clone(), next: 10 };
         let (head, _) = session.post(&initialize()).await?;
         session.session =
             head.headers.get(SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
@@ -296,15 +335,14 @@ impl Session {
 
     async fn call(&mut self) -> Result<Duration> {
         self.next += 1;
-        let params = json!({"name": TOOL, "arguments": {"id": 10959}});
-        let message =
-            json!({"jsonrpc": "2.0", "id": self.next, "method": "tools/call", "params": params});
+        let message = json!({"jsonrpc": "2.0", "id": self.next, "method": "tools/call", "params": self.params});
         let started = Instant::now();
         let (_, body) = self.post(&message).await?;
         let took = started.elapsed();
         ensure!(
-            body.windows(5).any(|part| part == b"10959")
-                && !body.windows(6).any(|part| part == b"\"error"),
+            has(&body, b"\"result\"")
+                && !has(&body, b"\"error\"")
+                && !has(&body, b"\"isError\":true"),
             "the call failed: {}",
             render::clean(&String::from_utf8_lossy(&body))
         );
@@ -312,10 +350,14 @@ impl Session {
     }
 }
 
-async fn throughput(url: &str, at_once: usize, calls: usize) -> Result<f64> {
+fn has(body: &[u8], text: &[u8]) -> bool {
+    body.windows(text.len()).any(|part| part == text)
+}
+
+async fn throughput(url: &str, params: &Value, at_once: usize, calls: usize) -> Result<f64> {
     let mut sessions = Vec::new();
     for _ in 0..at_once {
-        sessions.push(Session::open(url).await?);
+        sessions.push(Session::open(url, params).await?);
     }
     let each = calls.div_ceil(at_once);
     let started = Instant::now();
