@@ -63,6 +63,8 @@ def main():
         *create_jsonrpc_routes(handler, "/rpc", enable_v0_3_compat=not MODERN),
         *create_rest_routes(handler, path_prefix="/rest", enable_v0_3_compat=not MODERN),
     ]
+    # Who reads the URL may come at once.
+    sock.listen(128)
     print(url, flush=True)
     uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="warning")).run(sockets=[sock])
 

@@ -35,6 +35,8 @@ card = AgentCard(name="Old agent", description="An agent of 0.3", url=f"{url}/",
                  default_input_modes=["text/plain"], default_output_modes=["text/plain"],
                  capabilities=AgentCapabilities(streaming=True))
 handler = DefaultRequestHandler(agent_executor=Hello(), task_store=InMemoryTaskStore())
+# Who reads the URL may come at once.
+sock.listen(128)
 print(url, flush=True)
 app = A2AStarletteApplication(agent_card=card, http_handler=handler).build()
 uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[sock])
