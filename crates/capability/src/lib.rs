@@ -50,6 +50,7 @@ pub mod profile;
 pub mod query;
 pub mod rank;
 pub mod record;
+pub mod rows;
 pub mod taxonomy;
 mod text;
 mod wire;

@@ -74,6 +74,7 @@ pub mod envelope;
 mod handle;
 mod hash;
 mod key;
+pub mod merkle;
 mod place;
 pub mod receipt;
 pub mod text;

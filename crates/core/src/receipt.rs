@@ -7,14 +7,16 @@
 //! Leaf = `BLAKE3.derive_key("comity/receipt/leaf/v1", receipt)`, node = `derive_key("comity/receipt/node/v1", left ‖
 //! right)`, tree shaped as in RFC 9162 section 2.1. Source: DESIGN.md section 7, TRUST.md section 2.4.
 
-mod merkle;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use crate::canonical::{Version, decode_minicbor, encode_minicbor};
 use crate::envelope::{self, EnvelopeError, Opened};
+use crate::merkle::{Contexts, Tree};
 use crate::{AgentId, Canonical, DecodeError, Hash, Identity, Kind, Sha256Digest, Time};
+
+/// How the trees over receipts are hashed.
+const TREE: Contexts = Contexts { leaf: "comity/receipt/leaf/v1", node: "comity/receipt/node/v1" };
 
 /// Most receipts under one root.
 pub const MAX_BATCH: usize = 1024;
@@ -309,14 +311,19 @@ pub fn sign_batch(
     {
         return Err(SignBatchError::NotOurs { index, callee: receipt.callee });
     }
-    let leaves: Vec<Hash> =
-        receipts.iter().map(|receipt| merkle::leaf(&receipt.encode())).collect();
-    let Some((root, paths)) = merkle::tree(&leaves) else { return Ok(Vec::new()) };
+    let leaves: Vec<Hash> = receipts.iter().map(|receipt| TREE.leaf(&receipt.encode())).collect();
+    let tree = Tree::new(&TREE, leaves);
+    let Some(root) = tree.root() else { return Ok(Vec::new()) };
     let root = ReceiptRoot { version: Version, root, size, at_ms: now.as_millis() };
     let root = envelope::seal(Kind::ReceiptRoot, &root, identity);
-    let signed = receipts.into_iter().zip(paths).zip(0u32..);
+    let signed = receipts.into_iter().enumerate().zip(0u32..);
     Ok(signed
-        .map(|((receipt, path), index)| SignedReceipt { receipt, index, path, root: root.clone() })
+        .map(|((place, receipt), index)| SignedReceipt {
+            receipt,
+            index,
+            path: tree.path(place),
+            root: root.clone(),
+        })
         .collect())
 }
 
@@ -344,8 +351,9 @@ impl SignedReceipt {
         if root.signer != self.receipt.callee {
             return Err(ReceiptError::Signer { callee: self.receipt.callee, signer: root.signer });
         }
-        let leaf = merkle::leaf(&self.receipt.encode());
-        if merkle::root_from_path(leaf, self.index, size, &self.path) != Some(expected) {
+        let leaf = TREE.leaf(&self.receipt.encode());
+        let led = TREE.root_from_path(leaf, self.index.into(), size.into(), &self.path);
+        if led != Some(expected) {
             return Err(ReceiptError::Path);
         }
         let signed_at = Time::from_millis(at_ms);

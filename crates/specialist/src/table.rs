@@ -8,8 +8,10 @@
 //! Requests are JSON: `where` (conditions by column, all of which must hold), `columns`, `order`, `limit`, `offset`,
 //! `count`. See [`input_schema`](interface::input_schema). Equal requests on equal data give equal answers: rows that
 //! sort alike keep the order of the file. Nulls sort first, and texts by code point; `contains` on a text is an exact
-//! part of it, letter case included.
+//! part of it, letter case included. `prove` gives rows by number, each with its path to the commitment
+//! ([`comity_capability::rows`]) that the table's declaration holds.
 
+mod commit;
 mod error;
 mod import;
 pub mod interface;
@@ -132,8 +134,11 @@ impl Table {
 impl Specialist for Table {
     fn call(&self, call: Invocation) -> BoxFuture<'_, Result<Answer, SpecialistError>> {
         async move {
-            let plan = request::Plan::new(&self.summary, &call.request)?;
-            self.readers.run(plan, call.ends(self.timeout)).await
+            let ask = match commit::wanted(&self.summary, &call.request)? {
+                Some(indexes) => query::Ask::Prove(indexes),
+                None => query::Ask::Query(request::Plan::new(&self.summary, &call.request)?),
+            };
+            self.readers.run(ask, call.ends(self.timeout)).await
         }
         .boxed()
     }

@@ -38,7 +38,7 @@ pub struct Declaration {
 /// Makes the declaration of a manifest; `summary` adds what a table file says of itself.
 ///
 /// Of a table are derived, unless the manifest says otherwise: name and title from the file's name, description,
-/// interface, `data:fields`, `data:rows`, `schema:temporalCoverage`, `dcat:temporalResolution`, `schema:spatialCoverage`,
+/// interface, `data:fields`, `data:rows`, `data:merkle`, `schema:temporalCoverage`, `dcat:temporalResolution`, `schema:spatialCoverage`,
 /// the data version, and a set attribute for every column of few values whose name is a known attribute
 /// (`country`, `currency`, …).
 ///
@@ -494,6 +494,9 @@ fn derived_attributes(summary: &TableSummary) -> Vec<(String, Value)> {
         ("data:fields".to_owned(), json!(fields)),
         ("data:rows".to_owned(), json!(summary.rows)),
     ];
+    if let Some(commitment) = &summary.commitment {
+        found.push(("data:merkle".to_owned(), json!(commitment)));
+    }
     if let Some(time) = &summary.time {
         found.push((
             "schema:temporalCoverage".to_owned(),

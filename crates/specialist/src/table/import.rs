@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql, params};
 
+use super::commit;
 use super::error::TableError;
 use super::source::Source;
 use super::summary::{self, TableSummary};
@@ -19,7 +20,7 @@ use super::value::{
 };
 
 /// Changes whenever the stored form does; older caches are then made anew.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
 /// Page cache while importing, KiB.
 pub(super) const CACHE_KIB: i32 = 8 * 1024;
 
@@ -64,6 +65,10 @@ pub(super) fn import(
     let time = time_column(&connection, source, choice, &columns, &fail)?;
     let summary =
         summary::derive(&connection, source, &columns, time, (&hash, bytes)).map_err(fail)?;
+    let kinds: Vec<(String, ColumnType)> =
+        columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
+    let commitment = commit::derive(&connection, &kinds).map_err(fail)?;
+    let summary = TableSummary { commitment: commitment.map(|hash| hash.to_string()), ..summary };
     index(&connection, &summary).map_err(fail)?;
     remember(&connection, &summary).map_err(fail)?;
     connection.close().map_err(|(_, error)| fail(error))?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use comity_capability::rows::PROVED_MAX;
 use serde_json::{Map, Value, json};
 
 use super::request::{DEFAULT_ROWS, MAX_ORDER_COLUMNS, MAX_ROWS, MAX_VALUES};
@@ -73,6 +74,11 @@ pub fn input_schema(summary: &TableSummary, notes: &BTreeMap<String, String>) ->
         "count".to_owned(),
         json!({ "description": "Also count all matching rows.", "type": "boolean", "default": false }),
     );
+    properties.insert(
+        "prove".to_owned(),
+        json!({ "description": "Rows by number, with proofs.", "type": "array",
+                "items": { "type": "integer" }, "maxItems": PROVED_MAX }),
+    );
     json!({ "type": "object", "properties": properties, "additionalProperties": false, "$defs": definitions })
 }
 
@@ -86,6 +92,7 @@ pub fn output_schema(summary: &TableSummary) -> Value {
             "columns": { "type": "array", "items": { "enum": names } },
             "rows": { "description": "Values in the order of `columns`.", "type": "array", "items": { "type": "array" } },
             "truncated": { "description": "More rows match than were given. In the last part.", "type": "boolean" },
+            "proof": { "type": "object" },
             "total": { "description": "All matching rows, when counted or known. In the last part.", "type": "integer" }
         },
         "required": ["columns", "rows"],

@@ -10,10 +10,10 @@ use rusqlite::{Connection, params_from_iter};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::import;
 use super::request::Plan;
 use super::summary::TableSummary;
 use super::value::{ColumnType, decimal_json, timestamp_text};
+use super::{commit, import};
 use crate::call::{Answer, Ends};
 use crate::error::SpecialistError;
 
@@ -37,6 +37,8 @@ const READER_CACHE_KIB: i32 = 4 * 1024;
 pub(super) struct Readers {
     database: PathBuf,
     summary: Arc<TableSummary>,
+    /// Over the stored subtrees; read when the first proof is asked for.
+    tree: std::sync::OnceLock<comity_core::merkle::Tree>,
     idle: Mutex<Vec<Connection>>,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
@@ -47,6 +49,7 @@ impl Readers {
         Self {
             database,
             summary,
+            tree: std::sync::OnceLock::new(),
             idle: Mutex::new(Vec::new()),
             running: Arc::new(Semaphore::new(MAX_READERS)),
             admitted: Arc::new(Semaphore::new(MAX_READERS + MAX_WAITING)),
@@ -56,7 +59,7 @@ impl Readers {
     /// Runs `plan`, as one answer or as a stream of parts.
     pub(super) async fn run(
         self: &Arc<Self>,
-        plan: Plan,
+        plan: Ask,
         ends: Ends,
     ) -> Result<Answer, SpecialistError> {
         let admitted = Arc::clone(&self.admitted)
@@ -130,6 +133,15 @@ fn following(
     stream::iter([Ok(first)]).chain(rest)
 }
 
+/// What is asked of a table.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Rows that fit.
+    Query(Plan),
+    /// Rows by number, with proofs.
+    Prove(Vec<u64>),
+}
+
 struct Part {
     value: Value,
     last: bool,
@@ -138,7 +150,7 @@ struct Part {
 /// One query, on its blocking thread.
 struct Job {
     readers: Arc<Readers>,
-    plan: Plan,
+    plan: Ask,
     ends: Ends,
     sender: mpsc::Sender<Result<Part, SpecialistError>>,
     _held: [OwnedSemaphorePermit; 2],
@@ -192,7 +204,21 @@ impl Job {
             STEPS_BETWEEN_CHECKS,
             Some(move || ends.over().is_some() || sender.is_closed()),
         )?;
-        let plan = &self.plan;
+        let plan = match &self.plan {
+            Ask::Query(plan) => plan,
+            Ask::Prove(indexes) => {
+                let summary = &self.readers.summary;
+                let tree = match self.readers.tree.get() {
+                    Some(tree) => tree,
+                    None => {
+                        let tree = commit::stored(connection)?;
+                        self.readers.tree.get_or_init(|| tree)
+                    }
+                };
+                let answer = commit::prove(connection, summary, tree, indexes)?;
+                return self.send(runtime, answer, true);
+            }
+        };
         let mut total = match &plan.count_sql {
             Some(sql) => {
                 let mut count = connection.prepare_cached(sql)?;
@@ -210,16 +236,16 @@ impl Job {
                 break;
             }
             if chunk.len() >= CHUNK_ROWS || bytes >= CHUNK_BYTES {
-                self.send(runtime, self.part(std::mem::take(&mut chunk)), false)?;
+                self.send(runtime, self.part(plan, std::mem::take(&mut chunk)), false)?;
                 bytes = 0;
             }
-            chunk.push(self.row(row, &mut bytes)?);
+            chunk.push(self.row(plan, row, &mut bytes)?);
             given += 1;
         }
         if !truncated && total.is_none() && (given > 0 || plan.offset == 0) {
             total = i64::try_from(plan.offset + given).ok();
         }
-        let mut last = self.part(chunk);
+        let mut last = self.part(plan, chunk);
         last["truncated"] = Value::Bool(truncated);
         if let Some(total) = total {
             last["total"] = Value::from(total);
@@ -227,17 +253,22 @@ impl Job {
         self.send(runtime, last, true)
     }
 
-    fn part(&self, rows: Vec<Value>) -> Value {
-        let names = self.chosen().map(|(name, _)| Value::from(name)).collect();
+    fn part(&self, plan: &Plan, rows: Vec<Value>) -> Value {
+        let names = self.chosen(plan).map(|(name, _)| Value::from(name)).collect();
         let mut part = Map::new();
         part.insert("columns".to_owned(), Value::Array(names));
         part.insert("rows".to_owned(), Value::Array(rows));
         Value::Object(part)
     }
 
-    fn row(&self, row: &rusqlite::Row<'_>, bytes: &mut usize) -> rusqlite::Result<Value> {
-        let mut values = Vec::with_capacity(self.plan.columns.len());
-        for (i, (_, kind)) in self.chosen().enumerate() {
+    fn row(
+        &self,
+        plan: &Plan,
+        row: &rusqlite::Row<'_>,
+        bytes: &mut usize,
+    ) -> rusqlite::Result<Value> {
+        let mut values = Vec::with_capacity(plan.columns.len());
+        for (i, (_, kind)) in self.chosen(plan).enumerate() {
             let value = row.get_ref(i)?;
             *bytes += if let ValueRef::Text(text) = value { text.len() + 8 } else { 8 };
             values.push(json_value(value, kind));
@@ -245,10 +276,9 @@ impl Job {
         Ok(Value::Array(values))
     }
 
-    fn chosen(&self) -> impl Iterator<Item = (&str, ColumnType)> {
+    fn chosen<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = (&'a str, ColumnType)> {
         let all = &self.readers.summary.columns;
-        self.plan
-            .columns
+        plan.columns
             .iter()
             .filter_map(|i| all.get(*i))
             .map(|column| (column.name.as_str(), column.kind))
@@ -263,7 +293,7 @@ impl Job {
     }
 }
 
-fn json_value(value: ValueRef<'_>, kind: ColumnType) -> Value {
+pub(super) fn json_value(value: ValueRef<'_>, kind: ColumnType) -> Value {
     match (value, kind) {
         (ValueRef::Integer(n), ColumnType::Bool) => Value::Bool(n != 0),
         (ValueRef::Integer(n), ColumnType::Timestamp) => Value::String(timestamp_text(n)),

@@ -32,6 +32,8 @@ pub struct TableSummary {
     pub time: Option<TimeCoverage>,
     /// Coverage of latitude and longitude columns, if there are some.
     pub bbox: Option<BoundingBox>,
+    /// Commitment over all rows ([`comity_capability::rows`]), `b3:` and hex; none without rows.
+    pub commitment: Option<String>,
 }
 
 /// One column.
@@ -117,6 +119,7 @@ pub(super) fn derive(
         columns,
         time,
         bbox,
+        commitment: None,
     })
 }
 

@@ -17,3 +17,4 @@ mod schema;
 mod table_calls;
 mod table_files;
 mod table_model;
+mod table_proofs;
