@@ -23,8 +23,8 @@ use tokio::net::UnixStream;
 use self::pool::{Link, Pool, Sent};
 use crate::types::{
     AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
-    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
-    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ProbeRequest, ProbeResponse,
+    TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
 };
 use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
@@ -624,6 +624,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn canary(&self, request: &CanaryRequest) -> Result<CanaryResponse, ClientError> {
         self.post("/v1/evidence/canary", request).await
+    }
+
+    /// `POST /v1/evidence/probe`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn probe(&self, request: &ProbeRequest) -> Result<ProbeResponse, ClientError> {
+        self.post("/v1/evidence/probe", request).await
     }
 
     /// `GET /v1/traces`.

@@ -5,8 +5,8 @@ use utoipa::OpenApi;
 use crate::types::{
     AdmissionView, AdmitRequest, AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse,
     CharterCreateRequest, CharterGroup, CharterGroups, CharterJoinRequest, EvidenceAddRequest,
-    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ExpelRequest,
-    TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ExpelRequest, ProbeRequest,
+    ProbeResponse, TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
 };
 use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
@@ -86,6 +86,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         evidence_remove,
         appraise,
         canary,
+        probe,
         traces,
         trace_commit,
         trace_disclose,
@@ -389,6 +390,12 @@ fn appraise() {}
     (status = 200, body = CanaryResponse), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn canary() {}
+
+/// Have rows of a table proved, and remember whether they were.
+#[utoipa::path(post, path = "/v1/evidence/probe", request_body = ProbeRequest, responses(
+    (status = 200, body = ProbeResponse), (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn probe() {}
 
 /// Traces this agent committed to.
 #[utoipa::path(get, path = "/v1/traces", responses(

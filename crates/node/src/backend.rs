@@ -20,8 +20,8 @@ use comity_api::types::{
 };
 use comity_api::types::{
     AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, EvidenceAddRequest,
-    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, TraceCommitRequest,
-    TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ProbeRequest, ProbeResponse,
+    TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
 };
 use comity_api::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
 use comity_api::types::{
@@ -447,6 +447,10 @@ impl Backend for Node {
 
     async fn canary(&self, request: CanaryRequest) -> Result<CanaryResponse, ErrorInfo> {
         Box::pin(self.canary_call(request)).await
+    }
+
+    async fn probe(&self, request: ProbeRequest) -> Result<ProbeResponse, ErrorInfo> {
+        Box::pin(self.probe_call(request)).await
     }
 
     async fn traces(&self) -> Result<Traces, ErrorInfo> {

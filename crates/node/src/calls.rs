@@ -4,6 +4,7 @@
 mod attempt;
 mod check;
 mod lately;
+mod probe;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -115,6 +115,7 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
         .route("/v1/evidence/remove", post(evidence::evidence_remove::<B>))
         .route("/v1/evidence/appraise", post(evidence::appraise::<B>))
         .route("/v1/evidence/canary", post(evidence::canary::<B>))
+        .route("/v1/evidence/probe", post(evidence::probe::<B>))
         .route("/v1/traces", get(evidence::traces::<B>).post(evidence::trace_commit::<B>))
         .route("/v1/traces/disclose", post(evidence::trace_disclose::<B>))
         .route("/v1/resolve", post(handlers::resolve::<B>))

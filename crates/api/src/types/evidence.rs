@@ -175,6 +175,42 @@ pub struct CanaryResponse {
     pub acknowledged: u64,
 }
 
+/// Body of `POST /v1/evidence/probe`: have rows of a table proved, and remember whether they were.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeRequest {
+    /// `ADDRESS/CAPABILITY`.
+    pub target: String,
+    /// How many rows, 2 to 16; 8 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<usize>,
+    /// Deadline of each of the two calls in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Answer of `POST /v1/evidence/probe`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProbeResponse {
+    /// Who answered.
+    pub agent: AgentName,
+    /// Which capability.
+    pub capability: String,
+    /// Whether all rows were proved, and one of them was found by asking for it.
+    pub passed: bool,
+    /// What was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// How many rows it declares.
+    pub rows: u64,
+    /// Numbers of the rows that had to be proved: the first, the last, and others drawn at random.
+    pub proved: Vec<u64>,
+    /// Probes and canaries passed since the last that was failed.
+    pub in_a_row: u64,
+    /// Calls of this capability answered.
+    pub acknowledged: u64,
+}
+
 /// Body of `POST /v1/traces`: commit to a trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comity::access::POLICY_FILE;
 use comity_api::types::{
     AppraiseRequest, CanaryRequest, ErrorCode, ErrorInfo, EvidenceAddRequest, EvidenceIdRequest,
-    FactView, TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure,
+    FactView, ProbeRequest, TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure,
 };
 use comity_attest::{MAX_BUNDLE, ModelError};
 use comity_core::{Hash, Identity, Time};
@@ -58,6 +58,8 @@ pub(crate) enum AttestCommand {
     Appraise(AppraiseArgs),
     /// Ask an agent what is known already, and remember whether it was right: the ground of level L2.
     Canary(CanaryArgs),
+    /// Have rows of a table proved against the commitment it declares, and one found by asking for it; remember whether they were.
+    Probe(ProbeArgs),
     /// Commit to a trace now, disclose steps of it later.
     #[command(subcommand)]
     Trace(TraceCommand),
@@ -215,6 +217,25 @@ pub(crate) struct AppraiseArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// Options of `attest probe`.
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// Whose table: ADDRESS/CAPABILITY.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+
+    /// How many rows, 2 to 16.
+    #[arg(long, value_name = "N")]
+    pub(crate) rows: Option<usize>,
+
+    /// Longest to wait for each of the two calls.
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    pub(crate) timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 /// Options of `attest canary`.
 #[derive(Debug, Args)]
 pub(crate) struct CanaryArgs {
@@ -308,6 +329,7 @@ impl AttestCommand {
             Self::Pack(_) => false,
             Self::Appraise(args) => args.output.json,
             Self::Canary(args) => args.output.json,
+            Self::Probe(args) => args.output.json,
             Self::Trace(TraceCommand::Commit(args)) => args.output.json,
             Self::Trace(TraceCommand::Verify(args)) => args.output.json,
             Self::Trace(TraceCommand::Disclose(_)) => true,
@@ -373,6 +395,18 @@ pub(crate) async fn run(command: AttestCommand, context: &Context) -> anyhow::Re
             };
             let said = client.canary(&request).await?;
             out.answer(&said, render::attest::canary)?;
+            if !said.passed {
+                return Ok(ExitCode::from(ErrorCode::NotVerified.exit().code()));
+            }
+        }
+        AttestCommand::Probe(args) => {
+            let request = ProbeRequest {
+                target: args.target,
+                rows: args.rows,
+                timeout_ms: args.timeout.map(millis),
+            };
+            let said = client.probe(&request).await?;
+            out.answer(&said, render::attest::probe)?;
             if !said.passed {
                 return Ok(ExitCode::from(ErrorCode::NotVerified.exit().code()));
             }

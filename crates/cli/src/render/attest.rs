@@ -2,7 +2,7 @@
 
 use comity_api::types::{
     AppraisalView, AppraiseResponse, CanaryResponse, EvidenceItem, EvidenceItems, EvidenceShown,
-    FactView, TraceView, Traces,
+    FactView, ProbeResponse, TraceView, Traces,
 };
 
 use super::{BAD, GOOD, STRONG, UNSURE, bytes, clean, cut, field, instant, table};
@@ -128,6 +128,22 @@ pub(crate) fn canary(said: &CanaryResponse, width: usize) -> String {
     let mut text = field(0, "agent", &said.agent.agent.to_string(), width);
     text += &field(0, "capability", &clean(&said.capability), width);
     text + &field(0, "answer", &verdict, width)
+}
+
+/// What `attest probe` prints.
+pub(crate) fn probe(said: &ProbeResponse, width: usize) -> String {
+    let verdict = match &said.problem {
+        None => format!(
+            "{GOOD}proved{GOOD:#}: {} of {} rows, {} in a row",
+            said.proved.len(),
+            said.rows,
+            said.in_a_row
+        ),
+        Some(problem) => format!("{BAD}not proved{BAD:#}: {}", clean(problem)),
+    };
+    let mut text = field(0, "agent", &said.agent.agent.to_string(), width);
+    text += &field(0, "capability", &clean(&said.capability), width);
+    text + &field(0, "table", &verdict, width)
 }
 
 /// What `attest trace commit` prints.

@@ -445,3 +445,63 @@ fn whoever_is_little_known_is_checked_by_another() {
     });
     assert_eq!((run.code, run.error_code().as_str()), (8, "not_verified"), "{}", run.stderr);
 }
+
+#[test]
+fn a_table_is_probed_for_what_it_claims() {
+    let world = World::new();
+    let producer = world.node("producer", &[]);
+    let forger = world.joined("forger", &producer);
+    let asker = world.joined("asker", &producer);
+    let table = world.file(
+        "rates.csv",
+        &(0..400).fold("day,pair,rate\n".to_owned(), |text, n| {
+            text + &format!("{}-{:02}-01,EUR/USD,1.{n:03}\n", 1990 + n / 12, n % 12 + 1)
+        }),
+    );
+    let serve = |producer: &Node, name: &str, attributes: &str| {
+        let manifest = world.file(
+            &format!("{name}.toml"),
+            &format!("name = \"{name}\"\nvisibility = \"public\"\n[table]\nfile = \"{table}\"\n[attributes]\n{attributes}"),
+        );
+        producer.ok(&["serve", "--manifest", &manifest, "--yes"]);
+        format!("{}/{name}", producer.address())
+    };
+    let honest = serve(&producer, "honest", "");
+    let said = asker.ok(&["attest", "probe", &honest, "--rows", "16", "--json"]).json();
+    assert_eq!((&said["passed"], &said["rows"]), (&json!(true), &json!(400)), "{said}");
+    let proved: Vec<u64> =
+        said["proved"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+    assert_eq!((proved.len(), proved[0], proved[15]), (16, 0, 399));
+    let checks = |producer: &Node| {
+        let line = ["reputation", "show", &producer.agent(), "--json"];
+        let view = asker.ok(&line).json();
+        view["streak"].as_u64().unwrap()
+    };
+    assert_eq!(checks(&producer), 1, "it counts as an answer that was checked");
+
+    let boaster =
+        serve(&producer, "boaster", "\"schema:temporalCoverage\" = \"1950-01-01/2023-04-01\"\n");
+    let problem = |target: &str| {
+        let run = asker.run(&["attest", "probe", target, "--json"]);
+        assert_eq!(run.code, 8, "{}", run.stderr);
+        run.json()["problem"].as_str().unwrap().to_owned()
+    };
+    let text = problem(&boaster);
+    assert!(text.contains("do not reach as far as it declares"), "{text}");
+    let forged = serve(&forger, "forger", &format!("\"data:merkle\" = \"{}\"\n", "0f".repeat(32)));
+    let text = problem(&forged);
+    assert!(text.contains("is not among those it committed to"), "{text}");
+    assert_eq!(checks(&producer), 0);
+
+    let (command, _) = slow_program(&world, "program", "{}");
+    self::serve(&world, &forger, "program", &command, REUSE);
+    let program = format!("{}/{NAME}", forger.address());
+    for (line, code) in [
+        (["attest", "probe", &program, "--rows", "8"], 4),
+        (["attest", "probe", &honest, "--rows", "1"], 2),
+        (["attest", "probe", "honest", "--rows", "8"], 2),
+    ] {
+        let run = asker.run(&line);
+        assert_eq!(run.code, code, "{line:?}: {}", run.stderr);
+    }
+}

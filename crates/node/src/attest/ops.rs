@@ -189,6 +189,8 @@ impl Node {
         let target = QueryInput::Text(request.target.clone());
         let mut call = CallRequest::new(target, request.input);
         (call.timeout_ms, call.max_attempts) = (request.timeout_ms, Some(1));
+        // What is known already says nothing of the agent.
+        call.reuse.fresh = true;
         let answer = self.call_with(call).await?;
         if answer.agent == self.id() {
             return Err(bad("an agent does not test itself", "name another"));

@@ -5,8 +5,8 @@ use std::future::ready;
 use comity_api::types::{
     AdmissionView, AdmitRequest, AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse,
     CharterCreateRequest, CharterGroup, CharterGroups, CharterJoinRequest, EvidenceAddRequest,
-    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ExpelRequest,
-    TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
+    EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown, ExpelRequest, ProbeRequest,
+    ProbeResponse, TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView, Traces,
 };
 use comity_api::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
@@ -348,6 +348,15 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: CanaryRequest,
     ) -> impl Future<Output = Result<CanaryResponse, ErrorInfo>> + Send {
+        let _ = request;
+        ready(Err(not_here()))
+    }
+
+    /// `POST /v1/evidence/probe`.
+    fn probe(
+        &self,
+        request: ProbeRequest,
+    ) -> impl Future<Output = Result<ProbeResponse, ErrorInfo>> + Send {
         let _ = request;
         ready(Err(not_here()))
     }

@@ -6,8 +6,8 @@ use axum::extract::State;
 use comity_api::types::{
     AppraiseRequest, AppraiseResponse, CanaryRequest, CanaryResponse, DEFAULT_CALL_TIMEOUT_MS,
     Done, EvidenceAddRequest, EvidenceIdRequest, EvidenceItem, EvidenceItems, EvidenceShown,
-    MAX_CALL_TIMEOUT_MS, TraceCommitRequest, TraceDiscloseRequest, TraceDisclosure, TraceView,
-    Traces,
+    MAX_CALL_TIMEOUT_MS, ProbeRequest, ProbeResponse, TraceCommitRequest, TraceDiscloseRequest,
+    TraceDisclosure, TraceView, Traces,
 };
 
 use super::handlers::{Node, within};
@@ -53,6 +53,15 @@ pub(crate) async fn canary<B: Backend>(
     let timeout = request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).min(MAX_CALL_TIMEOUT_MS);
     let timeout = Duration::from_millis(timeout) + DEADLINE_GRACE;
     answer(within(timeout, node.backend.canary(request)).await)
+}
+
+pub(crate) async fn probe<B: Backend>(
+    State(node): Node<B>,
+    Json(request): Json<ProbeRequest>,
+) -> Answer<ProbeResponse> {
+    let timeout = request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).min(MAX_CALL_TIMEOUT_MS);
+    let timeout = 3 * Duration::from_millis(timeout) + DEADLINE_GRACE;
+    answer(within(timeout, node.backend.probe(request)).await)
 }
 
 pub(crate) async fn traces<B: Backend>(State(node): Node<B>) -> Answer<Traces> {
