@@ -76,8 +76,8 @@ mod tests {
     fn what_the_user_named_is_left_alone_and_the_rest_is_proposed() {
         let tool = Manifest {
             name: Some("get-forecast".to_owned()),
-            description: Some("Weather forecast for a place.".to_owned()),
-            input_schema: Some(json!({"properties": {"latitude": {"type": "number"}}})),
+            description: Some("Weather forecast of the coming days.".to_owned()),
+            input_schema: Some(json!({"properties": {"days": {"type": "number"}}})),
             ..Manifest::default()
         };
         let plain = Manifest {
