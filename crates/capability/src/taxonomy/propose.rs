@@ -11,8 +11,10 @@ use super::id::ClassKind;
 use super::tree::{Class, ancestors, leaves_and_branches};
 use crate::keys::{rarity, words};
 
-/// From this score on a class is worth proposing; a caption met in full with one telling word of the description reaches it.
+/// From this score on a class is worth proposing; a name met in full and a telling word of the description reach it.
 const SCORE_MIN: f64 = 0.85;
+/// Different telling words that must be met: a single one, such as `place`, is in too many texts.
+const WORDS_MIN: usize = 2;
 /// Below this share of the best score a class is not proposed beside the best.
 const BESIDE_MIN: f64 = 0.7;
 /// So much rarity (in bits) of words of the description counts half as much as the whole caption.
@@ -53,6 +55,11 @@ pub fn propose(text: &str, n: usize) -> Vec<&'static Class> {
         words.iter().map(bits).filter(|bits| *bits >= TELLING).sum()
     };
     let score = |class: &Words| {
+        let all = class.names.iter().flatten().chain(&class.description);
+        let met = all.filter(|word| text.contains(*word) && bits(word) >= TELLING);
+        if met.collect::<BTreeSet<_>>().len() < WORDS_MIN {
+            return 0.0;
+        }
         let named = class.names.iter().map(|name| {
             let (met, all) = (name & &text, telling(name));
             if all > 0.0 { telling(&met) / all } else { 0.0 }
@@ -132,6 +139,7 @@ mod tests {
             "add. Adds two numbers",
             "read_text_file. Read the complete contents of a file from the file system as text",
             "A tool that returns a result",
+            "book_table. Books a table at a place",
             "\u{202e}\u{0}🐎 ř",
         ] {
             assert_eq!(paths(text), Vec::<&str>::new(), "{text}");
