@@ -13,6 +13,8 @@ use sha3::Digest as _;
 
 /// Length of every key in bytes.
 const KEY_LEN: usize = 32;
+/// Characters of a key in z-base-32, five bits each.
+const ZBASE32_KEY_LEN: usize = 52;
 /// Longest text a decoder looks at, in bytes; the longest form, a Tor onion name, has 62. Base58 is quadratic in its
 /// input, so the bound comes before the decoding.
 pub const MAX_TEXT_LEN: usize = 128;
@@ -153,7 +155,8 @@ impl Form {
     }
 
     /// The form that `text` has the shape of, judged by prefix, suffix and length alone. The shapes do not overlap:
-    /// hex has 64 characters; a base58 peer id begins with `12D3Koo`, and z-base-32 knows no `2`.
+    /// hex has 64 characters; a base58 peer id begins with `12D3Koo`, and z-base-32 knows no `2`; z-base-32 may begin as a CID does and has another
+    /// length.
     #[must_use]
     pub fn detect(text: &str) -> Option<Self> {
         let lower_suffix = text.len().checked_sub(ONION_SUFFIX.len()).and_then(|at| text.get(at..));
@@ -163,12 +166,12 @@ impl Form {
             Some(Self::OnionV3)
         } else if text.starts_with("12D3Koo") {
             Some(Self::PeerIdBase58)
-        } else if text.starts_with("bafz") {
+        } else if text.starts_with("bafz") && text.len() != ZBASE32_KEY_LEN {
             Some(Self::PeerIdCid)
         } else {
             match text.len() {
                 64 => Some(Self::Hex),
-                52 => Some(Self::ZBase32),
+                ZBASE32_KEY_LEN => Some(Self::ZBase32),
                 _ => None,
             }
         }

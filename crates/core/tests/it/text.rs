@@ -55,6 +55,16 @@ fn case_matters_only_where_the_form_says_so() {
     }
 }
 
+/// One key in a million has such a beginning.
+#[test]
+fn a_key_whose_z_base_32_begins_as_a_cid_does_is_read_as_what_it_is() {
+    let key = text::zbase32_decode("bafzaajai8a3m9k15csu3q17qmfgqnp9dskbrg9uq1rydpyxp7qy").unwrap();
+    for form in Form::ALL {
+        let text = form.encode(&key);
+        assert_eq!((Form::detect(&text), form.decode(&text)), (Some(form), Ok(key)), "{text}");
+    }
+}
+
 #[test]
 fn other_keys_and_versions_are_refused_by_name() {
     let sha256_peer_id = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
