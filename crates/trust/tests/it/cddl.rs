@@ -11,8 +11,12 @@ use comity_capability::record::{
     Veiled, Visibility,
 };
 use comity_core::canonical::Version;
-use comity_core::receipt::{Receipt, ReceiptRoot, ShortText};
+use comity_core::receipt::{Receipt, ReceiptRoot, ShortText, sign_batch};
 use comity_core::{AgentId, Canonical, Hash, Kind, Sha256Digest, envelope};
+use comity_results::ack::{Ack, Verdict, countersign};
+use comity_results::key::IndexKey;
+use comity_results::pointer::Pointer;
+use comity_results::retract::{Retract, Target};
 use comity_trust::admission::{Admit, Charter, Rule};
 use comity_trust::bond::Trust;
 use comity_trust::endorse::{Endorse, How};
@@ -329,22 +333,37 @@ fn directory_samples() -> Vec<Sample> {
 fn samples() -> Vec<Sample> {
     let mut all = trust_samples();
     all.extend(directory_samples());
+    all.extend(result_samples());
     all
 }
 
-fn trust_samples() -> Vec<Sample> {
-    let until = NOW + secs(HOUR);
-    let mut endorse = Endorse::new(id(2), "fx.*".parse().unwrap(), How::Audit, NOW, until);
-    endorse.proofs = Some([Hash::of(b"1"), Hash::of(b"2")].into());
-    let name = || ShortText::try_from("group").unwrap();
-    let endorsers = [id(3), id(4)].map(RawKey::from).into();
-    let mut governed = Charter::new(4, name(), Rule::Governed { needed: 2, endorsers }, NOW, until);
-    governed.expelled = Some([RawKey::from(id(9))].into());
-    let governed = governed.hosted(id(5), secs(HOUR));
-    let revoke = |target| Revoke { target, at: NOW, until, reason: Reason::Misused };
-    let head = SetHead { version: Version, seq: 3, at: NOW, count: 1, root: Hash::of(b"r") };
+/// What is said of answers.
+fn result_samples() -> Vec<Sample> {
+    let pointer = Pointer {
+        version: Version,
+        key: IndexKey(Hash::of(b"name")),
+        producer: Hash::of(b"producer"),
+        response: Hash::of(b"answer"),
+        bytes: 9,
+        finished_ms: 1,
+        issued_ms: 2,
+        expires_ms: 3,
+    };
+    let mut all = vec![sample("holder", &pointer)];
+    for verdict in [Verdict::Received, Verdict::Confirmed, Verdict::Disputed] {
+        let receipt = Hash::of(b"receipt");
+        all.push(sample("ack", &Ack { version: Version, receipt, verdict, at_ms: 4 }));
+    }
+    let hash = Hash::of(b"x");
+    for target in [Target::Capability(hash), Target::Request(hash), Target::Response(hash)] {
+        all.push(sample("retract", &Retract::new(target, NOW)));
+    }
+    all
+}
+
+fn receipt() -> Receipt {
     let short = |text| ShortText::try_from(text).unwrap();
-    let receipt = Receipt {
+    Receipt {
         version: Version,
         session: Hash::of(b"s"),
         number: 7,
@@ -363,7 +382,20 @@ fn trust_samples() -> Vec<Sample> {
         valid_until_ms: 5,
         data_version: Some(short("v1")),
         name: short("fx.rates"),
-    };
+    }
+}
+
+fn trust_samples() -> Vec<Sample> {
+    let until = NOW + secs(HOUR);
+    let mut endorse = Endorse::new(id(2), "fx.*".parse().unwrap(), How::Audit, NOW, until);
+    endorse.proofs = Some([Hash::of(b"1"), Hash::of(b"2")].into());
+    let name = || ShortText::try_from("group").unwrap();
+    let endorsers = [id(3), id(4)].map(RawKey::from).into();
+    let mut governed = Charter::new(4, name(), Rule::Governed { needed: 2, endorsers }, NOW, until);
+    governed.expelled = Some([RawKey::from(id(9))].into());
+    let governed = governed.hosted(id(5), secs(HOUR));
+    let revoke = |target| Revoke { target, at: NOW, until, reason: Reason::Misused };
+    let head = SetHead { version: Version, seq: 3, at: NOW, count: 1, root: Hash::of(b"r") };
     vec![
         sample("grant", &full_grant()),
         sample("grant", &Grant::new(id(2), ["a".parse().unwrap()], NOW, until)),
@@ -394,7 +426,7 @@ fn trust_samples() -> Vec<Sample> {
             "receipt-root",
             &ReceiptRoot { version: Version, root: Hash::of(b"r"), size: 3, at_ms: 9 },
         ),
-        sample("receipt", &receipt),
+        sample("receipt", &receipt()),
     ]
 }
 
@@ -415,6 +447,24 @@ fn every_sample_fits_its_rule_and_no_other_kinds() {
     assert!(fits(&rules, &rules["signed-set"], &value(&set)));
     let succession = Succession::new().rotate(&agent(1), &agent(2), commitment(&id(3)), NOW);
     assert!(fits(&rules, &rules["succession"], &value(&succession.to_bytes())));
+    let signed = sign_batch(&agent(1), NOW, vec![receipt()]).unwrap().remove(0);
+    assert!(fits(&rules, &rules["signed-receipt"], &value(&Canonical::encode(&signed))));
+    let both = countersign(signed, Verdict::Confirmed, &agent(2), NOW);
+    assert!(fits(&rules, &rules["counter-signed"], &value(&both.encode())));
+}
+
+/// Every kind of signed statement has a rule of its name, or a line that says why it has none.
+#[test]
+fn every_kind_has_a_rule() {
+    let rules = grammar();
+    let sampled: Vec<&str> = samples().iter().map(|sample| sample.rule).collect();
+    for kind in Kind::ALL {
+        let name = kind.name();
+        assert!(GRAMMAR.contains(&format!("kind \"{name}\"")) || name == "receipt", "{name}");
+        if kind != Kind::Commit {
+            assert!(rules.contains_key(name) && sampled.contains(&name), "{name}");
+        }
+    }
 }
 
 /// Every member dropped, doubled in type, added or put out of range: where the grammar says no, so does the code, and the other way about for

@@ -4,8 +4,13 @@
 use comity_capability::record::{
     Beat, Digest, Load, PeerRecord, Record, Status, Tombstone, Veiled,
 };
-use comity_core::receipt::ReceiptRoot;
-use comity_core::{Canonical, Hash, Identity, Kind, Time, envelope};
+use comity_core::canonical::Version;
+use comity_core::receipt::{Receipt, ReceiptRoot, SignedReceipt, sign_batch};
+use comity_core::{Canonical, Hash, Identity, Kind, Sha256Digest, Time, envelope};
+use comity_results::ack::{Ack, Verdict};
+use comity_results::key::IndexKey;
+use comity_results::pointer::Pointer;
+use comity_results::retract::{Retract, Target};
 use comity_trust::admission::{Admit, Charter};
 use comity_trust::bond::Trust;
 use comity_trust::endorse::Endorse;
@@ -14,6 +19,8 @@ use comity_trust::grant::Grant;
 use comity_trust::revoke::{Revoke, SetHead};
 use comity_trust::succession::Rotate;
 use serde_json::Value;
+
+use crate::common::no_flip_opens;
 
 /// Longer than any statement.
 const ANY_LEN: usize = 16 * 1024;
@@ -117,4 +124,79 @@ fn every_kind_that_is_sealed_has_a_vector() {
         let has = golden().iter().any(|golden| golden.kind == kind);
         assert_eq!(has, !without.contains(&kind), "{kind:?}");
     }
+}
+
+/// A payload sealed by as many keys as it takes for 3,000 flips: none of them opens.
+fn no_flip_of<T: Canonical>(kind: Kind, payload: &T) {
+    let sealed: Vec<Vec<u8>> = (1..=3)
+        .map(|n| envelope::seal(kind, payload, &Identity::from_secret_bytes(&[n; 32])))
+        .collect();
+    no_flip_opens(kind.name(), &sealed, |bytes| envelope::open::<T>(kind, bytes, ANY_LEN).is_ok());
+}
+
+fn no_flip_of_vector<T: Canonical>(kind: Kind) {
+    no_flip_of(kind, &T::decode(&of(kind).payload).unwrap());
+}
+
+/// What the directory keeps and what is said of answers; the other kinds have theirs where their attacks are.
+#[test]
+fn no_bit_of_a_statement_can_be_flipped() {
+    no_flip_of_vector::<Record>(Kind::Record);
+    no_flip_of_vector::<Digest>(Kind::Digest);
+    no_flip_of_vector::<Beat>(Kind::Beat);
+    no_flip_of_vector::<Tombstone>(Kind::Tombstone);
+    no_flip_of_vector::<PeerRecord>(Kind::Peer);
+    no_flip_of_vector::<Veiled>(Kind::Veiled);
+    no_flip_of_vector::<ReceiptRoot>(Kind::ReceiptRoot);
+    let hash = Hash::of(b"x");
+    no_flip_of(
+        Kind::Ack,
+        &Ack { version: Version, receipt: hash, verdict: Verdict::Confirmed, at_ms: 4 },
+    );
+    no_flip_of(Kind::Retract, &Retract::new(Target::Response(hash), ISSUED));
+    let pointer = Pointer {
+        version: Version,
+        key: IndexKey(hash),
+        producer: hash,
+        response: hash,
+        bytes: 9,
+        finished_ms: 1,
+        issued_ms: 2,
+        expires_ms: 3,
+    };
+    no_flip_of(Kind::Holder, &pointer);
+}
+
+#[test]
+fn no_bit_of_a_receipt_can_be_flipped() {
+    let hash = Hash::of(b"x");
+    let receipt = Receipt {
+        version: Version,
+        session: hash,
+        number: 1,
+        caller: Identity::from_secret_bytes(&[2; 32]).id(),
+        callee: signer().id(),
+        capability: hash,
+        request: hash,
+        response: hash,
+        status: 0,
+        started_ms: 1,
+        finished_ms: 2,
+        cost: 3,
+        evidence: None,
+        leaf: Some(4),
+        interface: Sha256Digest::of(b"i"),
+        valid_until_ms: 5,
+        data_version: None,
+        name: "fx.rates".try_into().unwrap(),
+    };
+    let other = Receipt { number: 2, ..receipt.clone() };
+    let sealed: Vec<Vec<u8>> = sign_batch(&signer(), ISSUED, vec![receipt, other])
+        .unwrap()
+        .iter()
+        .map(Canonical::encode)
+        .collect();
+    no_flip_opens("receipt", &sealed, |bytes| {
+        SignedReceipt::decode(bytes).is_ok_and(|receipt| receipt.verify().is_ok())
+    });
 }
