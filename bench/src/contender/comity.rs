@@ -16,7 +16,7 @@ use comity::{
         CallAnswer, CallFailure, CallHandler, CallRequest, Caller, ErrorCode, IncomingCall,
         NoCapabilities, Offer, Reply, Rpc, RpcConfig, RpcLimits,
     },
-    transport::{Incoming, Limits, Protocol, Transport, TransportConfig},
+    transport::{Incoming, KeyExchange, Limits, Protocol, Transport, TransportConfig},
 };
 use comity_core::{AgentId, Hash, Identity, Sha256Digest, canonical};
 use futures_util::future::BoxFuture;
@@ -94,8 +94,13 @@ impl Peer {
             ..Limits::default()
         };
         let listen = vec![SocketAddr::new(bind, 0)];
-        let config =
-            TransportConfig { identity: identity.clone(), listen, limits, audit: Audit::default() };
+        let config = TransportConfig {
+            identity: identity.clone(),
+            listen,
+            limits,
+            key_exchange: KeyExchange::default(),
+            audit: Audit::default(),
+        };
         let (transport, Incoming { exchanges, calls }) = Transport::bind(config).await?;
         let config = RpcConfig {
             identity,

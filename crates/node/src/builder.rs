@@ -35,7 +35,7 @@ use crate::rpc::{self, Rpc, RpcConfig, RpcLimits};
 use crate::runtime::{NetworkRuntime, Threads};
 use crate::signals::Signals;
 use crate::storage::Storage;
-use crate::transport::{Limits, Transport, TransportConfig};
+use crate::transport::{KeyExchange, Limits, Transport, TransportConfig};
 use crate::witnessing::{self, Witnessing};
 use crate::{NodeInfo, key_file};
 
@@ -56,6 +56,7 @@ pub struct Builder {
     clock_offset_secs: i64,
     runtime: NetworkRuntime,
     limits: Limits,
+    key_exchange: KeyExchange,
     rpc_limits: RpcLimits,
     overlay: Config,
     places: Option<PositionCache>,
@@ -75,6 +76,7 @@ impl Default for Builder {
             clock_offset_secs: 0,
             runtime: NetworkRuntime::default(),
             limits: Limits::default(),
+            key_exchange: KeyExchange::default(),
             rpc_limits: RpcLimits::default(),
             overlay: overlay_config(),
             places: None,
@@ -147,6 +149,13 @@ impl Builder {
     #[must_use]
     pub fn transport_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// How the secrets of links are agreed on; hybrid, where the peer can, unless said otherwise.
+    #[must_use]
+    pub fn key_exchange(mut self, key_exchange: KeyExchange) -> Self {
+        self.key_exchange = key_exchange;
         self
     }
 
@@ -245,6 +254,7 @@ impl Builder {
             identity: Arc::clone(&identity),
             listen: self.listen,
             limits: self.limits,
+            key_exchange: self.key_exchange,
             audit: audit.clone(),
         };
         let (transport, incoming) = network

@@ -16,6 +16,7 @@ use crate::error::SpawnError;
 use crate::home::Home;
 use crate::node::Node;
 use crate::server::{self, ApiSocket, ApiSocketError};
+use crate::transport::KeyExchange;
 
 /// First pause between attempts to join; doubles up to the longest.
 const REJOIN_PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ pub struct DaemonConfig {
     pub mint_bits: u32,
     /// The network's name, for people.
     pub network: String,
+    /// How the secrets of links are agreed on.
+    pub key_exchange: KeyExchange,
     /// Stop when standard input ends, so that the daemon cannot outlive the program that started it.
     pub until_stdin_closes: bool,
     /// Runs the node's clock ahead of the system's by so many seconds: for tests of clock skew.
@@ -74,6 +77,7 @@ pub async fn run(config: DaemonConfig) -> Result<(), DaemonError> {
         .listen(config.listen)
         .mint_bits(config.mint_bits)
         .network(config.network)
+        .key_exchange(config.key_exchange)
         .clock_offset_secs(config.clock_offset_secs)
         .start()
         .await

@@ -14,6 +14,7 @@ use comity::SpawnError;
 use comity::daemon::{self, DaemonConfig, DaemonError};
 use comity::home::{Home, HomeError};
 use comity::server::ApiSocketError;
+use comity::transport::KeyExchange;
 use comity_api::types::{Capabilities, ErrorBody, ErrorCode, ErrorInfo, Status};
 use comity_api::{Client, ClientError, JoinAddress};
 use serde::Serialize;
@@ -62,6 +63,11 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=32))]
     pub(crate) mint_bits: Option<u32>,
 
+    /// Agree on the secrets of links by X25519 alone, without ML-KEM-768 beside it: smaller handshakes, which who records them may read
+    /// once there are quantum computers.
+    #[arg(long)]
+    pub(crate) classical_key_exchange: bool,
+
     /// This is the background process of --detach.
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub(crate) background: bool,
@@ -87,6 +93,10 @@ pub(crate) struct UpArgs {
 impl UpArgs {
     fn mint_bits(&self) -> u32 {
         self.mint_bits.unwrap_or(if self.network == PUBLIC_NETWORK { PUBLIC_MINT_BITS } else { 0 })
+    }
+
+    fn key_exchange(&self) -> KeyExchange {
+        if self.classical_key_exchange { KeyExchange::Classical } else { KeyExchange::Hybrid }
     }
 }
 
@@ -136,6 +146,7 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
     let config = DaemonConfig {
         home: context.home.clone(),
         mint_bits: args.mint_bits(),
+        key_exchange: args.key_exchange(),
         listen: args.listen,
         join: args.join,
         network: args.network,
@@ -235,6 +246,9 @@ fn background_arguments(args: &UpArgs, context: &Context) -> Vec<OsString> {
     ]);
     line.extend(["--mint-bits".into(), args.mint_bits().to_string().into()]);
     line.push(format!("--clock-offset-secs={}", args.clock_offset_secs).into());
+    if args.classical_key_exchange {
+        line.push("--classical-key-exchange".into());
+    }
     for address in &args.listen {
         line.extend(["--listen".into(), address.to_string().into()]);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use comity_core::Identity;
 
+use super::KeyExchange;
 use crate::audit::Audit;
 
 /// The protocols spoken over links; each has its own connections.
@@ -42,6 +43,8 @@ pub struct TransportConfig {
     pub listen: Vec<SocketAddr>,
     /// The bounds to keep.
     pub limits: Limits,
+    /// How the secrets of links are agreed on.
+    pub key_exchange: KeyExchange,
     /// Where sessions of the call protocol are logged.
     pub audit: Audit,
 }

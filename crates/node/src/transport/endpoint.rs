@@ -24,6 +24,7 @@ pub(super) async fn bind(config: &TransportConfig) -> Result<Endpoint, BindError
         .clear_address_lookup()
         .portmapper_config(PortmapperConfig::Disabled)
         .net_report_config(NetReportConfig::minimal())
+        .crypto_provider(Arc::new(super::kx::provider(config.key_exchange)))
         .secret_key(SecretKey::from_bytes(&config.identity.secret_bytes()))
         .alpns(vec![Protocol::Rpc.alpn().to_vec(), Protocol::Overlay.alpn().to_vec()])
         .max_tls_tickets(config.limits.tickets_max.saturating_mul(TICKETS_PER_PEER))

@@ -41,6 +41,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod exchange;
+mod kx;
 mod link;
 mod pacing;
 mod rate;
@@ -58,6 +59,7 @@ pub use self::code::{CloseCode, StreamCode};
 pub use self::config::{Limits, Protocol, TransportConfig};
 pub use self::error::{BindError, ConnectError, ExchangeError};
 pub use self::exchange::{EXCHANGE_BYTES_MAX, ExchangeOptions, IncomingExchange, ReplyHandle};
+pub use self::kx::KeyExchange;
 pub use self::table::{LinkCounts, LinkTraffic};
 
 pub(crate) use self::dial::{EarlyLink, Reach};

@@ -17,7 +17,7 @@ use comity::rpc::{
     CallFailure, CallHandler, CallRequest, Caller, Clock, ErrorCode, Hello, IncomingCall, Offer,
     Reply, Rpc, RpcConfig, RpcLimits,
 };
-use comity::transport::{IncomingExchange, Limits, Transport, TransportConfig};
+use comity::transport::{IncomingExchange, KeyExchange, Limits, Transport, TransportConfig};
 use comity_core::{AgentId, Hash, Identity, Sha256Digest, canonical};
 use futures_util::future::BoxFuture;
 use iroh::endpoint::{Connection, RecvStream, SendStream, presets};
@@ -135,6 +135,7 @@ pub(crate) async fn start_with(
         identity: Arc::clone(&identity),
         listen: vec![listen],
         limits,
+        key_exchange: KeyExchange::default(),
         audit: Audit::default(),
     };
     let (transport, incoming) = Transport::bind(config).await.unwrap();

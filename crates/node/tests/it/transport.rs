@@ -14,7 +14,7 @@ use comity::audit::Audit;
 use comity::rpc::RpcLimits;
 use comity::transport::{
     BindError, ConnectError, EXCHANGE_BYTES_MAX, ExchangeError, ExchangeOptions, IncomingExchange,
-    Limits, Protocol, StreamCode, Transport, TransportConfig,
+    KeyExchange, Limits, Protocol, StreamCode, Transport, TransportConfig,
 };
 use comity_core::AgentId;
 use futures_util::future::join_all;
@@ -157,6 +157,7 @@ async fn the_named_errors_of_bind_and_reach() {
         identity: identity(),
         listen: a.addrs.clone(),
         limits: Limits::default(),
+        key_exchange: KeyExchange::default(),
         audit: Audit::default(),
     };
     match Transport::bind(config).await {
@@ -167,6 +168,7 @@ async fn the_named_errors_of_bind_and_reach() {
         identity: identity(),
         listen: vec![],
         limits: Limits::default(),
+        key_exchange: KeyExchange::default(),
         audit: Audit::default(),
     };
     assert!(matches!(Transport::bind(config).await, Err(BindError::NoListenAddress)));
@@ -174,6 +176,7 @@ async fn the_named_errors_of_bind_and_reach() {
         identity: identity(),
         listen: vec!["192.0.2.1:0".parse().unwrap()],
         limits: Limits::default(),
+        key_exchange: KeyExchange::default(),
         audit: Audit::default(),
     };
     assert!(matches!(Transport::bind(config).await, Err(BindError::Address { .. })));
@@ -199,6 +202,7 @@ async fn several_listen_addresses_of_one_family_are_bound() {
         identity: identity(),
         listen: vec![loopback(), "127.0.0.2:0".parse().unwrap()],
         limits: Limits::default(),
+        key_exchange: KeyExchange::default(),
         audit: Audit::default(),
     };
     let (transport, _incoming) = Transport::bind(config).await.unwrap();
