@@ -321,7 +321,7 @@ impl Builder {
         );
         let (gate, changed_sets) = gate.map_err(SpawnError::Access)?;
         let gate = Arc::new(gate);
-        let attest = Arc::new(Attest::open(&storage).map_err(SpawnError::Access)?);
+        let attest = Arc::new(Attest::open(&storage, clock.now()).map_err(SpawnError::Access)?);
         network.spawn(Arc::clone(&gate).keep(audit.clone(), cancel.clone()));
         let results =
             Results::open(Arc::clone(&identity), clock.clone(), storage.clone(), rand::random());

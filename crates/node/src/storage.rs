@@ -70,6 +70,8 @@ pub(crate) enum Table {
     Evidence,
     /// AgentId and capability -> what came of calling it.
     Experience,
+    /// AgentId and capability -> the last quorum that it agreed with.
+    Agreements,
     /// Root of a committed trace -> its length and time.
     Traces,
     /// Root of a committed trace -> its secret and steps.
@@ -79,7 +81,7 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Peers,
         Self::Custody,
         Self::Capabilities,
@@ -99,6 +101,7 @@ impl Table {
         Self::Retractions,
         Self::Evidence,
         Self::Experience,
+        Self::Agreements,
         Self::Traces,
         Self::TraceSteps,
         Self::Charters,
@@ -125,6 +128,7 @@ impl Table {
             Self::Retractions => "retractions",
             Self::Evidence => "evidence",
             Self::Experience => "experience",
+            Self::Agreements => "agreements",
             Self::Traces => "traces",
             Self::TraceSteps => "trace-steps",
             Self::Charters => "charters",

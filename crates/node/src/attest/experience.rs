@@ -16,21 +16,20 @@ const KEPT_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Experiences {
     storage: Storage,
-    known: Mutex<BTreeMap<(AgentId, String), Experience>>,
-    /// Not stored: they count for a day at most.
-    agreements: Mutex<BTreeMap<(AgentId, String), Agreement>>,
+    known: Mutex<BTreeMap<Key, Experience>>,
+    agreements: Mutex<BTreeMap<Key, Agreement>>,
 }
 
+type Key = (AgentId, String);
+
 impl Experiences {
-    pub(crate) fn open(storage: &Storage) -> Result<Self, AccessError> {
-        let mut known = BTreeMap::new();
-        for (key, value) in storage.read_all(Table::Experience, KEPT_MAX)? {
-            let read = read_key(&key).zip(serde_json::from_slice(&value).ok());
-            let (key, value) =
-                read.ok_or(AccessError::Damaged { what: "what came of its calls" })?;
-            known.insert(key, value);
-        }
-        let (known, agreements) = (Mutex::new(known), Mutex::default());
+    pub(crate) fn open(storage: &Storage, now: Time) -> Result<Self, AccessError> {
+        let known = read(storage, Table::Experience, "what came of its calls")?;
+        let mut agreements: BTreeMap<Key, Agreement> =
+            read(storage, Table::Agreements, "what its quorums agreed on")?;
+        // A clock that was ahead when they were stored must not make them count for longer.
+        agreements.values_mut().for_each(|known| known.at = known.at.min(now));
+        let (known, agreements) = (Mutex::new(known), Mutex::new(agreements));
         Ok(Self { storage: storage.clone(), known, agreements })
     }
 
@@ -63,17 +62,37 @@ impl Experiences {
         locked(&self.agreements).get(&key).copied()
     }
 
-    /// The agent answered as others did that were asked the same.
-    pub(crate) fn agreed(&self, agent: &AgentId, capability: &str, agreement: Agreement) {
-        let mut all = locked(&self.agreements);
-        let key = (*agent, capability.to_owned());
-        if all.len() >= KEPT_MAX && !all.contains_key(&key) {
-            let oldest = all.iter().min_by_key(|(_, known)| known.at);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                all.remove(&oldest);
+    /// These agents answered as the others did that were asked the same. It counts at once, and after a restart when this returns `Ok`.
+    pub(crate) async fn agreed(
+        &self,
+        agents: &[AgentId],
+        capability: &str,
+        agreement: Agreement,
+    ) -> Result<(), StorageError> {
+        let mut changes = Vec::with_capacity(agents.len());
+        {
+            let mut all = locked(&self.agreements);
+            for agent in agents {
+                let key = (*agent, capability.to_owned());
+                if all.len() >= KEPT_MAX && !all.contains_key(&key) {
+                    let oldest = all.iter().min_by_key(|(_, known)| known.at);
+                    if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                        changes.push(Change::Delete {
+                            table: Table::Agreements,
+                            key: write_key(&oldest.0, &oldest.1),
+                        });
+                        all.remove(&oldest);
+                    }
+                }
+                all.insert(key, agreement);
+                changes.push(Change::Put {
+                    table: Table::Agreements,
+                    key: write_key(agent, capability),
+                    value: serde_json::to_vec(&agreement).unwrap_or_default(),
+                });
             }
         }
-        all.insert(key, agreement);
+        self.storage.commit(changes).await
     }
 
     async fn store(
@@ -82,7 +101,7 @@ impl Experiences {
         capability: &str,
         known: &Experience,
     ) -> Result<(), StorageError> {
-        let key = [agent.as_bytes().as_slice(), capability.as_bytes()].concat();
+        let key = write_key(agent, capability);
         let value = serde_json::to_vec(known).unwrap_or_default();
         self.storage.commit(vec![Change::Put { table: Table::Experience, key, value }]).await
     }
@@ -109,6 +128,24 @@ impl Experiences {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(AgentId, String), Experience>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A table of what is known by agent and capability.
+fn read<T: serde::de::DeserializeOwned>(
+    storage: &Storage,
+    table: Table,
+    what: &'static str,
+) -> Result<BTreeMap<Key, T>, AccessError> {
+    let rows = storage.read_all(table, KEPT_MAX)?.into_iter();
+    rows.map(|(key, value)| {
+        let read = read_key(&key).zip(serde_json::from_slice(&value).ok());
+        read.ok_or(AccessError::Damaged { what })
+    })
+    .collect()
+}
+
+fn write_key(agent: &AgentId, capability: &str) -> Vec<u8> {
+    [agent.as_bytes().as_slice(), capability.as_bytes()].concat()
 }
 
 fn read_key(key: &[u8]) -> Option<(AgentId, String)> {

@@ -63,12 +63,12 @@ pub(crate) struct Attest {
 }
 
 impl Attest {
-    pub(crate) fn open(storage: &Storage) -> Result<Self, AccessError> {
+    pub(crate) fn open(storage: &Storage, now: Time) -> Result<Self, AccessError> {
         Ok(Self {
             shelf: Shelf::open(storage)?,
             runner: Runner::default(),
             verifying: Verifying::default(),
-            experiences: Experiences::open(storage)?,
+            experiences: Experiences::open(storage, now)?,
             traces: TraceBook::open(storage)?,
             presentations: Mutex::default(),
             appraised: Mutex::default(),

@@ -16,6 +16,7 @@ use super::AGENT;
 use super::shelf::{Item, ShelfError, Source};
 use super::view::{fact_view, item_view, outcome_view};
 use crate::node::Node;
+use crate::storage::StorageError;
 
 /// How long looking for the agent and asking it may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,12 +40,19 @@ fn bad(text: impl Into<String>, hint: &str) -> ErrorInfo {
 impl Node {
     /// Remembers that these agents gave the same answer when `asked` were asked for it, from `roots` distinct roots of trust (operators, networks, sources
     /// that do not depend on each other): the ground of level L4, for as long as the policy's `quorum_max_age` says.
-    pub fn remember_agreement(&self, agents: &[AgentId], capability: &str, asked: u32, roots: u32) {
+    ///
+    /// # Errors
+    /// [`StorageError`]: it counts until this node stops, and not after that.
+    pub async fn remember_agreement(
+        &self,
+        agents: &[AgentId],
+        capability: &str,
+        asked: u32,
+        roots: u32,
+    ) -> Result<(), StorageError> {
         let agreed = u32::try_from(agents.len()).unwrap_or(u32::MAX);
         let agreement = Agreement { agreed, asked, roots, at: self.inner.clock.now() };
-        for agent in agents {
-            self.inner.attest.experiences.agreed(agent, capability, agreement);
-        }
+        self.inner.attest.experiences.agreed(agents, capability, agreement).await
     }
 
     pub(crate) fn evidence_items(&self) -> EvidenceItems {

@@ -22,6 +22,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::reuse::{Producer, Reused, Wanted, micros};
 use super::wire::{Question, Revealed};
@@ -114,6 +115,7 @@ impl Node {
             return Err(ErrorInfo::new(ErrorCode::Timeout, "the quorum did not end in time"));
         };
         let failures = run.failures;
+        self.remember_quorum(&outcome, &by_agent).await;
         self.judge(&outcome, &by_agent);
         for answer in outcome.answers.values() {
             self.log_made(&answer.result.receipt).await;
@@ -139,7 +141,7 @@ impl Node {
     }
 
     /// Who agreed is known to have, for a while. Only producers that do not depend on each other are asked: each is a root of its own.
-    fn remember_quorum(&self, outcome: &Outcome, by_agent: &BTreeMap<AgentId, Asked>) {
+    async fn remember_quorum(&self, outcome: &Outcome, by_agent: &BTreeMap<AgentId, Asked>) {
         if outcome.answer.is_none() {
             return;
         }
@@ -149,13 +151,15 @@ impl Node {
         if let Some(asked) = capability {
             let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
             let (all, roots) = (count(outcome.parts.len()), count(agents.len()));
-            self.remember_agreement(&agents, &asked.capability.name, all, roots);
+            let name = &asked.capability.name;
+            if let Err(error) = self.remember_agreement(&agents, name, all, roots).await {
+                warn!(%error, "who agreed in a quorum is forgotten when this node stops");
+            }
         }
     }
 
     /// What the outcome says of each producer.
     fn judge(&self, outcome: &Outcome, by_agent: &BTreeMap<AgentId, Asked>) {
-        self.remember_quorum(outcome, by_agent);
         let results = &self.inner.results;
         let now = self.inner.clock.now();
         for (agent, part) in &outcome.parts {
