@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use comity_api::types::{ErrorCode, ErrorInfo};
 use comity_api::{JoinAddress, Ticket};
@@ -10,9 +11,9 @@ use comity_capability::record::PeerRecord;
 use comity_core::{Address, AgentId, CheckedHandle, Handle, Hash, OverlayId, Time};
 use comity_overlay::directory::sealed;
 use comity_overlay::{Contact, Content, PeerQuery};
-use comity_trust::handle::{HandleError, How, Live, Pins};
+use comity_trust::handle::{HandleError, How, Live, Pinned, Pins};
 use comity_trust::succession::{Pin, Succession};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::node::Node;
 use crate::storage::StorageError;
@@ -23,6 +24,8 @@ const HANDLE_BITS: u16 = 48;
 const CHECKED_HANDLE_BITS: u16 = 88;
 /// Parts in which a succession is followed, of at most [`comity_trust::succession::MAX_STEPS`] keys each.
 const PARTS_MAX: usize = 16;
+/// How long an agent that was just pinned may take to show its record.
+const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An agent and where to reach it, as far as known.
 #[derive(Debug, Clone)]
@@ -129,6 +132,28 @@ impl Node {
     /// Whom a handle means. The first key seen under it is pinned, and followed to its successors; another one is refused, and of several none is
     /// picked.
     pub(crate) async fn resolve_handle(&self, handle: &Handle) -> Result<Meaning, ErrorInfo> {
+        let meaning = self.meaning_of(handle).await?;
+        self.learn_successor(handle, &meaning);
+        Ok(meaning)
+    }
+
+    /// Without the commitment in a record of its, a pinned key could not be followed to the next; so one is asked for, beside whatever comes next.
+    fn learn_successor(&self, handle: &Handle, meaning: &Meaning) {
+        let pinned = self.inner.handles.get(handle);
+        let unknown = |known: Pinned| known.pin.key == meaning.agent && known.pin.next.is_none();
+        if meaning.agent == self.id() || !pinned.is_some_and(unknown) {
+            return;
+        }
+        let (node, agent, addrs) = (self.clone(), meaning.agent, meaning.addrs.clone());
+        self.inner.threads.network().spawn(async move {
+            let asked = node.record_of(agent, &addrs, None, None);
+            if !matches!(tokio::time::timeout(RECORD_PATIENCE, asked).await, Ok(Ok(_))) {
+                debug!(%agent, "the next key of a pinned agent is not known yet");
+            }
+        });
+    }
+
+    async fn meaning_of(&self, handle: &Handle) -> Result<Meaning, ErrorInfo> {
         let found = self.by_prefix(handle.overlay_prefix(), HANDLE_BITS).await?;
         let Some(pinned) = self.inner.handles.get(handle) else {
             return self.first_meaning(handle, found).await;

@@ -4,7 +4,7 @@ use comity::key_file::{self, Keys};
 use comity_core::Identity;
 use serde_json::{Value, json};
 
-use crate::e2e_support::{Node, World, new_identity, wait};
+use crate::e2e_support::{Node, World, moody_program, new_identity, wait};
 use crate::support::{Run, comity};
 
 fn serve_echo(node: &Node) {
@@ -191,4 +191,105 @@ fn what_is_no_handle_and_what_cannot_be_rotated_is_said() {
     let done = comity(&home, &["id", "rotate", "--mint-bits", "0", "--json"]);
     assert_eq!(done.code, 0, "what was begun and refused is in nobody's way: {}", done.stderr);
     assert!(home.join("successor.key").exists());
+}
+
+fn serve_private(world: &World, node: &Node, name: &str) {
+    let (command, _) = moody_program(world, name);
+    node.ok(&["serve", "--exec", &command, "--name", name, "--yes"]);
+}
+
+/// Calls by the first handle that the callee had, which its key and the next ones are reached by.
+fn calls(caller: &Node, callee: &str, name: &str, more: &[&str]) -> Result<(), String> {
+    let target = format!("{callee}/{name}");
+    let line = [&["call", &target, "--json", "{}", "--attempts", "1"], more].concat();
+    let run = caller.run(&line);
+    if run.code == 0 { Ok(()) } else { Err(run.stderr) }
+}
+
+/// Starts a node again under the key that it has now, and waits until another knows whom the handle means.
+fn back(node: &Node, seed: &Node, known_to: &Node, name: &str) -> Node {
+    let again = Node::start(&node.home, &["--join", &seed.ticket()]);
+    again.wait_joined();
+    means(known_to, name, &again.agent());
+    again
+}
+
+/// What docs/ACCESS.md says under "After a rotation": of the caller's key first, of the callee's then.
+#[test]
+fn what_names_a_key_ends_with_it_and_is_given_anew() {
+    let world = World::new();
+    let seed = world.node("seed", &[]);
+    let mut owner = world.joined("owner", &seed);
+    let mut alice = world.joined("alice", &seed);
+    for name in ["named", "bonded", "granted"] {
+        serve_private(&world, &owner, name);
+    }
+    let policy = |named: &str| {
+        let rules = format!(
+            "[[rule]]\nallow = \"named\"\nagents = \"{named}\"\n[[rule]]\nallow = \"bonded\"\ntrusted = true\n"
+        );
+        std::fs::write(world.home("owner").join("policy.toml"), rules).unwrap();
+    };
+    policy(&alice.agent());
+    owner.ok(&["policy", "reload"]);
+    let (place, first) = (handle(&owner), owner.agent());
+    means(&alice, &place, &first);
+    let bond = |alice: &Node, owner: &Node| {
+        alice.ok(&["trust", "request", &owner.address()]);
+        owner.ok(&["trust", "approve", &alice.agent()]);
+    };
+    let grant = |owner: &Node, alice: &Node, file: &str| {
+        let made = owner.ok(&["grant", "create", "--to", &alice.agent(), "--for", "granted"]);
+        world.file(file, made.stdout.trim())
+    };
+    bond(&alice, &owner);
+    let (kept, withdrawn) = (grant(&owner, &alice, "kept"), grant(&owner, &alice, "withdrawn"));
+    let shown = alice.ok(&["grant", "show", &withdrawn, "--json"]).json();
+    let link = shown["grant"].as_str().unwrap().to_owned();
+    owner.ok(&["grant", "revoke", &link]);
+    for (name, more) in [("named", vec![]), ("bonded", vec![]), ("granted", vec!["--grant", &kept])]
+    {
+        calls(&alice, &place, name, &more).unwrap();
+    }
+    let refused = calls(&alice, &place, "granted", &["--grant", &withdrawn]).unwrap_err();
+    assert!(refused.contains("revoked"), "{refused}");
+
+    // The caller's key: rules, trust and grants name the old one.
+    let alice_name = handle(&alice);
+    means(&owner, &alice_name, &alice.agent());
+    // Who published nothing is followed too: pinning it was enough to learn what it commits to.
+    wait("the commitment of a pinned agent is known", || {
+        let pins = owner.ok(&["handle", "list", "--json"]).json();
+        (pins["pins"][0]["next_known"] == json!(true)).then_some(())
+    });
+    rotate(&mut alice);
+    alice = back(&alice, &seed, &owner, &alice_name);
+    for (name, more) in [("named", vec![]), ("bonded", vec![]), ("granted", vec!["--grant", &kept])]
+    {
+        let refused = calls(&alice, &place, name, &more).unwrap_err();
+        assert!(!refused.is_empty(), "{name}");
+    }
+    policy(&alice.agent());
+    owner.ok(&["policy", "reload"]);
+    bond(&alice, &owner);
+    let kept = grant(&owner, &alice, "kept-again");
+    for (name, more) in [("named", vec![]), ("bonded", vec![]), ("granted", vec!["--grant", &kept])]
+    {
+        calls(&alice, &place, name, &more).unwrap();
+    }
+
+    // The callee's key: the rules are its own and stay, grants and trust of the old key are over, and what it withdrew stays withdrawn.
+    rotate(&mut owner);
+    owner = back(&owner, &seed, &alice, &place);
+    calls(&alice, &place, "named", &[]).unwrap();
+    assert!(calls(&alice, &place, "bonded", &[]).is_err());
+    for old in [&kept, &withdrawn] {
+        assert!(calls(&alice, &place, "granted", &["--grant", old]).is_err());
+    }
+    let withdrawn = owner.ok(&["grant", "list", "--json"]).stdout;
+    assert!(!withdrawn.contains(&first), "{withdrawn}");
+    bond(&alice, &owner);
+    let anew = grant(&owner, &alice, "anew");
+    calls(&alice, &place, "bonded", &[]).unwrap();
+    calls(&alice, &place, "granted", &["--grant", &anew]).unwrap();
 }
