@@ -9,13 +9,13 @@ use comity_capability::keys::GroupKey;
 use comity_capability::zone::ZoneMap;
 use comity_core::{AgentId, Canonical, Hash, Identity, OverlayId, Time};
 use comity_overlay::wire::{
-    Answer, Compared, ElementRange, ElementState, ErrorCode, LeafView, QueryOutcome, QueryRequest,
-    RangeHeld, Reconcile, Report, StoreEntry, StoreOutcome,
+    Answer, Compared, ElementRange, ElementState, ErrorCode, Known, LeafView, QueryOutcome,
+    QueryRequest, RangeHeld, Reconcile, Report, StoreEntry, StoreOutcome,
 };
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
-    Parsed, Place, Positions, QueryReject, Reject, Request, Response, ShardId, Subject,
-    Verified, VerifiedItem, Verifier,
+    Parsed, Place, Positions, QueryReject, Reject, Request, Response, ShardId, Subject, Verified,
+    VerifiedItem, Verifier,
 };
 
 use crate::NOW;
@@ -159,11 +159,17 @@ pub fn target(u: &mut Unstructured<'_>) -> Result<OverlayId> {
     })
 }
 
+/// What an asker says that it knows already.
+fn known(u: &mut Unstructured<'_>) -> Result<Known> {
+    let length = u.int_in_range(0..=12)?;
+    Ok(Known::from_bytes(u.bytes(length)?))
+}
+
 /// What a peer may ask.
 pub fn request(u: &mut Unstructured<'_>, minute: u16) -> Result<Request> {
     Ok(match u.int_in_range(0..=9)? {
         0 => Request::Ping,
-        1 => Request::FindNode { target: target(u)? },
+        1 => Request::FindNode { target: target(u)?, known: known(u)? },
         2 | 3 => {
             let items = (0..u.int_in_range(0..=6)?)
                 .map(|_| item(u, None, minute))
@@ -198,6 +204,7 @@ pub fn request(u: &mut Unstructured<'_>, minute: u16) -> Result<Request> {
             },
             limit: u.int_in_range(1..=32)?,
             cost_max: u.arbitrary()?,
+            known: known(u)?,
             exclude: (0..u.int_in_range(0..=3)?)
                 .map(|_| Ok(contact(u.choose_index(PEERS)?).agent))
                 .collect::<Result<_>>()?,
@@ -206,6 +213,7 @@ pub fn request(u: &mut Unstructured<'_>, minute: u16) -> Result<Request> {
             prefix: target(u)?,
             bits: u.int_in_range(16..=256)?,
             target: target(u)?,
+            known: known(u)?,
         },
         6 => Request::Leaving,
         7 => Request::Report(Report {
@@ -231,9 +239,8 @@ pub fn request(u: &mut Unstructured<'_>, minute: u16) -> Result<Request> {
 
 /// Ranges in order, some listed.
 fn ranges(u: &mut Unstructured<'_>) -> Result<Vec<ElementRange>> {
-    let mut bounds = (0..2 * u.int_in_range(0..=20)?)
-        .map(|_| u.arbitrary())
-        .collect::<Result<Vec<u64>>>()?;
+    let mut bounds =
+        (0..2 * u.int_in_range(0..=20)?).map(|_| u.arbitrary()).collect::<Result<Vec<u64>>>()?;
     bounds.sort_unstable();
     bounds.dedup();
     let (pairs, _) = bounds.as_chunks::<2>();

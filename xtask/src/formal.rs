@@ -93,7 +93,7 @@ fn installed(target: &Path) -> Result<PathBuf> {
         .context("cargo install")?;
     ensure!(
         status.success(),
-        "verifpal {VERIFPAL} could not be installed: is crates.io reachable?"
+        "verifpal {VERIFPAL} could not be installed: does cargo reach its package registry?"
     );
     let _ = fs::remove_dir_all(folder.join("build"));
     Ok(program)

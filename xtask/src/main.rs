@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo run -p xtask -- tidy
        cargo run -p xtask -- formal [MODEL...]
-       cargo run -p xtask -- fuzz [--minutes N] [TARGET...]";
+       cargo run -p xtask -- fuzz [--minutes N] [--keep] [TARGET...]";
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);

@@ -56,6 +56,9 @@ const IROH_USERS: &[&str] = &["node"];
 /// A file past this many lines hides a second concept.
 const FILE_LINES_MAX: usize = 900;
 
+/// Where the tests that perform attacks are named, and under which heading the naming begins.
+const ATTACKS: (&str, &str) = ("docs/SECURITY.md", "## Attacks that are tests");
+
 /// Runs every rule and prints what breaks it.
 pub(crate) fn run() -> Result<ExitCode> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
@@ -177,13 +180,29 @@ fn check_files(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         return Ok(());
     }
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut sources = String::new();
     for name in listing.split('\0').filter(|name| !name.is_empty()) {
         let Ok(content) = fs::read_to_string(root.join(name)) else { continue };
         if name.ends_with(".rs") {
             check_source(name, &content, findings);
+            sources.push_str(&content);
         }
     }
+    let (page, heading) = ATTACKS;
+    let page_text = fs::read_to_string(root.join(page)).with_context(|| page.to_owned())?;
+    let (_, attacks) =
+        page_text.split_once(heading).with_context(|| format!("{page}: {heading}"))?;
+    for name in named_tests(attacks).filter(|name| !sources.contains(&format!("fn {name}("))) {
+        findings.push(format!("{page} names {name}, which is no test"));
+    }
     Ok(())
+}
+
+/// What stands between backticks and has the form of a test's name: three words at least.
+fn named_tests(text: &str) -> impl Iterator<Item = &str> {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(move |name| name.matches('_').count() >= 2 && name.chars().all(word))
 }
 
 fn check_source(name: &str, content: &str, findings: &mut Vec<String>) {
@@ -198,5 +217,16 @@ fn check_source(name: &str, content: &str, findings: &mut Vec<String>) {
             findings
                 .push(format!("{name}:{}: a test that does not run proves nothing", number + 1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tests_are_told_from_other_words() {
+        let text = "| `cli` e2e_access: `a_grant_is_shown`, `formal/a_b_c`, `t23_…` | `t4_another_key` | `two_words` |";
+        assert_eq!(named_tests(text).collect::<Vec<_>>(), ["a_grant_is_shown", "t4_another_key"]);
     }
 }

@@ -12,6 +12,7 @@ mod grants;
 mod groups;
 mod hellos;
 mod peer;
+mod secrets;
 mod statements;
 
 #[allow(dead_code, reason = "shared with the tests of the command")]

@@ -92,7 +92,11 @@ pub(crate) struct Evil {
 
 impl Evil {
     pub(crate) async fn new() -> Self {
-        let identity = Identity::generate(&mut rand::rng());
+        Self::with(Identity::generate(&mut rand::rng())).await
+    }
+
+    /// One that has somebody's key.
+    pub(crate) async fn with(identity: Identity) -> Self {
         let endpoint = iroh::Endpoint::builder(presets::Minimal)
             .secret_key(iroh::SecretKey::from_bytes(&identity.secret_bytes()))
             .alpns(vec![RPC.to_vec(), OVERLAY.to_vec()])

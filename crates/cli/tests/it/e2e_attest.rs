@@ -254,3 +254,80 @@ fn canaries_and_calls_reach_level_two() {
     assert_eq!(canary("\"something else\"").code, 8);
     assert!(found(&asker, "L2").is_empty());
 }
+
+/// Tokens that a toy model answers with, classes to choose each from, weights of a class.
+const TOKENS: u64 = 8;
+const CLASSES: u64 = 8;
+const WEIGHTS: u64 = 16;
+
+/// Weights of 16 bits, drawn by the minimal standard generator (Park and Miller, 1988).
+fn weights() -> Vec<u64> {
+    let mut seed = 12_345_u64;
+    let draw = |_| {
+        seed = seed * 16_807 % 2_147_483_647;
+        seed % 65_536
+    };
+    (0..CLASSES * WEIGHTS).map(draw).collect()
+}
+
+/// What the toy model says to `x`: of each token the class with the highest sum.
+fn toy(weights: &[u64], x: u64) -> Vec<u64> {
+    let token = |t: u64| {
+        let sum = |class: u64| -> u64 {
+            let feature = |i: u64| ((x + t) * (i * 31 + 7) + class * 13) % 256;
+            let at = |i: u64| weights[usize::try_from(class * WEIGHTS + i).unwrap()];
+            (0..WEIGHTS).map(|i| at(i) * feature(i)).sum()
+        };
+        // The first of the highest.
+        (0..CLASSES).rev().max_by_key(|class| sum(*class)).unwrap()
+    };
+    (0..TOKENS).map(token).collect()
+}
+
+/// The same as a program, with weights rounded down to so many bits.
+fn toy_program(world: &World, name: &str, bits: u32) -> String {
+    let script = format!(
+        r#"BEGIN {{ s = 12345; for (n = 0; n < {CLASSES} * {WEIGHTS}; n++) {{ s = s * 16807 % 2147483647; w[n] = s % 65536; w[n] -= w[n] % {step} }} }}
+{{ gsub(/[^0-9]/, ""); x = $0 + 0; out = "";
+  for (t = 0; t < {TOKENS}; t++) {{ best = -1;
+    for (c = 0; c < {CLASSES}; c++) {{ sum = 0;
+      for (i = 0; i < {WEIGHTS}; i++) sum += w[c * {WEIGHTS} + i] * (((x + t) * (i * 31 + 7) + c * 13) % 256);
+      if (sum > best) {{ best = sum; class = c }} }}
+    out = out (t ? "," : "") class }}
+  print "[" out "]"; fflush() }}
+"#,
+        step = 1_u32 << (16 - bits)
+    );
+    let script = world.file(&format!("{name}.awk"), &script);
+    // One awk for each line, because some read ahead.
+    let each = format!("while read -r line; do echo \"$line\" | awk -f {script}; done\n");
+    format!("/bin/sh {}", world.file(&format!("{name}.sh"), &each))
+}
+
+/// T30: a copy with fewer bits that goes by the whole model's name is caught by canaries, and the whole one is not.
+#[test]
+fn t30_a_quantised_copy_of_a_model_fails_its_canaries() {
+    const CANARIES_MAX: u64 = 200;
+    let world = World::new();
+    let whole = world.node("whole", &[]);
+    let copy = world.joined("copy", &whole);
+    let asker = world.joined("asker", &whole);
+    for (node, name, bits) in [(&whole, "whole", 16), (&copy, "copy", 8)] {
+        let command = toy_program(&world, name, bits);
+        node.ok(&["serve", "--exec", &command, "--name", "toy", "--yes", "--public"]);
+    }
+    let weights = weights();
+    let canary = |node: &Node, x: u64| {
+        let target = format!("{}/toy", node.address());
+        let (input, expect) = (json!({ "x": x }).to_string(), json!(toy(&weights, x)).to_string());
+        let line = ["attest", "canary", &target, "--input", &input, "--expect", &expect, "--json"];
+        let run = asker.run(&line);
+        assert!(run.code == 0 || run.code == 8, "{}", run.stderr);
+        run.code == 0
+    };
+    let caught = (0..CANARIES_MAX).find(|x| {
+        assert!(canary(&whole, x * 7_919), "the whole model says what it says: {x}");
+        !canary(&copy, x * 7_919)
+    });
+    assert!(caught.is_some(), "not in {CANARIES_MAX} canaries");
+}
