@@ -234,9 +234,9 @@ fn what_names_a_key_ends_with_it_and_is_given_anew() {
     owner.ok(&["policy", "reload"]);
     let (place, first) = (handle(&owner), owner.agent());
     means(&alice, &place, &first);
-    let bond = |alice: &Node, owner: &Node| {
-        alice.ok(&["trust", "request", &owner.address()]);
-        owner.ok(&["trust", "approve", &alice.agent()]);
+    let bond = |asks: &Node, answers: &Node| {
+        asks.ok(&["trust", "request", &answers.address()]);
+        answers.ok(&["trust", "approve", &asks.agent()]);
     };
     let grant = |owner: &Node, alice: &Node, file: &str| {
         let made = owner.ok(&["grant", "create", "--to", &alice.agent(), "--for", "granted"]);
@@ -288,7 +288,7 @@ fn what_names_a_key_ends_with_it_and_is_given_anew() {
     }
     let withdrawn = owner.ok(&["grant", "list", "--json"]).stdout;
     assert!(!withdrawn.contains(&first), "{withdrawn}");
-    bond(&alice, &owner);
+    bond(&owner, &alice);
     let anew = grant(&owner, &alice, "anew");
     calls(&alice, &place, "bonded", &[]).unwrap();
     calls(&alice, &place, "granted", &["--grant", &anew]).unwrap();
