@@ -32,6 +32,7 @@ fn main() -> Outcome {
     overlay()?;
     api()?;
     specialists()?;
+    evidence()?;
     // Inputs that are decisions rather than data: any bytes decide something, and long ones reach deep states.
     for (target, len, count) in [
         ("core_envelope", 96, 6),
@@ -49,6 +50,24 @@ fn main() -> Outcome {
         for n in 0..count {
             write(target, &format!("noise-{n}"), &noise(target, n, len))?;
         }
+    }
+    Ok(())
+}
+
+/// Published bundles, statements and roots, as what an outsider sent: the kind, no edits, the bytes.
+fn evidence() -> Outcome {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/attest/tests/vectors");
+    for (kind, name) in [
+        (4, "keyed-sha256.json"),
+        (4, "keyed-shards.json"),
+        (4, "model.sigstore.json"),
+        (4, "trusted_root.json"),
+        (1, "conformance/happy-path-intoto-in-dsse-v3.json"),
+        (2, "report_milan.hex"),
+        (3, "tdx_quote"),
+    ] {
+        let bytes = [&[kind, 0][..], &std::fs::read(vectors.join(name))?].concat();
+        write("attest_evidence", &name.replace('/', "-"), &bytes)?;
     }
     Ok(())
 }
