@@ -152,7 +152,7 @@ impl Builder {
         self
     }
 
-    /// How the secrets of links are agreed on; hybrid, where the peer can, unless said otherwise.
+    /// How the secrets of links are agreed on; by X25519 alone unless said otherwise.
     #[must_use]
     pub fn key_exchange(mut self, key_exchange: KeyExchange) -> Self {
         self.key_exchange = key_exchange;

@@ -63,10 +63,10 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=32))]
     pub(crate) mint_bits: Option<u32>,
 
-    /// Agree on the secrets of links by X25519 alone, without ML-KEM-768 beside it: smaller handshakes, which who records them may read
-    /// once there are quantum computers.
+    /// Agree on the secrets of links by X25519MLKEM768 with peers that do so too, so that a quantum computer of tomorrow cannot read what is
+    /// recorded today.
     #[arg(long)]
-    pub(crate) classical_key_exchange: bool,
+    pub(crate) hybrid_key_exchange: bool,
 
     /// This is the background process of --detach.
     #[arg(long, hide = true, conflicts_with = "detach")]
@@ -96,7 +96,7 @@ impl UpArgs {
     }
 
     fn key_exchange(&self) -> KeyExchange {
-        if self.classical_key_exchange { KeyExchange::Classical } else { KeyExchange::Hybrid }
+        if self.hybrid_key_exchange { KeyExchange::Hybrid } else { KeyExchange::Classical }
     }
 }
 
@@ -246,8 +246,8 @@ fn background_arguments(args: &UpArgs, context: &Context) -> Vec<OsString> {
     ]);
     line.extend(["--mint-bits".into(), args.mint_bits().to_string().into()]);
     line.push(format!("--clock-offset-secs={}", args.clock_offset_secs).into());
-    if args.classical_key_exchange {
-        line.push("--classical-key-exchange".into());
+    if args.hybrid_key_exchange {
+        line.push("--hybrid-key-exchange".into());
     }
     for address in &args.listen {
         line.extend(["--listen".into(), address.to_string().into()]);

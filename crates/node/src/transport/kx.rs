@@ -1,4 +1,4 @@
-//! The key exchange of a link: X25519MLKEM768 with peers that can do it, X25519 with the others.
+//! The key exchange of a link: X25519, or X25519MLKEM768 with peers that can do it too.
 //!
 //! X25519MLKEM768 (draft-ietf-tls-ecdhe-mlkem) runs ML-KEM-768 (FIPS 203) beside X25519, and the secrets of the link hang on both: whoever records
 //! packets today and owns a quantum computer one day reads nothing, and should ML-KEM or its implementation turn out to be weak, X25519 is still
@@ -28,10 +28,11 @@ const X25519_LEN: usize = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyExchange {
-    /// X25519MLKEM768 first, X25519 with peers that have nothing else.
-    #[default]
+    /// X25519MLKEM768 first, X25519 with peers that have nothing else. The first flight of a handshake is two packets then, and noq 1.4 does not hear a
+    /// peer that refuses the protocol in answer to two: such a dial ends with its time-out.
     Hybrid,
     /// X25519 alone: smaller handshakes, which whoever records them may read once there are quantum computers.
+    #[default]
     Classical,
 }
 
