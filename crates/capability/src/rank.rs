@@ -14,7 +14,8 @@
 //! * repeated words saturate, long texts are normalised ([`TERM_SATURATION`], [`LENGTH_NORMALISATION`]);
 //! * text that addresses the reader as a program is discounted ([`INSTRUCTION_DISCOUNT`]) and flagged;
 //! * quality counts as *measured* by the asker, never as declared;
-//! * receipts saturate, other peers' count half and only up to a cap.
+//! * receipts saturate, other peers' count half and only up to a cap;
+//! * what is known of how a service of another network answers is [discounted](BRIDGED_DISCOUNT), where the caller says it is one.
 //!
 //! And what keeps newcomers from never being tried: an [exploration share](EXPLORATION_PERCENT) of the places goes to matching candidates
 //! nobody has experience with.
@@ -31,9 +32,10 @@ use crate::record::{Capability, Digest};
 
 pub use explore::EXPLORATION_PERCENT;
 pub use score::{
-    BREADTH_MAX, CAPABILITIES_FREE, CAPABILITY_BREADTH, CLASS_BREADTH, CLASSES_FREE,
-    FRESHNESS_HALF_MS, INSTRUCTION_DISCOUNT, PEER_RECEIPT_WEIGHT, PEER_RECEIPTS_MAX, RECEIPTS_HALF,
-    RTT_HALF_MS, SUCCESS_SHARE, Score, TAG_BREADTH, TAGS_FREE, looks_like_instructions,
+    BREADTH_MAX, BRIDGED_DISCOUNT, CAPABILITIES_FREE, CAPABILITY_BREADTH, CLASS_BREADTH,
+    CLASSES_FREE, FRESHNESS_HALF_MS, INSTRUCTION_DISCOUNT, PEER_RECEIPT_WEIGHT, PEER_RECEIPTS_MAX,
+    RECEIPTS_HALF, RTT_HALF_MS, SUCCESS_SHARE, Score, TAG_BREADTH, TAGS_FREE,
+    looks_like_instructions,
 };
 pub(crate) use text::terms_of;
 pub use text::{LENGTH_NORMALISATION, TERM_SATURATION};
@@ -80,6 +82,8 @@ pub struct Signals {
     pub probe: Option<bool>,
     /// How many capabilities the agent declares.
     pub declared_capabilities: Option<u32>,
+    /// It stands for a service of another network: receipts prove what its agent passed on, not who said it ([`BRIDGED_DISCOUNT`]).
+    pub bridged: bool,
 }
 
 impl Signals {
@@ -210,7 +214,8 @@ pub fn rank(query: &Query, candidates: &[Candidate<'_>], context: &Context) -> R
     });
     let matching = standing.len();
     let results = explore::select(standing, query.k() as usize, &context.seed, |ranked| {
-        considered[ranked.index].signals.is_unproven() && tier(considered, ranked) == 0
+        let signals = &considered[ranked.index].signals;
+        signals.is_unproven() && !signals.bridged && tier(considered, ranked) == 0
     });
     Ranking {
         results,

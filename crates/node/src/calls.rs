@@ -25,6 +25,7 @@ use comity_core::{AgentId, Identity, canonical};
 use comity_results::repute::Reputation;
 use comity_results::terms::Terms;
 use comity_specialist::schema::Validator;
+use comity_trust::policy::{VIA_KEY, Via};
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -470,11 +471,25 @@ impl Node {
                 self.forget_presented(&resolved.agent);
                 no_capability(text)
             })?;
+        if let Some(error) = self.refuses(capability) {
+            return Err(error);
+        }
         let addrs =
             if resolved.addrs.is_empty() { record.endpoints.clone() } else { resolved.addrs };
         let capability = Arc::new(capability.clone());
         let group = group.cloned();
         Ok(Some(Callee { group, grants, ..Callee::new(resolved.agent, addrs, capability) }))
+    }
+
+    /// Why this agent's policy does not let it call a capability for the network it is on.
+    fn refuses(&self, capability: &Capability) -> Option<ErrorInfo> {
+        let network = capability.attributes.get(VIA_KEY)?;
+        (self.via(Some(network))? == Via::Refuse).then(|| {
+            let name = &capability.name;
+            let text = format!("{name} stands for a service of another network, via {network}");
+            ErrorInfo::new(ErrorCode::Refused, text)
+                .hint("[via] of this agent's policy file refuses those: allow or lower lets them be called")
+        })
     }
 
     fn target_text(&self, callee: &Callee) -> String {

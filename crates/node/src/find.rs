@@ -20,6 +20,7 @@ use comity_core::{AgentId, Hash, Position};
 use comity_overlay::{CustodianSaid, KeyReport};
 use comity_trust::Level;
 use comity_trust::endorse::Standing;
+use comity_trust::policy::VIA_KEY;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
@@ -185,6 +186,7 @@ impl Node {
             score: score.map_or(0.0, |score| score.total),
             score_parts: score.map(|score| score_parts(&score, weights)).unwrap_or_default(),
             explored: hit.explored,
+            via: hit.attribute(VIA_KEY).map(ToString::to_string),
             standing: None,
         }
     }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use comity_capability::attribute::Value;
 use comity_capability::keys::{self, GroupKey, KeyFamily, Labelled, Plan};
 use comity_capability::matching::{self, Evaluation};
 use comity_capability::query::Query;
@@ -21,6 +22,7 @@ use comity_overlay::{
     QUERY_KEYS_MAX, QueryReport, QueryStep, Trial,
 };
 use comity_results::repute::Beta;
+use comity_trust::policy::{VIA_KEY, Via};
 use futures_util::StreamExt;
 use rand::Rng as _;
 use tracing::debug;
@@ -66,6 +68,14 @@ impl Hit {
     /// The record was fetched and its signature holds.
     pub(crate) fn verified(&self) -> bool {
         self.capability.is_some()
+    }
+
+    /// What it declares, by the full declaration where that is at hand.
+    pub(crate) fn attribute(&self, key: &str) -> Option<&Value> {
+        match &self.capability {
+            Some(capability) => capability.attributes.get(key),
+            None => self.digest.attributes.get(key),
+        }
     }
 
     /// Takes the full declaration from the agent's record, if it is there.
@@ -497,9 +507,10 @@ impl Node {
         Ok(record)
     }
 
-    /// Evaluates and ranks with everything known now.
-    fn order(&self, query: &Query, hits: Vec<Hit>) -> Ordered {
+    /// Evaluates and ranks with everything known now. What the policy refuses for the network it is on is no candidate.
+    fn order(&self, query: &Query, mut hits: Vec<Hit>) -> Ordered {
         let now = self.inner.clock.now();
+        hits.retain(|hit| self.via(hit.attribute(VIA_KEY)) != Some(Via::Refuse));
         let candidates: Vec<Candidate<'_>> = hits
             .iter()
             .map(|hit| Candidate {
@@ -532,6 +543,20 @@ impl Node {
         ordered
     }
 
+    /// What the policy says of the network that a record names with [`VIA_KEY`]; nothing of a record that names none.
+    pub(crate) fn via(&self, declared: Option<&Value>) -> Option<Via> {
+        let declared = declared?;
+        self.inner.gate.with_policy(|policy| {
+            if let Value::Set(names) = declared {
+                names.iter().map(|name| policy.via(name)).max()
+            } else if let Value::Text(name) | Value::Enum(name) = declared {
+                Some(policy.via(name))
+            } else {
+                Some(policy.via(&declared.to_string()))
+            }
+        })
+    }
+
     fn signals_of(&self, hit: &Hit) -> Signals {
         let measured = self.inner.signals.of(&hit.agent);
         let now = self.inner.clock.now();
@@ -554,6 +579,7 @@ impl Node {
             last_seen: measured.seen.max(beat_at),
             probe: hit.probe.as_ref().map(Result::is_ok),
             declared_capabilities: None,
+            bridged: self.via(hit.attribute(VIA_KEY)) == Some(Via::Lower),
         }
     }
 }

@@ -30,6 +30,9 @@
 //!
 //! [evidence.model-signing]                  # whose evidence is believed
 //! keys = "signers.pem"
+//!
+//! [via]                                     # services of other networks, in this agent's own searches and calls
+//! pilot = "refuse"
 //! ```
 //!
 //! * **Nothing is allowed unless a rule says so.** A capability that its agent declares public is allowed to everybody unless a rule denies it.
@@ -46,6 +49,7 @@ mod glob;
 mod index;
 mod parse;
 mod rule;
+mod via;
 mod when;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +67,7 @@ use rule::Rule;
 
 pub use evidence::{EvidenceRules, KINDS, KindRules, MAX_VALUE, is_evidence_name};
 pub use parse::{MAX_FILE, MAX_LIST, MAX_RULES, PolicyError, parse_rate};
+pub use via::{VIA_KEY, VIA_NAME_MAX, Via};
 
 /// Most groups and endorsers of a caller that are looked at.
 pub const MAX_MEMBERSHIPS: usize = 64;
@@ -81,6 +86,7 @@ pub struct Policy {
     groups: BTreeMap<String, RawKey>,
     levels: LevelRules,
     evidence: EvidenceRules,
+    via: via::ViaRules,
     hash: Hash,
 }
 
@@ -198,10 +204,10 @@ impl Policy {
     }
 
     fn of(file: parse::File, hash: Hash) -> Self {
-        let parse::File { rules, lists, names, groups, levels, evidence } = file;
+        let parse::File { rules, lists, names, groups, levels, evidence, via } = file;
         let allow = Index::of(&rules, false);
         let deny = Index::of(&rules, true);
-        Self { rules, allow, deny, lists, names, groups, levels, evidence, hash }
+        Self { rules, allow, deny, lists, names, groups, levels, evidence, via, hash }
     }
 
     /// The agent that the file calls so.
@@ -226,6 +232,12 @@ impl Policy {
     #[must_use]
     pub const fn evidence(&self) -> &EvidenceRules {
         &self.evidence
+    }
+
+    /// What becomes of capabilities that stand for a service of this network, in this agent's own searches and calls.
+    #[must_use]
+    pub fn via(&self, network: &str) -> Via {
+        via::rule(&self.via, network)
     }
 
     /// Whether any rule asks what callers show by evidence, so that asking them for it can change a decision.

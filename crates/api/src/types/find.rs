@@ -159,6 +159,9 @@ pub struct Match {
     /// Whether it owes its place to the exploration share (slots kept for unproven but matching agents).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub explored: bool,
+    /// The network whose service it stands for, where that is not this one: receipts prove what the agent passed on, not who said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// How well it is supported that the agent can do this, in this node's view. Absent where nobody asked: the policy file names no endorsers, and
     /// no level was demanded.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,8 @@ use crate::query::Query;
 
 /// Factor on the text relevance of a declaration that addresses its reader as a program to be instructed.
 pub const INSTRUCTION_DISCOUNT: f64 = 0.5;
+/// Factor on quality and receipts of a capability that stands for a service of another network: who answers is one who passes on.
+pub const BRIDGED_DISCOUNT: f64 = 0.5;
 /// Round-trip time in milliseconds at which latency counts half.
 pub const RTT_HALF_MS: f64 = 200.0;
 /// Share of success in the quality part; the rest is latency.
@@ -115,7 +117,9 @@ pub(super) fn scores(
             (met, all) => met as f64 / all as f64,
         };
         let signals = &candidate.signals;
-        let (qos, receipts, freshness) = (qos(signals), receipts(signals), freshness(signals, now));
+        let believed = if signals.bridged { BRIDGED_DISCOUNT } else { 1.0 };
+        let (qos, receipts) = (believed * qos(signals), believed * receipts(signals));
+        let freshness = freshness(signals, now);
         let price = relative_price(prices[index], median);
         let mut score = Score {
             text,

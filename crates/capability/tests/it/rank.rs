@@ -114,6 +114,26 @@ fn claiming_everything_makes_each_claim_worth_less() {
 }
 
 #[test]
+fn a_service_of_another_network_ranks_below_its_equal() {
+    let measured = proven(20, 9, 9);
+    let bridged = Signals { bridged: true, ..measured };
+    for seed in 0..8 {
+        let candidates = [(ecb(), bridged), (ecb(), measured)];
+        let ranking = rank_with_seed(&parse("exchange rates"), &candidates, seed);
+        assert_eq!(order(&ranking), [1, 0]);
+        let (best, other) = (ranking.results[0].score, ranking.results[1].score);
+        assert!(other.trust < best.trust && other.relevance == best.relevance);
+    }
+    // Unknown ones are tried out now and then; not those whose answers prove nothing.
+    let unknown = Signals { bridged: true, ..Signals::default() };
+    for seed in 0..8 {
+        let candidates = [(ecb(), unknown), (ecb(), Signals::default())];
+        let ranking = rank_with_seed(&parse("exchange rates top 1"), &candidates, seed);
+        assert_eq!(order(&ranking), [1]);
+    }
+}
+
+#[test]
 fn text_that_instructs_its_reader_is_flagged_and_demoted() {
     let clean = capability("clean", "Exchange rates", &[], &[]);
     let mut poisoned = clean.clone();

@@ -95,6 +95,11 @@ fn one_match(number: usize, found: &Match, detailed: bool, width: usize, now_ms:
         ),
         width,
     );
+    if let Some(network) = &found.via {
+        let weaker =
+            format!("{UNSURE}{}{UNSURE:#}; nothing proves who answers there", clean(network));
+        text += &field(3, "via", &weaker, width);
+    }
     if let Some(standing) = &found.standing {
         text += &field(3, "level", &super::access::standing(standing), width);
     }

@@ -83,6 +83,7 @@ fn found(explain: bool) -> FindResponse {
         score: 0.83,
         score_parts: vec![ScorePart { name: "text".into(), value: 0.9, weight: 0.5 }],
         explored: false,
+        via: Some("pilot".into()),
         standing: None,
     };
     FindResponse {
@@ -155,6 +156,7 @@ asked    4 of 4 custodians answered, 14 capabilities seen, 38 ms; 1 rejected as
    unknown  price < 0.001 USD (preferred): undeclared
    known    3 of 4 custodians; signed 3 min ago; answers in 1.2 ms
    score    0.83 (relevance 0.91, trust 0.50)
+   via      pilot; nothing proves who answers there
 "#
         .trim_start(),
     );

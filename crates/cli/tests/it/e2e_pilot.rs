@@ -156,4 +156,11 @@ fn what_one_network_has_the_other_gets() {
         (node.finds("far parrot") == [target.as_str()]).then_some(())
     });
     assert_eq!(node.finds("far parrot exclude via = pilot"), Vec::<String>::new());
+    // And the policy file can leave them out of everything.
+    std::fs::write(node.home.join("policy.toml"), "[via]\npilot = \"refuse\"\n").unwrap();
+    node.ok(&["policy", "reload"]);
+    assert_eq!(node.finds("far parrot"), Vec::<String>::new());
+    let refused = comity(&node.home, &["call", &target, "--json", "{\"word\": \"ahoy\"}"]);
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("via pilot"), "{}", refused.stderr);
 }

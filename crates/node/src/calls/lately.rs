@@ -35,10 +35,12 @@ impl Lately {
 }
 
 impl Node {
-    /// Whom the target of this name meant. None of them, once one of them was proved to lie.
+    /// Whom the target of this name meant. None of them, once one of them was proved to lie or the policy refuses one.
     pub(super) fn meant(&self, target: &Hash) -> Option<Arc<[Callee]>> {
         let callees = self.inner.lately.get(target, self.inner.clock.now())?;
-        super::liars(&self.inner.results.reputation(), &callees).is_empty().then_some(callees)
+        let honest = super::liars(&self.inner.results.reputation(), &callees).is_empty();
+        let may = |callee: &Callee| self.refuses(&callee.capability).is_none();
+        (honest && callees.iter().all(may)).then_some(callees)
     }
 
     /// The agent that an address meant, if its link still lives: it is called without another look. It says itself whether its declaration

@@ -115,6 +115,46 @@ async fn many_calls_at_once_get_their_own_answers() {
     assert_eq!(served.load(Ordering::Relaxed), 200);
 }
 
+/// Two that do the same, one of which stands for a service of another network: without a word in the policy file it comes second; the
+/// file can refuse it, and then it is neither found nor called.
+#[tokio::test]
+async fn the_policy_file_decides_what_becomes_of_services_of_other_networks() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Node::builder().spawn().await.unwrap();
+    let bridge = Node::builder().join(server.ticket()).spawn().await.unwrap();
+    let policy = home.path().join("policy.toml");
+    let me = || comity::Identity::from_secret_bytes(&[42; 32]);
+    let start = || Node::builder().home(home.path()).identity(me()).join(server.ticket()).spawn();
+    server.serve(capability("shout"), echo()).await.unwrap();
+    let mut brought = capability("shout");
+    brought.declare("via", &json!("pilot")).unwrap();
+    bridge.serve(brought, echo()).await.unwrap();
+    let target = format!("{}/shout", bridge.id());
+    let agents = |found: &comity::api::types::FindResponse| {
+        found.matches.iter().map(|found| found.agent.agent).collect::<Vec<_>>()
+    };
+
+    let caller = start().await.unwrap();
+    let found = caller.find("named shout").await.unwrap();
+    assert_eq!(agents(&found), [server.id(), bridge.id()]);
+    let found = caller.find("named shout exclude via = pilot").await.unwrap();
+    assert_eq!(agents(&found), [server.id()]);
+    let answer = caller.call(target.as_str(), json!({"n": 1})).await.unwrap();
+    assert_eq!(answer.agent, bridge.id());
+    caller.shutdown().await;
+    caller.closed().await;
+
+    std::fs::write(&policy, "[via]\npilot = \"refuse\"\n").unwrap();
+    let caller = start().await.unwrap();
+    let found = caller.find("named shout").await.unwrap();
+    assert_eq!(agents(&found), [server.id()]);
+    let refused = caller.call(target.as_str(), json!({"n": 2})).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Refused, "{refused}");
+    assert!(refused.message.contains("via pilot"), "{refused}");
+    let answer = caller.call("shout", json!({"n": 3})).await.unwrap();
+    assert_eq!(answer.agent, server.id());
+}
+
 #[tokio::test]
 async fn a_node_that_stops_is_not_found_any_more() {
     let (server, caller) = pair().await;

@@ -13,6 +13,7 @@ use super::Obligations;
 use super::evidence::{EvidenceRules, is_evidence_name};
 use super::glob::Glob;
 use super::rule::{Rule, Who};
+use super::via::ViaRules;
 use super::when;
 use crate::endorse::LevelRules;
 use crate::evidence::{Attackers, AttackersTextError};
@@ -45,7 +46,7 @@ pub struct PolicyError {
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 type Lists = BTreeMap<RawKey, Vec<u32>>;
 
-const TOP: [&str; 5] = ["agents", "evidence", "groups", "levels", "rule"];
+const TOP: [&str; 6] = ["agents", "evidence", "groups", "levels", "rule", "via"];
 const LEVELS: [&str; 9] = [
     "endorsers",
     "endorsements_min",
@@ -109,6 +110,7 @@ pub(super) struct File {
     pub(super) groups: BTreeMap<String, RawKey>,
     pub(super) levels: LevelRules,
     pub(super) evidence: EvidenceRules,
+    pub(super) via: ViaRules,
 }
 
 /// Reads a file.
@@ -156,11 +158,13 @@ pub(super) fn parse(text: &str) -> Result<File, PolicyError> {
     }
     let levels = reader.levels(root)?;
     let evidence = reader.evidence_rules(root)?;
+    let via = reader.via_rules(root)?;
     let groups = reader.groups.into_iter().filter_map(|(name, group)| match group {
         Named::Key(key) => Some((name, key)),
         Named::List(_) => None,
     });
-    Ok(File { rules, lists, names: reader.agents, groups: groups.collect(), levels, evidence })
+    let groups = groups.collect();
+    Ok(File { rules, lists, names: reader.agents, groups, levels, evidence, via })
 }
 
 impl Reader<'_> {

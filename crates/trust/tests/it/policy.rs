@@ -3,7 +3,7 @@
 use comity_core::{AgentId, Time};
 use comity_trust::Level;
 use comity_trust::evidence::Attackers;
-use comity_trust::policy::{Decision, Meter, MeterError, Policy, PolicyError, Request};
+use comity_trust::policy::{Decision, Meter, MeterError, Policy, PolicyError, Request, Via};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
@@ -456,6 +456,26 @@ accept = ["sha256:00"]
         ("[evidence.tdx]\nkeys = \"\"\n", "characters"),
         ("[[rule]]\nallow = \"a\"\nanyone = true\nagainst = \"everybody\"\n", "co-tenant"),
         ("[[rule]]\nallow = \"a\"\nanyone = true\nevidence = \"tdx=a b\"\n", "what it must show"),
+    ] {
+        let refused = Policy::parse(text).unwrap_err();
+        assert!(refused.hint.contains(hint), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn what_becomes_of_services_of_other_networks() {
+    let policy = Policy::parse("[via]\npilot = \"refuse\"\nother = \"allow\"\n").unwrap();
+    assert_eq!(policy.via("pilot"), Via::Refuse);
+    assert_eq!(policy.via("other"), Via::Allow);
+    assert_eq!(policy.via("unheard"), Via::Lower);
+    assert_eq!(Policy::empty().via("pilot"), Via::Lower);
+    let all = Policy::parse("[via]\n\"*\" = \"refuse\"\npilot = \"lower\"\n").unwrap();
+    assert_eq!((all.via("pilot"), all.via("unheard")), (Via::Lower, Via::Refuse));
+    for (text, hint) in [
+        ("[via]\npilot = \"deny\"\n", "allow, lower or refuse"),
+        ("[via]\npilot = false\n", "quotes"),
+        ("[via]\n\"\" = \"lower\"\n", "1 to 64 bytes"),
+        ("via = 1\n", "[via]"),
     ] {
         let refused = Policy::parse(text).unwrap_err();
         assert!(refused.hint.contains(hint), "{text}: {refused}");
