@@ -14,9 +14,8 @@
 //!
 //! # What it does
 //! Sliding window with selective acknowledgement; RTT and timeout of RFC 6298 with Karn's rule; slow start with the delay-based exit of
-//! RFC 9406, then NewReno's additive increase by bytes (RFC 3465) and halving once a round trip (RFC 6582); losses found by the
-//! scoreboard (three segments selectively acknowledged above, RFC 6675) and, for retransmissions, by time (RFC 8985); delayed
-//! acknowledgements; zero-window probes; keep-alive.
+//! RFC 9406, then NewReno's additive increase by bytes (RFC 3465) and halving once a round trip (RFC 6582); losses found by time from what
+//! was sent later and arrived, and by sounding the end of what is under way (RACK-TLP, RFC 8985); delayed acknowledgements; zero-window probes; keep-alive.
 //!
 //! # What Pilot's wire asks for
 //! * A selective acknowledgement is a payload beginning `SACK`. Data that reads the same would be swallowed by Pilot's receivers: the sender
@@ -31,6 +30,8 @@ mod receive;
 mod rtt;
 pub mod sack;
 mod send;
+mod transmit;
+mod types;
 
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ use congestion::Congestion;
 use receive::ReceiveSide;
 use rtt::Rtt;
 use send::SendSide;
+
+pub use types::{Body, Changes, Config, Failure, Outgoing, Read, Segment, Statistics, Timer};
 
 /// The segment that every Pilot release sends or takes, in bytes.
 pub const SEGMENT_BYTES_MAX: usize = 4096;
@@ -73,134 +76,6 @@ pub const PROBE_MAX: Duration = Duration::from_secs(30);
 /// Empty acknowledgements that look like probes are answered at most this often.
 const PROBE_ANSWER: Duration = Duration::from_millis(100);
 
-/// Sizes of one end.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Bytes of data in a segment sent, at most [`SEGMENT_BYTES_MAX`].
-    pub segment_bytes: usize,
-    /// Bytes the receiver keeps for the application; rounded down to units of 4,096, at least one.
-    pub receive_bytes: usize,
-    /// Bytes written and not acknowledged.
-    pub send_bytes: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES_SAFE, receive_bytes: 4 << 20, send_bytes: 4 << 20 }
-    }
-}
-
-/// The parts of a packet that a stream sees.
-#[derive(Clone, Copy, Debug)]
-pub struct Segment<'a> {
-    /// SYN, ACK, FIN, RST.
-    pub flags: Flags,
-    /// Of the first payload byte.
-    pub sequence: u32,
-    /// The next byte the peer expects.
-    pub acknowledgement: u32,
-    /// The peer's free buffer in units of 4,096 bytes.
-    pub window: u16,
-    /// Data, or a selective acknowledgement.
-    pub payload: &'a [u8],
-}
-
-/// A segment to be sent; [`Stream::payload`] appends its payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// SYN, ACK, FIN, RST.
-    pub flags: Flags,
-    /// Of the first payload byte.
-    pub sequence: u32,
-    /// The next byte expected.
-    pub acknowledgement: u32,
-    /// Free buffer in units of 4,096 bytes.
-    pub window: u16,
-    /// What follows the header.
-    pub body: Body,
-}
-
-/// What follows the header of a segment to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// Nothing.
-    Empty,
-    /// A selective acknowledgement, encoded.
-    Sack(Vec<u8>),
-    /// That many bytes of the stream from there (positions are the machine's own).
-    Data {
-        /// Position of the first byte.
-        start: u64,
-        /// How many.
-        bytes: usize,
-    },
-}
-
-impl Body {
-    /// Bytes of the payload.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        match self {
-            Self::Empty => 0,
-            Self::Sack(bytes) => bytes.len(),
-            Self::Data { bytes, .. } => *bytes,
-        }
-    }
-
-    /// Whether there is no payload.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// Why a connection ended other than by a close after the last acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// Nobody answered [`SYN_ATTEMPTS_MAX`] SYNs: no such node, no listener, or not trusted there (Pilot says nothing then).
-    #[error(
-        "no answer: the peer is away, does not listen on this port or does not trust this node"
-    )]
-    Unreachable,
-    /// The peer has no such connection or listener.
-    #[error("the peer refused or reset the connection")]
-    Reset,
-    /// Silence for too long.
-    #[error("the peer fell silent")]
-    TimedOut,
-    /// The peer closed, and data it sent before never came.
-    #[error("the peer closed before all it had sent arrived")]
-    Truncated,
-    /// The peer closed before it acknowledged that much of what was written here.
-    #[error("the peer closed with {0} bytes written here not acknowledged")]
-    PeerClosed(u64),
-    /// Given up here.
-    #[error("the connection was aborted")]
-    Aborted,
-}
-
-/// What a read found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// That many bytes were put into the buffer.
-    Data(usize),
-    /// Nothing yet.
-    Blocked,
-    /// The peer closed and everything was read.
-    End,
-}
-
-/// What changed since it was last asked, for whoever wakes readers and writers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// The connection opened.
-    pub established: bool,
-    /// There is something to read, or the end.
-    pub readable: bool,
-    /// There is room to write, everything written was acknowledged, or the end.
-    pub writable: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     SynSent,
@@ -209,25 +84,6 @@ enum State {
     FinSent,
     TimeWait,
     Closed,
-}
-
-/// What [`Stream::poll_timeout`] waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
-    /// A SYN, a FIN or data was not acknowledged.
-    Retransmit,
-    /// An acknowledgement was held back.
-    Acknowledge,
-    /// The peer's window is closed.
-    Probe,
-    /// Nothing was sent for long.
-    KeepAlive,
-    /// The peer said nothing for long.
-    Idle,
-    /// A FIN waits for data it overtook.
-    Truncated,
-    /// The state of a closed connection goes.
-    TimeWait,
 }
 
 /// One end of a connection.
@@ -251,6 +107,7 @@ pub struct Stream {
     syn_attempts: u32,
     timeouts: u32,
     retransmit_at: Option<Time>,
+    tail_at: Option<Time>,
     probe_at: Option<Time>,
     probe_wait: Duration,
     probe_due: bool,
@@ -259,25 +116,6 @@ pub struct Stream {
     sent_at: Time,
     closing_at: Option<Time>,
     syn_sent_at: Time,
-}
-
-/// Counters of a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Smoothed round trip, once measured.
-    pub smoothed_rtt: Option<Duration>,
-    /// Congestion window in bytes.
-    pub congestion_window: u64,
-    /// Bytes sent and neither acknowledged nor lost.
-    pub in_flight: u64,
-    /// Segments sent again.
-    pub retransmitted: u64,
-    /// Times the retransmission timer fired.
-    pub timeouts: u64,
-    /// Bytes acknowledged by the peer.
-    pub acknowledged: u64,
-    /// Bytes given in order to the application's buffer.
-    pub received: u64,
 }
 
 impl Stream {
@@ -301,6 +139,7 @@ impl Stream {
             syn_attempts: 0,
             timeouts: 0,
             retransmit_at: None,
+            tail_at: None,
             probe_at: None,
             probe_wait: PROBE_MIN,
             probe_due: false,
@@ -364,7 +203,11 @@ impl Stream {
             smoothed_rtt: self.rtt.smoothed(),
             congestion_window: self.congestion.window(),
             in_flight: self.send.pipe(),
+            mean_window: self.send.window_sum / self.send.segments.max(1),
+            segment_bytes: self.send.segment_bytes,
+            segments: self.send.segments,
             retransmitted: self.send.retransmitted,
+            reductions: self.send.reductions,
             timeouts: self.send.timeouts,
             acknowledged: self.send.acknowledged_bytes(),
             received: self.receive.received(),
@@ -474,7 +317,8 @@ impl Stream {
     }
 
     fn stop_timers(&mut self) {
-        (self.retransmit_at, self.probe_at, self.closing_at) = (None, None, None);
+        (self.retransmit_at, self.tail_at) = (None, None);
+        (self.probe_at, self.closing_at) = (None, None);
         self.probe_due = false;
         self.fin_due = false;
         self.receive.forget_acks();
@@ -624,7 +468,7 @@ impl Stream {
             self.changes.writable = true;
             if outcome.recovered {
                 self.congestion.recovered();
-            } else if outcome.was_limited && !self.send.in_recovery() {
+            } else if outcome.was_limited && self.send.may_grow() {
                 self.congestion.grow(outcome.bytes);
             }
         }
@@ -638,7 +482,8 @@ impl Stream {
     }
 
     fn arm_retransmit(&mut self, now: Time) {
-        self.retransmit_at = (self.send.has_flight()).then(|| now + self.rtt.timeout());
+        self.retransmit_at = self.send.has_flight().then(|| now + self.rtt.timeout());
+        self.tail_at = self.send.tail_wait(&self.rtt).map(|wait| now + wait);
     }
 
     /// To be called when [`Stream::poll_timeout`] is due; early calls change nothing.
@@ -654,6 +499,18 @@ impl Stream {
     fn fire(&mut self, now: Time, timer: Timer) {
         match timer {
             Timer::Retransmit => self.retransmit(now),
+            Timer::Tail => {
+                self.tail_at = None;
+                if self.state == State::Established {
+                    self.send.sound_tail();
+                    self.retransmit_at = Some(now + self.rtt.timeout());
+                }
+            }
+            Timer::Reorder => {
+                if self.send.find_losses(now, &self.rtt) {
+                    self.congestion.lost(self.send.flight_before_loss);
+                }
+            }
             Timer::Acknowledge => self.receive.acknowledge_now(),
             Timer::Probe => {
                 self.probe_due = true;
@@ -698,9 +555,9 @@ impl Stream {
             }
             State::Established => {
                 self.timeouts += 1;
-                let flight = self.send.pipe();
-                self.send.timed_out();
-                self.congestion.timed_out(flight);
+                self.tail_at = None;
+                let news = self.send.timed_out();
+                self.congestion.timed_out(news.then_some(self.send.flight_before_loss));
                 self.retransmit_at = Some(now + self.rtt.timeout());
             }
             State::TimeWait | State::Closed => self.retransmit_at = None,
@@ -716,6 +573,8 @@ impl Stream {
         });
         [
             self.retransmit_at.map(|at| (at, Timer::Retransmit)),
+            self.tail_at.filter(|_at| running).map(|at| (at, Timer::Tail)),
+            self.send.reorder_at.filter(|_at| running).map(|at| (at, Timer::Reorder)),
             self.receive.ack_at().filter(|_at| running).map(|at| (at, Timer::Acknowledge)),
             self.probe_at.map(|at| (at, Timer::Probe)),
             running.then(|| (self.sent_at + KEEPALIVE, Timer::KeepAlive)),
@@ -725,92 +584,6 @@ impl Stream {
         .into_iter()
         .flatten()
         .min_by_key(|(at, _timer)| *at)
-    }
-
-    fn outgoing(&mut self, now: Time, flags: Flags, position: u64, body: Body) -> Outgoing {
-        self.sent_at = now;
-        let tells = flags.has(Flags::ACK) || flags.has(Flags::FIN);
-        let acknowledgement = if tells { self.receive.acknowledged() } else { 0 };
-        let window = if self.state == State::Closed { 0 } else { self.receive.advertise() };
-        Outgoing { flags, sequence: wire(position), acknowledgement, window, body }
-    }
-
-    /// The next segment to be sent; its payload is appended by [`Stream::payload`] before anything else is called.
-    pub fn poll_transmit(&mut self, now: Time) -> Option<Outgoing> {
-        if std::mem::take(&mut self.reset_due) {
-            return Some(self.outgoing(now, Flags::RST, self.send.next_position(), Body::Empty));
-        }
-        if std::mem::take(&mut self.fin_answer_due) {
-            let position = self.send.next_position();
-            return Some(self.outgoing(now, Flags::FIN_ACK, position, Body::Empty));
-        }
-        match self.state {
-            State::Closed | State::TimeWait => None,
-            State::SynSent => self.transmit_syn(now),
-            State::Established | State::FinSent => {
-                if std::mem::take(&mut self.handshake_due)
-                    && !self.send.was_acknowledged()
-                    && self.syn_attempts == 0
-                    && self.is_passive()
-                {
-                    return Some(self.outgoing(now, Flags::SYN_ACK, 0, Body::Empty));
-                }
-                self.transmit_open(now)
-            }
-        }
-    }
-
-    /// Whether the peer opened the connection: then no SYN of ours was ever sent.
-    const fn is_passive(&self) -> bool {
-        self.syn_attempts == 0
-    }
-
-    fn transmit_syn(&mut self, now: Time) -> Option<Outgoing> {
-        if !std::mem::take(&mut self.handshake_due) {
-            return None;
-        }
-        self.syn_attempts += 1;
-        self.syn_sent_at = now;
-        let wait = SYN_TIMEOUT * 2u32.saturating_pow(self.syn_attempts - 1);
-        self.retransmit_at = Some(now + wait);
-        Some(self.outgoing(now, Flags::SYN, 0, Body::Empty))
-    }
-
-    fn transmit_open(&mut self, now: Time) -> Option<Outgoing> {
-        if let Some((start, bytes)) = self.send.next_segment(now, self.congestion.window()) {
-            self.receive.forget_acks();
-            self.probe_at = None;
-            self.probe_wait = PROBE_MIN;
-            if self.retransmit_at.is_none() {
-                self.retransmit_at = Some(now + self.rtt.timeout());
-            }
-            return Some(self.outgoing(now, Flags::ACK, start, Body::Data { start, bytes }));
-        }
-        if self.send.is_window_closed() && self.probe_at.is_none() {
-            self.probe_at = Some(now + self.probe_wait);
-        }
-        if std::mem::take(&mut self.fin_due) {
-            self.fin_attempts += 1;
-            let position = self.send.next_position();
-            return Some(self.outgoing(now, Flags::FIN, position, Body::Empty));
-        }
-        let probe = std::mem::take(&mut self.probe_due);
-        if self.receive.take_ack() || probe {
-            let sack = self.receive.sack();
-            let body = if sack.is_empty() { Body::Empty } else { Body::Sack(sack) };
-            let position = self.send.next_position();
-            return Some(self.outgoing(now, Flags::ACK, position, body));
-        }
-        None
-    }
-
-    /// Appends the payload of a segment from [`Stream::poll_transmit`].
-    pub fn payload(&self, outgoing: &Outgoing, out: &mut Vec<u8>) {
-        match &outgoing.body {
-            Body::Empty => {}
-            Body::Sack(bytes) => out.extend_from_slice(bytes),
-            Body::Data { start, bytes } => self.send.copy(*start, *bytes, out),
-        }
     }
 }
 

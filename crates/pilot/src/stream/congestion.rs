@@ -93,9 +93,12 @@ impl Congestion {
         self.window = self.window.max(2 * self.segment);
     }
 
-    /// Nothing was heard for a timeout: the path is to be sounded anew.
-    pub(super) fn timed_out(&mut self, flight: u64) {
-        self.threshold = (flight.min(self.window) / 2).max(2 * self.segment);
+    /// Nothing was heard for a timeout: the path is to be sounded anew. `flight` is what was under way; none when what was sent again is lost
+    /// again, which says nothing new of how much the path carries (RFC 5681, section 3.1).
+    pub(super) fn timed_out(&mut self, flight: Option<u64>) {
+        if let Some(flight) = flight {
+            self.threshold = (flight.min(self.window) / 2).max(2 * self.segment);
+        }
         self.window = self.segment;
         self.credit = 0;
         self.round_end = 0;

@@ -26,6 +26,8 @@ pub(super) struct ReceiveSide {
     latest: Option<u64>,
     end: Option<u64>,
     ack_due: bool,
+    /// The acknowledgement that was due before further segments came: it leaves too, so that a burst is not lost with one datagram.
+    middle: Option<(u32, Vec<u8>)>,
     ack_at: Option<Time>,
     segments: u32,
     quick: u32,
@@ -47,6 +49,7 @@ impl ReceiveSide {
             latest: None,
             end: None,
             ack_due: false,
+            middle: None,
             ack_at: None,
             segments: 0,
             quick: 0,
@@ -105,8 +108,21 @@ impl ReceiveSide {
     pub(super) fn forget_acks(&mut self) {
         // Selective acknowledgements need a segment of their own.
         self.ack_due &= !self.pieces.is_empty();
+        self.middle = None;
         self.ack_at = None;
         self.segments = 0;
+    }
+
+    /// The acknowledgement in the middle of a burst: its number and payload.
+    pub(super) fn take_middle(&mut self) -> Option<(u32, Vec<u8>)> {
+        self.middle.take()
+    }
+
+    /// Before further segments change what is to be said.
+    fn note_middle(&mut self) {
+        if self.ack_due && self.middle.is_none() && self.segments >= SEGMENTS_PER_ACK {
+            self.middle = Some((self.acknowledged(), self.sack()));
+        }
     }
 
     pub(super) fn take_ack(&mut self) -> bool {
@@ -133,6 +149,8 @@ impl ReceiveSide {
         }
         let from = self.next.max(start);
         let slice = |from: u64| &payload[offset(from, start)..offset(stop, start)];
+        self.note_middle();
+        self.segments += 1;
         if start > self.next {
             self.keep(from, slice(from));
             self.acknowledge_now();
@@ -143,7 +161,6 @@ impl ReceiveSide {
         self.next = stop;
         self.drain_pieces();
         self.told_narrow = false;
-        self.segments += 1;
         self.quick = self.quick.saturating_add(1);
         if filled || self.segments >= SEGMENTS_PER_ACK || self.quick <= QUICK_ACKS || self.ended() {
             self.acknowledge_now();

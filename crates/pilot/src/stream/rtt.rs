@@ -15,12 +15,14 @@ const BACK_OFF_MAX: u32 = 6;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rtt {
     smoothed: Option<(Duration, Duration)>,
+    least: Option<Duration>,
     backed_off: u32,
 }
 
 impl Rtt {
     /// A round trip of a segment that was sent once (Karn's rule).
     pub(super) fn sample(&mut self, sample: Duration) {
+        self.least = Some(self.least.map_or(sample, |least| least.min(sample)));
         self.smoothed = Some(match self.smoothed {
             None => (sample, sample / 2),
             Some((smoothed, variation)) => {
@@ -34,6 +36,11 @@ impl Rtt {
     /// New data was acknowledged: the path is alive.
     pub(super) const fn relax(&mut self) {
         self.backed_off = 0;
+    }
+
+    /// The shortest round trip seen.
+    pub(super) const fn least(&self) -> Option<Duration> {
+        self.least
     }
 
     pub(super) fn smoothed(&self) -> Option<Duration> {

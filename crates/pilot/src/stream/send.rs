@@ -1,5 +1,7 @@
 //! The sending half: what was written, what is under way, what the peer has.
 
+mod loss;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -10,10 +12,6 @@ use super::{position, sack, window_bytes};
 
 /// Segments under way, whatever the windows say: bounds the scoreboard.
 pub(super) const FLIGHT_MAX: usize = 8192;
-/// Segments selectively acknowledged above one that is then taken for lost (RFC 6675, DupThresh).
-const ABOVE_MAX: usize = 3;
-/// Least time by which a later segment must have arrived before a retransmission is taken for lost.
-const REORDER_MIN: Duration = Duration::from_millis(1);
 
 /// A segment under way.
 #[derive(Debug)]
@@ -36,6 +34,24 @@ impl Sent {
     }
 }
 
+/// A loss is being made good.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    /// Until everything before this is acknowledged.
+    until: u64,
+    /// The retransmission timer found it: the window grows meanwhile, from one segment.
+    by_timeout: bool,
+}
+
+/// The end of what was under way was sounded.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    /// Where it ended.
+    next: u64,
+    /// With its last segment, and not with new data.
+    again: bool,
+}
+
 /// What an acknowledgement did.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
@@ -55,7 +71,11 @@ pub(super) struct Outcome {
 pub(super) struct SendSide {
     pub(super) segment_bytes: usize,
     pub(super) flight_max: usize,
+    pub(super) segments: u64,
+    /// The congestion window at each of them, in bytes.
+    pub(super) window_sum: u64,
     pub(super) retransmitted: u64,
+    pub(super) reductions: u64,
     pub(super) timeouts: u64,
     /// What was sent and not acknowledged in order when a loss was last found (FlightSize of RFC 5681): less would be halved again for what
     /// arrived out of order behind it.
@@ -72,9 +92,22 @@ pub(super) struct SendSide {
     edge: u64,
     window: u16,
     heard: bool,
-    recovery: Option<u64>,
-    /// When the latest segment known to have arrived was sent, and where it ends.
+    recovery: Option<Recovery>,
+    /// Segments in `flight` that were sent more than once.
+    again: usize,
+    /// When the latest sent segment known to have arrived was sent, and where it ends.
     latest: (Time, u64),
+    /// How long it took it to be acknowledged.
+    latest_took: Duration,
+    /// Where the highest segment known to have arrived ends.
+    highest: u64,
+    /// Segments overtook each other on this path.
+    reordered: bool,
+    tail: Option<Tail>,
+    /// The next segment leaves whatever the congestion window says.
+    beyond: bool,
+    /// When what may only have been overtaken is to be taken for lost.
+    pub(super) reorder_at: Option<Time>,
     limited: bool,
     timed_out_at: Option<u64>,
 }
@@ -84,7 +117,10 @@ impl SendSide {
         Self {
             segment_bytes,
             flight_max: FLIGHT_MAX,
+            segments: 0,
+            window_sum: 0,
             retransmitted: 0,
+            reductions: 0,
             timeouts: 0,
             flight_before_loss: 0,
             buffer: VecDeque::new(),
@@ -100,7 +136,14 @@ impl SendSide {
             window: 0,
             heard: false,
             recovery: None,
+            again: 0,
             latest: (Time::ZERO, 0),
+            latest_took: Duration::ZERO,
+            highest: 0,
+            reordered: false,
+            tail: None,
+            beyond: false,
+            reorder_at: None,
             limited: false,
             timed_out_at: None,
         }
@@ -140,8 +183,9 @@ impl SendSide {
         self.pipe
     }
 
-    pub(super) const fn in_recovery(&self) -> bool {
-        self.recovery.is_some()
+    /// Whether the congestion window may grow: not while a loss is made good that acknowledgements told of.
+    pub(super) fn may_grow(&self) -> bool {
+        self.recovery.is_none_or(|recovery| recovery.by_timeout)
     }
 
     pub(super) fn has_flight(&self) -> bool {
@@ -229,19 +273,16 @@ impl SendSide {
         let mut outcome =
             Outcome { bytes: ack - self.first, was_limited: self.limited, ..Outcome::default() };
         if outcome.bytes > 0 {
-            self.limited = false;
             self.advance(now, ack, rtt, &mut outcome);
         }
         for (left, right) in blocks {
             self.mark(*left, *right, now, rtt);
         }
-        if self.recovery.is_some_and(|point| self.first >= point) {
+        if self.recovery.is_some_and(|recovery| self.first >= recovery.until) {
             self.recovery = None;
             outcome.recovered = true;
         }
-        if self.sacked > 0 {
-            outcome.loss_event = self.find_losses(rtt);
-        }
+        outcome.loss_event = self.tail_acknowledged() | self.find_losses(now, rtt);
         Some(outcome)
     }
 
@@ -265,23 +306,18 @@ impl SendSide {
             }
             self.lost -= usize::from(sent.lost);
             self.sacked -= usize::from(sent.sacked);
-            if !sent.again && !sent.sacked {
-                outcome.rtt = Some(now.saturating_since(sent.at));
+            self.again -= usize::from(sent.again);
+            if !sent.sacked {
+                if !sent.again {
+                    outcome.rtt = Some(now.saturating_since(sent.at));
+                }
+                self.arrived(now, sent.at, sent.end, sent.again, rtt);
             }
-            self.arrived(now, sent.at, sent.end, sent.again, rtt);
         }
         let count = usize::try_from(ack - self.first).unwrap_or(usize::MAX);
         self.buffer.drain(..count.min(self.buffer.len()));
         self.first = ack;
         self.timed_out_at = None;
-    }
-
-    /// Notes what was sent last of what has arrived. A retransmission acknowledged too soon was not what arrived.
-    fn arrived(&mut self, now: Time, at: Time, end: u64, again: bool, rtt: &Rtt) {
-        let soon = rtt.smoothed().unwrap_or_default() / 2;
-        if !again || now.saturating_since(at) >= soon {
-            self.latest = self.latest.max((at, end));
-        }
     }
 
     /// Everything between `left` and `right` has arrived out of order.
@@ -310,75 +346,28 @@ impl SendSide {
         }
     }
 
-    /// Marks what must be lost; true when that begins a new recovery.
-    fn find_losses(&mut self, rtt: &Rtt) -> bool {
-        let reorder = (rtt.smoothed().unwrap_or_default() / 4).max(REORDER_MIN);
-        let (mut above, mut found) = (self.sacked, false);
-        for sent in &mut self.flight {
-            if above == 0 {
-                break;
-            }
-            if sent.sacked {
-                above -= 1;
-                continue;
-            }
-            let late = self.latest.0 >= sent.at + reorder;
-            if !sent.lost && (late || (!sent.again && above >= ABOVE_MAX)) {
-                sent.lost = true;
-                self.lost += 1;
-                self.pipe -= sent.bytes();
-                found = true;
-            }
-        }
-        if found && self.recovery.is_none() {
-            self.recovery = Some(self.next);
-            self.flight_before_loss = self.next - self.first;
-            return true;
-        }
-        false
-    }
-
-    /// Nothing was heard for a timeout: everything not known to have arrived is taken for lost.
-    pub(super) fn timed_out(&mut self) {
-        self.timeouts += 1;
-        // A receiver may drop what it kept out of order: the second timeout at one place forgets what it said (RFC 2018, section 8).
-        let forget = self.timed_out_at.replace(self.first) == Some(self.first);
-        (self.pipe, self.lost, self.sacked) = (0, 0, 0);
-        for sent in &mut self.flight {
-            sent.sacked &= !forget;
-            sent.lost = !sent.sacked;
-            self.lost += usize::from(sent.lost);
-            self.sacked += usize::from(sent.sacked);
-        }
-        self.recovery = Some(self.next);
-        self.limited = true;
-    }
-
     /// The next segment to be sent, noted as sent: position and bytes.
     pub(super) fn next_segment(&mut self, now: Time, congestion: u64) -> Option<(u64, usize)> {
         if self.lost > 0 {
             return self.next_lost(now, congestion);
         }
-        let waiting = self.first + self.buffer.len() as u64 - self.next;
-        if waiting == 0 || self.window == 0 || self.edge <= self.next {
+        if !self.may_send_new() {
+            self.limited = false;
             return None;
         }
-        if self.flight.len() >= self.flight_max.min(self.window.into()).min(FLIGHT_MAX) {
-            return None;
-        }
-        let whole = waiting.min(self.segment_bytes as u64);
+        let whole = self.waiting().min(self.segment_bytes as u64);
         let bytes = whole.min(self.edge - self.next);
         if bytes < whole && self.pipe > 0 {
             return None;
         }
-        if self.pipe > 0 && self.pipe + bytes > congestion {
+        if self.pipe > 0 && self.pipe + bytes > congestion && !self.beyond {
             self.limited = true;
             return None;
         }
         let bytes = self.cut(self.next, usize::try_from(bytes).unwrap_or(self.segment_bytes));
         let (start, end) = (self.next, self.next + bytes as u64);
         self.next = end;
-        self.pipe += bytes as u64;
+        self.count(bytes, congestion);
         self.flight.push_back(Sent {
             start,
             end,
@@ -398,7 +387,7 @@ impl SendSide {
         let (start, end) = (self.flight[at].start, self.flight[at].end);
         let whole = usize::try_from(end - start).unwrap_or(self.segment_bytes);
         let bytes = self.cut(start, whole.min(self.segment_bytes));
-        if self.pipe > 0 && self.pipe + bytes as u64 > congestion {
+        if self.pipe > 0 && self.pipe + bytes as u64 > congestion && !self.beyond {
             self.limited = true;
             return None;
         }
@@ -409,12 +398,32 @@ impl SendSide {
             let rest = Sent { start: middle, end, at: now, again: true, sacked: false, lost: true };
             self.flight.insert(at + 1, rest);
             self.lost += 1;
+            self.again += 1;
         }
         let sent = &mut self.flight[at];
+        self.again += usize::from(!sent.again);
         (sent.lost, sent.again, sent.at) = (false, true, now);
         self.lost -= 1;
-        self.pipe += bytes as u64;
+        self.count(bytes, congestion);
         self.retransmitted += 1;
         Some((start, bytes))
+    }
+
+    /// Bytes that were never sent.
+    fn waiting(&self) -> u64 {
+        self.first + self.buffer.len() as u64 - self.next
+    }
+
+    /// Whether there is something new to send that the receiver has room for.
+    fn may_send_new(&self) -> bool {
+        let room = self.flight_max.min(self.window.into()).min(FLIGHT_MAX);
+        self.waiting() > 0 && self.edge > self.next && self.flight.len() < room
+    }
+
+    const fn count(&mut self, bytes: usize, congestion: u64) {
+        self.beyond = false;
+        self.pipe += bytes as u64;
+        self.segments += 1;
+        self.window_sum += congestion;
     }
 }
