@@ -20,5 +20,8 @@ pub use rendezvous::{
     CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, REQUEST_BYTES_MAX, RendezvousServer,
     ServeRendezvous,
 };
-pub use services::{Events, FILE_BYTES_MAX, INBOX_ENTRIES_MAX, Inbox, Message, send_frame};
+pub use services::{
+    Events, FILE_BYTES_MAX, INBOX_ENTRIES_MAX, Inbox, Message, PART_AGE_MAX, PARTS_MAX,
+    PARTS_PER_PEER_MAX, send_frame,
+};
 pub use tls::{Fingerprint, FingerprintError};

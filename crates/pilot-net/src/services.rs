@@ -1,5 +1,7 @@
 //! Built-in services: echo, data exchange, event stream. The trust handshake is the agent's.
 
+mod parts;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,13 +18,12 @@ use tokio::time::timeout;
 use crate::agent::Agent;
 use crate::clock::unix_micros;
 use crate::node::Connection;
+use parts::{Incoming, PART, Parts};
 
-/// Ending of files that are not whole yet.
-const PART: &str = "part";
+pub use parts::{FILE_BYTES_MAX, PART_AGE_MAX, PARTS_MAX, PARTS_PER_PEER_MAX};
+
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Bytes of a file that comes in pieces.
-pub const FILE_BYTES_MAX: u64 = 16 << 30;
 /// Files and messages kept; further ones are refused until some are removed.
 pub const INBOX_ENTRIES_MAX: usize = 10_000;
 /// Events that wait for a slow subscriber; further ones are lost to it.
@@ -49,6 +50,7 @@ pub(crate) async fn echo(mut connection: Connection) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Inbox {
     dir: PathBuf,
+    parts: Parts,
     arrived: broadcast::Sender<Message>,
 }
 
@@ -95,7 +97,13 @@ impl Inbox {
     pub fn open(dir: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        Ok(Self { dir: dir.to_owned(), arrived: broadcast::channel(ARRIVALS_MAX).0 })
+        parts::forget_old(dir)?;
+        let arrived = broadcast::channel(ARRIVALS_MAX).0;
+        Ok(Self { dir: dir.to_owned(), parts: Parts::default(), arrived })
+    }
+
+    fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn path(&self, from: SocketAddress, name: &str) -> io::Result<PathBuf> {
@@ -155,30 +163,27 @@ impl Inbox {
     }
 }
 
-struct Incoming {
-    receiver: file::Receiver,
-    file: tokio::fs::File,
-    part: PathBuf,
-    path: PathBuf,
-}
-
-/// A file half received goes with its connection.
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        let _finished = std::fs::remove_file(&self.part);
-    }
-}
-
 /// Data exchange: keeps what comes and acknowledges it; what is offered on the port answers JSON.
 pub(crate) async fn exchange(
     mut connection: Connection,
     agent: Arc<Agent>,
     port: u16,
 ) -> io::Result<()> {
+    let mut incoming = Incoming::default();
+    let outcome = exchange_frames(&mut connection, &agent, port, &mut incoming).await;
+    agent.inbox().parts.end(&mut incoming);
+    outcome
+}
+
+async fn exchange_frames(
+    connection: &mut Connection,
+    agent: &Arc<Agent>,
+    port: u16,
+    incoming: &mut Incoming,
+) -> io::Result<()> {
     let from = connection.remote();
     let mut reader = data::Reader::new(data::PAYLOAD_BYTES_MAX);
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut incoming = None;
     loop {
         let count = connection.read(&mut buffer).await?;
         if count == 0 {
@@ -188,7 +193,12 @@ pub(crate) async fn exchange(
         while let Some(frame) = reader.next_frame().map_err(io::Error::other)? {
             if frame.kind == data::Kind::FileStream {
                 let message = file::Message::decode(&frame.payload).map_err(io::Error::other)?;
-                let answer = take_piece(agent.inbox(), from, &mut incoming, &message).await?;
+                let (inbox, parts) = (agent.inbox(), &agent.inbox().parts);
+                let answer = if matches!(message.body, file::Body::Init { .. }) {
+                    parts.begin(inbox, from, &message, incoming).await?
+                } else {
+                    parts.take(inbox, from, &message, incoming).await?
+                };
                 let answer = data::Frame::new(data::Kind::FileStream, answer.to_payload());
                 connection.write_all(&answer.to_vec()).await?;
                 continue;
@@ -213,7 +223,7 @@ pub(crate) async fn exchange(
                 let answer = data::Frame::new(data::Kind::Json, answer);
                 // Whoever does not read it here gets it on a connection of its own.
                 let here = connection.write_all(&answer.to_vec()).await;
-                answer_back(Arc::clone(&agent), node, answer);
+                answer_back(Arc::clone(agent), node, answer);
                 here?;
             }
         }
@@ -238,52 +248,6 @@ fn answer_back(agent: Arc<Agent>, node: NodeId, answer: data::Frame) {
             tracing::debug!(node, %error, "answer not taken on a connection of its own");
         }
     });
-}
-
-async fn take_piece(
-    inbox: &Inbox,
-    from: SocketAddress,
-    incoming: &mut Option<Incoming>,
-    message: &file::Message,
-) -> io::Result<file::Message> {
-    if matches!(message.body, file::Body::Init { .. }) {
-        let (receiver, step) =
-            file::Receiver::new(message, FILE_BYTES_MAX).map_err(io::Error::other)?;
-        let path = inbox.path(from, &receiver.name)?;
-        let part = path.with_added_extension(PART);
-        let file = tokio::fs::File::create(&part).await?;
-        *incoming = Some(Incoming { receiver, file, part, path });
-        return answer_of(step);
-    }
-    let Some(current) = incoming else {
-        return Err(io::Error::other(file::FileError::Turn));
-    };
-    let step = current.receiver.receive(message).map_err(io::Error::other)?;
-    match &step {
-        file::Step::Write { .. } => {
-            if let file::Body::Chunk { data, .. } = &message.body {
-                current.file.write_all(data).await?;
-            }
-        }
-        file::Step::Keep(_) => {
-            current.file.sync_all().await?;
-            tokio::fs::rename(&current.part, &current.path).await?;
-            inbox.tell(&current.path);
-            *incoming = None;
-        }
-        file::Step::Discard(_) => *incoming = None,
-        file::Step::Begin(_) => {}
-    }
-    answer_of(step)
-}
-
-fn answer_of(step: file::Step) -> io::Result<file::Message> {
-    Ok(match step {
-        file::Step::Begin(answer)
-        | file::Step::Keep(answer)
-        | file::Step::Discard(answer)
-        | file::Step::Write { answer, .. } => answer,
-    })
 }
 
 /// Sends one frame over a fresh connection and waits for the answer.

@@ -19,6 +19,8 @@ use crate::services::send_frame;
 const FILE_STEP: Duration = Duration::from_secs(60);
 /// How long a peer may take to say that it knows FileStream.
 const FILE_OFFER: Duration = Duration::from_secs(5);
+/// Connections over which a file is sent, each going on where the one before broke, before that is an error.
+const FILE_ATTEMPTS_MAX: u32 = 3;
 
 impl Agent {
     /// Sends one data exchange frame; the peer's answer.
@@ -31,7 +33,8 @@ impl Agent {
         send_frame(&mut connection, frame).await.map_err(|error| AgentError::Broken(to, error))
     }
 
-    /// Sends a file: in pieces where the peer knows that, else in one frame. Bytes sent.
+    /// Sends a file: in pieces where the peer knows that, else in one frame. Bytes of the file. A connection that breaks is followed by
+    /// another, which goes on where the first was; so does the next call for the same content.
     ///
     /// # Errors
     /// See [`AgentError`].
@@ -50,13 +53,18 @@ impl Agent {
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| "unnamed".to_owned());
-        let sender = file::Sender::new(size, hash.finalize().into(), &name);
-        let mut connection = self.connect(node, port::DATA).await?;
-        let to = connection.remote();
-        let streamed = stream_file(&mut connection, &mut file, sender)
-            .await
-            .map_err(|error| AgentError::Broken(to, error))?;
-        drop(connection);
+        let hash: [u8; 32] = hash.finalize().into();
+        let mut attempt = 1;
+        let (to, streamed) = loop {
+            let mut connection = self.connect(node, port::DATA).await?;
+            let to = connection.remote();
+            let sender = file::Sender::new(size, hash, &name);
+            match stream_file(&mut connection, &mut file, sender).await {
+                Ok(streamed) => break (to, streamed),
+                Err(error) if attempt < FILE_ATTEMPTS_MAX && is_break(&error) => attempt += 1,
+                Err(error) => return Err(AgentError::Broken(to, error)),
+            }
+        };
         if !streamed {
             let most = data::PAYLOAD_BYTES_MAX.saturating_sub(2 + name.len()) as u64;
             if size > most {
@@ -130,6 +138,22 @@ impl Agent {
         });
         Ok(receiver)
     }
+}
+
+/// Whether the way there broke, and not what was sent.
+fn is_break(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, TimedOut, UnexpectedEof,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | TimedOut
+            | UnexpectedEof
+    )
 }
 
 /// Sends a file in pieces; false when the peer does not know how.

@@ -286,8 +286,6 @@ impl Sender {
 /// What a message of the sender means for the receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A transfer began: make room, then send the answer.
-    Begin(Message),
     /// Write the chunk there, then send the answer.
     Write {
         /// Where.
@@ -301,7 +299,8 @@ pub enum Step {
     Discard(Message),
 }
 
-/// The receiving side of one transfer, from its beginning: resuming is not offered, so the answer to every Init is offset 0.
+/// The receiving side of one transfer. It outlives connections: whoever keeps it, and what was written, can answer the next Init of the
+/// same content with [`Receiver::begin`], and the sender goes on from there.
 #[derive(Debug)]
 pub struct Receiver {
     id: TransferId,
@@ -314,11 +313,11 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Begins with an Init message.
+    /// Begins with an Init message; [`Receiver::begin`] is the answer.
     ///
     /// # Errors
-    /// [`FileError::Turn`] for any other; [`FileError::Large`].
-    pub fn new(message: &Message, size_max: u64) -> Result<(Self, Step), FileError> {
+    /// [`FileError::Turn`] for any other; [`FileError::Large`]; [`FileError::Malformed`] when the transfer is not named after the content.
+    pub fn new(message: &Message, size_max: u64) -> Result<Self, FileError> {
         let Body::Init { size, sha256, name, .. } = &message.body else {
             return Err(FileError::Turn);
         };
@@ -328,36 +327,68 @@ impl Receiver {
         if name.len() > NAME_BYTES_MAX || message.id[..] != sha256[..16] {
             return Err(FileError::Malformed);
         }
-        let receiver = Self {
+        Ok(Self {
             id: message.id,
             size: *size,
             sha256: *sha256,
             name: name.clone(),
             received: 0,
             hash: Sha256::new(),
-        };
-        let answer = Message { id: message.id, body: Body::InitAck(0) };
-        Ok((receiver, Step::Begin(answer)))
+        })
     }
 
-    /// Takes a message. Chunks come in order, because the stream below keeps it.
+    /// Bytes of the file from its beginning that are there.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Takes the next bytes of what an earlier transfer left; false, and nothing taken, when that is more than the file has.
+    pub fn have(&mut self, data: &[u8]) -> bool {
+        let end = self.received + data.len() as u64;
+        if end > self.size {
+            return false;
+        }
+        self.hash.update(data);
+        self.received = end;
+        true
+    }
+
+    /// Whether an Init message is of this very content.
+    #[must_use]
+    pub fn is_of(&self, message: &Message) -> bool {
+        matches!(&message.body, Body::Init { size, sha256, .. } if (*size, *sha256) == (self.size, self.sha256))
+    }
+
+    /// The answer to an Init message: go on from what is there.
+    #[must_use]
+    pub const fn begin(&self) -> Message {
+        Message { id: self.id, body: Body::InitAck(self.received) }
+    }
+
+    /// Takes a message other than Init. Chunks come in order, because the stream below keeps it.
     ///
     /// # Errors
-    /// See [`FileError`]; the transfer is over then.
+    /// See [`FileError`]; the connection is of no use then, what was received is.
     pub fn receive(&mut self, message: &Message) -> Result<Step, FileError> {
         if message.id != self.id {
             return Err(FileError::Turn);
         }
-        let answer = |body| Message { id: self.id, body };
+        let id = self.id;
+        let answer = |body| Message { id, body };
         match &message.body {
             Body::Chunk { offset, data } if *offset == self.received => {
-                let end = self.received + data.len() as u64;
-                if end > self.size {
-                    return Err(FileError::Large { size: end, max: self.size });
+                if !self.have(data) {
+                    let size = self.received + data.len() as u64;
+                    return Err(FileError::Large { size, max: self.size });
                 }
-                self.hash.update(data);
-                self.received = end;
-                Ok(Step::Write { offset: *offset, answer: answer(Body::Ack(end)) })
+                Ok(Step::Write { offset: *offset, answer: answer(Body::Ack(self.received)) })
             }
             Body::Done if self.received == self.size => {
                 let right = self.hash.clone().finalize()[..] == self.sha256;
