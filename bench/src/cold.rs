@@ -11,13 +11,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use comity_bench_path::{
+    lab::{self, Lab, Side, Trace, Traffic},
+    stage::{Place, Stage},
+};
 use serde::Serialize;
 
 use crate::{
     contender::{self, After, Client, Contender, Target},
-    lab::{self, Lab, Side, Trace, Traffic},
     report::{self, Bound, Goal, Report, progress, spread, table},
-    stage::{Place, Stage},
     stats::{Spread, median, micros},
 };
 

@@ -10,11 +10,9 @@ use clap::{Parser, Subcommand};
 
 mod cold;
 mod contender;
-mod lab;
 mod memory;
 mod report;
 mod reuse;
-mod stage;
 mod stats;
 mod sys;
 mod warm;
@@ -64,7 +62,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Warm(options) => warm::run(options, cli.json),
         Command::Cold(options) => {
-            lab::clean_up_on_signals()?;
+            comity_bench_path::lab::clean_up_on_signals()?;
             cold::run(options, cli.json)
         }
         Command::Memory(options) => memory::run(options, cli.json),

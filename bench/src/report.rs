@@ -1,13 +1,10 @@
 //! What surrounds the numbers: the machine, the versions, tables, goals, JSON.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the report goes to stdout, progress to stderr"
-)]
+#![expect(clippy::print_stdout, reason = "the report goes to stdout")]
 
 use std::{collections::BTreeMap, fs, thread};
 
 use anyhow::Result;
+pub(crate) use comity_bench_path::progress;
 use serde::Serialize;
 
 use crate::stats::Spread;
@@ -76,11 +73,6 @@ impl<T: Serialize> Report<T> {
         anyhow::ensure!(self.failed.is_empty(), "{} measurement(s) failed", self.failed.len());
         Ok(())
     }
-}
-
-/// One line of progress for whoever watches.
-pub(crate) fn progress(text: &str) {
-    eprintln!("{text}");
 }
 
 /// Facts about the machine and the build.

@@ -32,8 +32,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::contender::tls;
 use crate::report::{Bound, Goal, Report, progress, spread, table};
-use crate::stage::{Place, Stage};
 use crate::stats::{Spread, percentile_us};
+use comity_bench_path::stage::{Place, Stage};
 
 /// The rates that ship with the repository: European Central Bank, see data/README.md.
 const RATES: &str = include_str!("../../data/ecb-reference-rates.csv");

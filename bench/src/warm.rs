@@ -9,12 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use comity_bench_path::stage::{Place, Stage};
 use serde::Serialize;
 
 use crate::{
     contender::{self, After, Contender, REFERENCE, Session},
     report::{self, Bound, Goal, Report, progress, spread, table},
-    stage::{Place, Stage},
     stats::{Spread, percentile_us},
 };
 

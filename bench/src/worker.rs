@@ -12,11 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use comity_bench_path::stage::{Place, Stage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     contender::{self, After, Client, Contender, Service, Session, Target},
-    stage::{Place, Stage},
     sys,
 };
 

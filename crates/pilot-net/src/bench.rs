@@ -23,6 +23,8 @@ use crate::node::{Connection, Node, Notice};
 
 /// The server's number; its clients count from the next.
 const SERVER: NodeId = 1;
+/// Clients that the server trusts: a stranger's connections have the buffers of a stranger.
+const CLIENTS_MAX: NodeId = 4096;
 /// Where bytes are counted.
 const SINK: u16 = 9;
 /// Bytes written and read at a time.
@@ -80,7 +82,8 @@ impl BenchServer {
         let tcp = TcpListener::bind(listen).await?;
         let at = tcp.local_addr()?;
         let (node, finding) = node(SERVER, at, None).await?;
-        let port = node.listen(SINK, Access::Anyone);
+        node.set_trusted((SERVER + 1..=SERVER + CLIENTS_MAX).collect());
+        let port = node.listen(SINK, Access::Trusted);
         let connections = port.ok_or_else(|| io::Error::other("the sink's port is taken"))?;
         let tasks =
             vec![finding, tokio::spawn(sink_streams(connections)), tokio::spawn(sink_tcp(tcp))];
@@ -170,21 +173,52 @@ pub struct Limit {
     pub time: Duration,
 }
 
+/// Counters of a Pilot stream at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Segments with data that were sent, those sent again included.
+    pub segments: u64,
+    /// Segments sent again.
+    pub retransmitted: u64,
+    /// Times the congestion window was reduced because a loss was found.
+    pub reductions: u64,
+    /// Times the retransmission timer fired.
+    pub timeouts: u64,
+    /// The smoothed round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Bytes of data in a segment.
+    pub segment_bytes: usize,
+    /// The congestion window in segments: the mean over all segments sent.
+    pub window_mean: f64,
+}
+
+impl From<Statistics> for Counters {
+    fn from(counted: Statistics) -> Self {
+        Self {
+            segments: counted.segments,
+            retransmitted: counted.retransmitted,
+            reductions: counted.reductions,
+            timeouts: counted.timeouts,
+            rtt_ms: counted.smoothed_rtt.map(millis),
+            segment_bytes: counted.segment_bytes,
+            window_mean: counted.mean_window as f64 / counted.segment_bytes.max(1) as f64,
+        }
+    }
+}
+
 /// What a measurement found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Kernel TCP.
     pub tcp: Transfer,
+    /// Its congestion control, where one was asked for.
+    pub congestion: Option<String>,
     /// A Pilot stream.
     pub pilot: Transfer,
     /// Pilot's share of TCP.
     pub ratio: f64,
-    /// Segments sent again.
-    pub retransmitted: u64,
-    /// Times the retransmission timer fired.
-    pub timeouts: u64,
-    /// The smoothed round trip at the end, milliseconds.
-    pub rtt_ms: Option<f64>,
+    /// Of the Pilot stream.
+    pub counters: Counters,
     /// Opening the first connection, tunnel and all, milliseconds.
     pub first_dial_ms: f64,
     /// Median of opening further ones.
@@ -197,40 +231,118 @@ fn unreachable(failure: Failure) -> io::Error {
     io::Error::other(format!("the bench server is not reached: {failure}"))
 }
 
-/// Measures towards a [`BenchServer`]: `dials` connections, then a transfer each over TCP and Pilot.
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// The measuring end.
+#[derive(Clone, Debug)]
+pub struct BenchClient {
+    server: SocketAddr,
+    node: Arc<Node>,
+    _finding: Arc<Finding>,
+}
+
+#[derive(Debug)]
+struct Finding(JoinHandle<()>);
+
+impl Drop for Finding {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl BenchClient {
+    /// A node that will measure towards a [`BenchServer`].
+    ///
+    /// # Errors
+    /// What the socket refuses.
+    pub async fn start(server: SocketAddr) -> io::Result<Self> {
+        let any = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+        let (node, finding) = node(SERVER + 1, SocketAddr::new(any, 0), Some(server)).await?;
+        Ok(Self { server, node, _finding: Arc::new(Finding(finding)) })
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        let to = SocketAddress { address: Address::backbone(SERVER), port: SINK };
+        self.node.connect(to).await.map_err(unreachable)
+    }
+
+    /// How long it takes to open a connection.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub async fn dial(&self) -> io::Result<Duration> {
+        let began = Instant::now();
+        self.connect().await?;
+        Ok(began.elapsed())
+    }
+
+    /// One transfer over kernel TCP, under the congestion control of this name where one is given (Linux).
+    ///
+    /// # Errors
+    /// What the connection says; a congestion control that this kernel does not have.
+    pub async fn tcp(&self, limit: Limit, congestion: Option<&str>) -> io::Result<Transfer> {
+        let stream = TcpStream::connect(self.server).await?;
+        if let Some(name) = congestion {
+            choose_congestion(&stream, name)?;
+        }
+        transfer(stream, limit).await
+    }
+
+    /// One transfer over a Pilot stream.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub async fn pilot(&self, limit: Limit) -> io::Result<(Transfer, Counters)> {
+        let mut connection = self.connect().await?;
+        let transfer = transfer(&mut connection, limit).await?;
+        Ok((transfer, connection.statistics().unwrap_or_default().into()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn choose_congestion(stream: &TcpStream, name: &str) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_congestion(name.as_bytes()).map_err(|error| {
+        let list = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+        let known = std::fs::read_to_string(list).unwrap_or_default();
+        let text =
+            format!("no TCP congestion control {name:?} ({error}); there are: {}", known.trim());
+        io::Error::new(error.kind(), text)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn choose_congestion(_stream: &TcpStream, name: &str) -> io::Result<()> {
+    let text = format!("the congestion control of TCP cannot be chosen on this system: {name:?}");
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+}
+
+/// Measures towards a [`BenchServer`]: `dials` connections, then a transfer each over TCP (see [`BenchClient::tcp`]) and Pilot.
 ///
 /// # Errors
 /// What the sockets or the connections say.
-pub async fn measure(server: SocketAddr, limit: Limit, dials: u32) -> io::Result<Report> {
-    let any =
-        SocketAddr::new(if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() }, 0);
-    let (node, finding) = node(SERVER + 1, any, Some(server)).await?;
-    let to = SocketAddress { address: Address::backbone(SERVER), port: SINK };
-    let began = Instant::now();
-    node.connect(to).await.map_err(unreachable)?;
-    let first = began.elapsed();
+pub async fn measure(
+    server: SocketAddr,
+    limit: Limit,
+    dials: u32,
+    congestion: Option<&str>,
+) -> io::Result<Report> {
+    let client = BenchClient::start(server).await?;
+    let first = client.dial().await?;
     let mut took = Vec::new();
     for _dial in 0..dials.max(1) {
-        let began = Instant::now();
-        node.connect(to).await.map_err(unreachable)?;
-        took.push(began.elapsed());
+        took.push(client.dial().await?);
     }
     took.sort();
-    let millis = |time: Duration| time.as_secs_f64() * 1000.0;
-
-    let stream = TcpStream::connect(server).await?;
-    let tcp = transfer(stream, limit).await?;
-    let mut connection = node.connect(to).await.map_err(unreachable)?;
-    let pilot = transfer(&mut connection, limit).await?;
-    let counted: Option<Statistics> = connection.statistics();
-    finding.abort();
+    let tcp = client.tcp(limit, congestion).await?;
+    let (pilot, counters) = client.pilot(limit).await?;
     Ok(Report {
         ratio: pilot.megabytes_per_second / tcp.megabytes_per_second,
         tcp,
+        congestion: congestion.map(str::to_owned),
         pilot,
-        retransmitted: counted.map_or(0, |counted| counted.retransmitted),
-        timeouts: counted.map_or(0, |counted| counted.timeouts),
-        rtt_ms: counted.and_then(|counted| counted.smoothed_rtt).map(millis),
+        counters,
         first_dial_ms: millis(first),
         dial_ms: millis(took[took.len() / 2]),
         dial_p99_ms: millis(took[took.len() * 99 / 100]),

@@ -376,6 +376,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
 
+    /// Congestion control of the kernel's TCP, such as reno or cubic (Linux); else the system's default.
+    #[arg(long, value_name = "NAME", conflicts_with = "node")]
+    congestion: Option<String>,
+
     /// Only stay connected, as so many peers, for --time.
     #[arg(long, value_name = "PEERS", requires = "connect")]
     idle: Option<u32>,

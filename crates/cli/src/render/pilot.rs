@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{BAD, DIM, GOOD, STRONG, ago, bytes, clean, count, field, now_ms, span_ms, table};
-use comity_pilot_net::bench::{Report, Transfer};
+use comity_pilot_net::bench::{Counters, Report, Transfer};
 
 fn text(value: &Value) -> String {
     match value {
@@ -212,13 +212,16 @@ fn transfer(transfer: &Transfer) -> String {
 
 /// What `pilot bench` prints.
 pub(crate) fn bench(report: &Report, width: usize) -> String {
-    let mut out = field(0, "TCP", &transfer(&report.tcp), width);
+    let name =
+        report.congestion.as_ref().map_or_else(|| "TCP".to_owned(), |name| format!("TCP {name}"));
+    let mut out = field(0, &name, &transfer(&report.tcp), width);
     out += &field(0, "Pilot", &transfer(&report.pilot), width);
     out += &field(0, "ratio", &format!("{:.1} % of TCP", report.ratio * 100.0), width);
+    let Counters { segments, retransmitted, reductions, timeouts, .. } = report.counters;
     let again = format!(
-        "{} segments, {}",
-        report.retransmitted,
-        count(report.timeouts, "timeout", "timeouts")
+        "{retransmitted} of {segments} segments, {}, {}",
+        count(reductions, "reduction of the window", "reductions of the window"),
+        count(timeouts, "timeout", "timeouts")
     );
     out += &field(0, "sent again", &again, width);
     let dial = format!(

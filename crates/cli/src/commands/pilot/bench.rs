@@ -58,7 +58,7 @@ pub(super) async fn run(args: BenchArgs, context: &Context) -> anyhow::Result<Ex
         context.out.answer(&json!({"peers": count}), |_value, _width| String::new())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report: Report = measure(server, limit, args.dials).await?;
+    let report: Report = measure(server, limit, args.dials, args.congestion.as_deref()).await?;
     context.out.answer(&report, render::pilot::bench)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -72,13 +72,15 @@ async fn serve(listen: SocketAddr, context: &Context) -> anyhow::Result<ExitCode
     signals::stop_asked().await?;
     let (cpu, memory) = usage();
     let seconds = began.elapsed().as_secs_f64();
+    let peers = server.peers() as u64;
     let used: Value = json!({
-        "peers": server.peers(),
+        "peers": peers,
         "seconds": seconds,
         "cpu_seconds": cpu - cpu_before,
         "cpu_share": (cpu - cpu_before) / seconds,
         "memory_bytes_before": memory_before,
         "memory_bytes": memory,
+        "memory_bytes_per_peer": memory.saturating_sub(memory_before).checked_div(peers),
     });
     context.out.answer(&used, render::pilot::json)?;
     Ok(ExitCode::SUCCESS)

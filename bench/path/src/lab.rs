@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{report::progress, stage::Place, sys};
+use crate::{progress, stage::Place, sys};
 
 /// Where `ip netns` keeps its handles.
 const HANDLES: &str = "/var/run/netns";
@@ -47,26 +47,26 @@ static NAMESPACES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// What the path does to packets, the same in both directions.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Path {
+pub struct Path {
     /// One-way delay.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
     /// Up to this much more delay, drawn per packet; packets stay in order.
-    pub(crate) jitter: Duration,
+    pub jitter: Duration,
     /// Share of packets lost, independently, 0 to 1.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// Rate in Mbit/s; 0 is unlimited.
-    pub(crate) mbit: f64,
+    pub mbit: f64,
     /// Waiting time in front of the rate limit above which packets are dropped.
-    pub(crate) queue: Duration,
+    pub queue: Duration,
     /// Seed of loss and jitter.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// What to tell about each packet.
-    pub(crate) trace: Trace,
+    pub trace: Trace,
 }
 
 /// What to tell about each packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum Trace {
+pub enum Trace {
     /// Nothing.
     Off,
     /// One line on standard error when it enters the path: that is how waiting inside a protocol shows.
@@ -75,7 +75,7 @@ pub(crate) enum Trace {
 
 /// One end of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     /// The calling end.
     Client,
     /// The answering end.
@@ -84,7 +84,8 @@ pub(crate) enum Side {
 
 impl Side {
     /// Address of this end inside the lab.
-    pub(crate) fn address(self) -> IpAddr {
+    #[must_use]
+    pub fn address(self) -> IpAddr {
         IpAddr::from(match self {
             Self::Client => Ipv4Addr::new(10, 99, 0, 1),
             Self::Server => Ipv4Addr::new(10, 99, 0, 2),
@@ -102,27 +103,31 @@ impl Side {
 
 /// Packets the path has seen, both directions together.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Traffic {
-    pub(crate) packets: u64,
-    pub(crate) lost: u64,
+pub struct Traffic {
+    /// That entered it.
+    pub packets: u64,
+    /// Of which were lost.
+    pub lost: u64,
 }
 
 /// Two namespaces and the path between them.
-pub(crate) struct Lab {
+#[derive(Debug)]
+pub struct Lab {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     counters: Arc<Counters>,
     _namespaces: [Namespace; 2],
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counters {
     packets: AtomicU64,
     lost: AtomicU64,
 }
 
 /// Why no lab can be built here, if so.
-pub(crate) fn missing() -> Option<String> {
+#[must_use]
+pub fn missing() -> Option<String> {
     if !sys::is_root() {
         return Some("network namespaces need root: run as root for the long path".to_owned());
     }
@@ -136,7 +141,10 @@ pub(crate) fn missing() -> Option<String> {
 }
 
 /// Removes this process's namespaces on SIGINT, SIGTERM and SIGHUP, then exits with 130.
-pub(crate) fn clean_up_on_signals() -> Result<()> {
+///
+/// # Errors
+/// No runtime or thread can be started.
+pub fn clean_up_on_signals() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -169,7 +177,10 @@ pub(crate) fn clean_up_on_signals() -> Result<()> {
 
 impl Lab {
     /// Builds the namespaces and starts the emulator. One lab at a time per process.
-    pub(crate) fn open(path: Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What `ip` or the TUN device refuses.
+    pub fn open(path: Path) -> Result<Self> {
         remove_abandoned();
         let client = Namespace::make(Side::Client)?;
         let server = Namespace::make(Side::Server)?;
@@ -199,12 +210,14 @@ impl Lab {
     }
 
     /// Where sockets of this end must be made.
-    pub(crate) fn place(side: Side) -> Place {
+    #[must_use]
+    pub fn place(side: Side) -> Place {
         Place::Namespace(handle(&side.name()))
     }
 
     /// What has passed so far.
-    pub(crate) fn traffic(&self) -> Traffic {
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
         Traffic {
             packets: self.counters.packets.load(Ordering::Relaxed),
             lost: self.counters.lost.load(Ordering::Relaxed),
@@ -223,6 +236,7 @@ impl Drop for Lab {
 }
 
 /// A named network namespace, removed when dropped.
+#[derive(Debug)]
 struct Namespace {
     name: String,
 }

@@ -19,7 +19,7 @@ const JOBS_WAITING_MAX: usize = 1;
 
 /// Where the sockets of a stage live.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub enum Place {
     /// The namespace of the process.
     Here,
     /// The network namespace behind this handle file.
@@ -28,14 +28,17 @@ pub(crate) enum Place {
 
 /// A thread that runs futures one after the other and background tasks in between.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub struct Stage {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Stage {
-    /// Starts the thread; fails when the namespace cannot be entered.
-    pub(crate) fn start(name: &str, place: Place) -> Result<Self> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or no thread started.
+    pub fn start(name: &str, place: Place) -> Result<Self> {
         let (jobs, mut inbox) = mpsc::channel::<Job>(JOBS_WAITING_MAX);
         let (ready, started) = std_mpsc::sync_channel::<Result<()>>(1);
         let thread = std::thread::Builder::new()
@@ -64,7 +67,10 @@ impl Stage {
     }
 
     /// Runs `work` on the stage and waits for its answer, at most `limit`.
-    pub(crate) fn run<T, F, W>(&self, limit: Duration, work: F) -> Result<T>
+    ///
+    /// # Errors
+    /// What `work` says; no answer in time.
+    pub fn run<T, F, W>(&self, limit: Duration, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce() -> W + Send + 'static,
