@@ -8,6 +8,7 @@
 //! * [`result`]: a result and every check before it is used; [`retract`]: taking answers back;
 //! * [`ask`]: whether an answer comes from the own store, from peers or from the specialist;
 //! * [`store`]: what is kept; [`worth`]: what is announced; [`mod@pointer`]: how holders are found;
+//! * [`bulk`]: answers too large to be handed over as one piece, and how parts of them are verified; [`transfer`]: whom to ask for which part;
 //! * [`subsume`]: answering a question from the answer to a larger one;
 //! * [`compare`], [`quorum`], [`adaptive`]: asking several producers, always or now and then; [`contradiction`]: proving that one lied;
 //! * [`ack`]: receipts signed by both sides; [`repute`]: what follows from all of that for whom to ask, and how often to check.
@@ -17,6 +18,7 @@
 pub mod ack;
 pub mod adaptive;
 pub mod ask;
+pub mod bulk;
 pub mod compare;
 pub mod contradiction;
 pub mod key;
@@ -28,4 +30,5 @@ pub mod retract;
 pub mod store;
 pub mod subsume;
 pub mod terms;
+pub mod transfer;
 pub mod worth;

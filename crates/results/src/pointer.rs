@@ -11,7 +11,7 @@ use comity_core::envelope::{self, EnvelopeError, MAX_OVERHEAD};
 use comity_core::{AgentId, Canonical, DecodeError, Hash, Identity, Kind, Time};
 
 use crate::key::IndexKey;
-use crate::result::{Accepted, CLOCK_SKEW};
+use crate::result::{CLOCK_SKEW, Keepable};
 
 /// Longest sealed pointer, in bytes.
 pub const MAX_POINTER: usize = 200 + MAX_OVERHEAD;
@@ -92,17 +92,18 @@ pub enum PointerError {
 impl Pointer {
     /// A pointer to a result that the signer holds. `None` when its validity is all but over.
     #[must_use]
-    pub fn new(key: IndexKey, held: &Accepted, now: Time) -> Option<Self> {
-        let left = held.valid_until.saturating_since(now);
+    pub fn new(key: IndexKey, held: &impl Keepable, now: Time) -> Option<Self> {
+        let left = held.valid_until().saturating_since(now);
+        let stated = held.statement();
         (left >= VALIDITY_LEFT_MIN).then(|| Self {
             version: Version,
             key,
-            producer: Hash(*held.producer().as_bytes()),
-            response: held.verified.receipt.response,
-            bytes: held.result.body.len() as u64,
-            finished_ms: held.finished.as_millis(),
+            producer: Hash(*stated.callee.as_bytes()),
+            response: stated.response,
+            bytes: held.bytes(),
+            finished_ms: held.finished().as_millis(),
             issued_ms: now.as_millis(),
-            expires_ms: held.valid_until.min(now + POINTER_LIFE).as_millis(),
+            expires_ms: held.valid_until().min(now + POINTER_LIFE).as_millis(),
         })
     }
 

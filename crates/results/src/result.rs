@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use comity_core::canonical::{MAX_JSON_DEPTH, Version};
 use comity_core::receipt::{
-    MAX_SIGNED_RECEIPT_LEN, ReceiptError, RootCache, SignedReceipt, VerifiedReceipt,
+    MAX_SIGNED_RECEIPT_LEN, Receipt, ReceiptError, RootCache, SignedReceipt, VerifiedReceipt,
 };
 use comity_core::{AgentId, Canonical, DecodeError, Hash, Time};
 
@@ -18,8 +18,8 @@ use crate::key::QuestionKey;
 use crate::retract::Retractions;
 use crate::terms::{TTL_MAX, Terms};
 
-/// Longest body that is kept and handed on as one piece, in bytes.
-pub const MAX_BODY: usize = 16 << 20;
+/// Longest body that is kept in memory and handed on as one piece, in bytes; longer ones are kept and handed on as [`bulk`](crate::bulk) says.
+pub const MAX_BODY: usize = crate::bulk::WHOLE_MAX;
 /// Furthest that a receipt's time may lie ahead of the local clock.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(120);
 
@@ -191,6 +191,64 @@ pub struct Accepted {
     pub valid_until: Time,
 }
 
+/// What a store and a pointer need to know of a result that passed every check.
+pub trait Keepable {
+    /// The question it answers.
+    fn question(&self) -> QuestionKey;
+    /// The producer's verified statement.
+    fn statement(&self) -> &Receipt;
+    /// When the answer was whole, by its producer's clock.
+    fn finished(&self) -> Time;
+    /// Until when it may be used.
+    fn valid_until(&self) -> Time;
+    /// Length of the body, in bytes.
+    fn bytes(&self) -> u64;
+}
+
+impl Keepable for Accepted {
+    fn question(&self) -> QuestionKey {
+        self.question
+    }
+
+    fn statement(&self) -> &Receipt {
+        &self.verified.receipt
+    }
+
+    fn finished(&self) -> Time {
+        self.finished
+    }
+
+    fn valid_until(&self) -> Time {
+        self.valid_until
+    }
+
+    fn bytes(&self) -> u64 {
+        self.result.body.len() as u64
+    }
+}
+
+impl<K: Keepable> Keepable for Arc<K> {
+    fn question(&self) -> QuestionKey {
+        K::question(self)
+    }
+
+    fn statement(&self) -> &Receipt {
+        K::statement(self)
+    }
+
+    fn finished(&self) -> Time {
+        K::finished(self)
+    }
+
+    fn valid_until(&self) -> Time {
+        K::valid_until(self)
+    }
+
+    fn bytes(&self) -> u64 {
+        K::bytes(self)
+    }
+}
+
 impl Accepted {
     /// Who produced it.
     #[must_use]
@@ -213,6 +271,25 @@ pub fn accept(
 ) -> Result<Accepted, Refusal> {
     let receipt = &result.receipt.receipt;
     let question = QuestionKey::new(&terms.descriptor, request);
+    let (finished, valid_until) = check_statement(terms, request, receipt, rules, now)?;
+    if Hash::of(&result.body) != receipt.response {
+        return Err(Refusal::Body);
+    }
+    if result.items().is_none() {
+        return Err(Refusal::Form);
+    }
+    let verified = result.receipt.verify_with(roots).map_err(Refusal::Receipt)?;
+    Ok(Accepted { question, result, verified, finished, valid_until })
+}
+
+/// Checks what a receipt says, its signature not yet. Returns when the answer was given and until when it counts.
+pub(crate) fn check_statement(
+    terms: &Terms,
+    request: &Hash,
+    receipt: &Receipt,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Result<(Time, Time), Refusal> {
     if receipt.request != *request {
         return Err(Refusal::Request);
     }
@@ -236,14 +313,7 @@ pub fn accept(
     if rules.retracted.is_some_and(|taken_back| taken_back.covers(receipt)) {
         return Err(Refusal::Retracted);
     }
-    if Hash::of(&result.body) != receipt.response {
-        return Err(Refusal::Body);
-    }
-    if result.items().is_none() {
-        return Err(Refusal::Form);
-    }
-    let verified = result.receipt.verify_with(roots).map_err(Refusal::Receipt)?;
-    Ok(Accepted { question, result, verified, finished, valid_until })
+    Ok((finished, valid_until))
 }
 
 /// Until when an answer counts.

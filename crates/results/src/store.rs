@@ -13,14 +13,17 @@ use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, Weighter};
 
 use crate::ask::Local;
+use crate::bulk::Large;
 use crate::key::QuestionKey;
-use crate::result::{Accepted, check_times};
+use crate::result::{Accepted, Keepable, check_times};
 use crate::retract::Retractions;
 
 /// Bytes that a kept result takes besides its body: receipt, keys, the cache's own.
 pub const ENTRY_OVERHEAD: usize = 1024;
 /// A single result takes at most this part of the store.
 pub const SHARE_MAX: usize = 8;
+/// How many answers a store on disk is laid out for; more are kept all the same.
+const LARGE_ESTIMATE: usize = 256;
 /// Short names of questions that are remembered (see [`Store::note_alias`]).
 pub const ALIASES_MAX: usize = 16_384;
 
@@ -38,14 +41,21 @@ impl Default for Limits {
 }
 
 /// A kept result.
-#[derive(Debug, Clone)]
-pub struct Entry {
+#[derive(Debug)]
+pub struct Entry<K = Accepted> {
     /// The verified result.
-    pub accepted: Arc<Accepted>,
+    pub accepted: Arc<K>,
     /// How long the answer took when it was asked for: what each use saves.
     pub took: Duration,
     /// How often it was used, by this node and by others.
     pub uses: u32,
+}
+
+impl<K> Clone for Entry<K> {
+    fn clone(&self) -> Self {
+        let Self { accepted, took, uses } = self;
+        Self { accepted: Arc::clone(accepted), took: *took, uses: *uses }
+    }
 }
 
 /// Why a result is not kept.
@@ -77,15 +87,18 @@ pub struct Counts {
 }
 
 /// The store. Everything in it was verified.
-pub struct Store {
-    cache: Cache<QuestionKey, Entry, ByBytes, Seeded, Evictions>,
+pub struct Store<K: Keepable = Accepted> {
+    cache: Cache<QuestionKey, Entry<K>, ByBytes, Seeded, Evictions>,
     by_producer: BTreeMap<AgentId, BTreeSet<QuestionKey>>,
     aliases: Cache<Hash, QuestionKey, quick_cache::UnitWeighter, Seeded>,
-    limits: Limits,
+    /// Longest single result, in bytes, overhead included.
+    single_max: u64,
+    /// What was dropped since [`Store::take_gone`], if anybody asks.
+    gone: Option<Vec<Arc<K>>>,
     counts: Counts,
 }
 
-impl std::fmt::Debug for Store {
+impl<K: Keepable> std::fmt::Debug for Store<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("len", &self.len())
@@ -95,11 +108,25 @@ impl std::fmt::Debug for Store {
     }
 }
 
+impl Store<Large> {
+    /// An empty store of answers whose bodies are on disk: one takes half of it at most, and it tells which are [gone](Store::take_gone).
+    #[must_use]
+    pub fn on_disk(limits: Limits, seed: u64) -> Self {
+        let single_max = limits.bytes_max as u64 / 2;
+        Self { single_max, gone: Some(Vec::new()), ..Self::empty(limits, LARGE_ESTIMATE, seed) }
+    }
+}
+
 impl Store {
     /// An empty store. `seed` keeps strangers from choosing keys that meet in one place of its table.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
-        let items = (limits.bytes_max / (4 * ENTRY_OVERHEAD)).max(16);
+        Self::empty(limits, (limits.bytes_max / (4 * ENTRY_OVERHEAD)).max(16), seed)
+    }
+}
+
+impl<K: Keepable> Store<K> {
+    fn empty(limits: Limits, items: usize, seed: u64) -> Self {
         Self {
             cache: Cache::with(items, limits.bytes_max as u64, ByBytes, Seeded(seed), Evictions),
             by_producer: BTreeMap::new(),
@@ -110,7 +137,8 @@ impl Store {
                 Seeded(seed),
                 quick_cache::unsync::DefaultLifecycle::default(),
             ),
-            limits,
+            single_max: (limits.bytes_max / SHARE_MAX) as u64,
+            gone: None,
             counts: Counts::default(),
         }
     }
@@ -121,35 +149,35 @@ impl Store {
     /// [`Unkept`] says why not.
     pub fn admit(
         &mut self,
-        accepted: Accepted,
+        accepted: K,
         took: Duration,
         retracted: &Retractions,
         now: Time,
-    ) -> Result<Arc<Accepted>, Unkept> {
-        if check_times(accepted.finished, accepted.valid_until, None, now).is_err() {
+    ) -> Result<Arc<K>, Unkept> {
+        if check_times(accepted.finished(), accepted.valid_until(), None, now).is_err() {
             return Err(Unkept::NotValid);
         }
-        if accepted.result.body.len() + ENTRY_OVERHEAD > self.limits.bytes_max / SHARE_MAX {
+        if accepted.bytes() + ENTRY_OVERHEAD as u64 > self.single_max {
             return Err(Unkept::TooLarge);
         }
-        if retracted.covers(&accepted.verified.receipt) {
+        if retracted.covers(accepted.statement()) {
             return Err(Unkept::Retracted);
         }
-        let question = accepted.question;
+        let question = accepted.question();
         let known = self.cache.peek(&question);
-        if known.is_some_and(|known| known.accepted.finished > accepted.finished) {
+        if known.is_some_and(|known| known.accepted.finished() > accepted.finished()) {
             return Err(Unkept::Older);
         }
         let uses = known.map_or(0, |known| known.uses);
         self.remove(&question);
-        let (producer, accepted) = (accepted.producer(), Arc::new(accepted));
+        let (producer, accepted) = (accepted.statement().callee, Arc::new(accepted));
         self.by_producer.entry(producer).or_default().insert(question);
         let entry = Entry { accepted: Arc::clone(&accepted), took, uses };
         let mut evicted = Vec::new();
         self.cache.insert_with_lifecycle(question, entry, &mut evicted);
-        for (question, producer) in evicted {
+        for gone in evicted {
             self.counts.evicted += 1;
-            self.unlist(&question, &producer);
+            self.unlist(gone);
         }
         Ok(accepted)
     }
@@ -159,15 +187,15 @@ impl Store {
     pub fn look(&self, question: &QuestionKey, now: Time) -> Local {
         match self.cache.peek(question) {
             None => Local::Absent,
-            Some(entry) if entry.accepted.valid_until <= now => Local::Expired,
-            Some(entry) => Local::Valid { age: now.saturating_since(entry.accepted.finished) },
+            Some(entry) if entry.accepted.valid_until() <= now => Local::Expired,
+            Some(entry) => Local::Valid { age: now.saturating_since(entry.accepted.finished()) },
         }
     }
 
     /// The answer in its validity, without counting as a use.
     #[must_use]
-    pub fn peek(&self, question: &QuestionKey, now: Time) -> Option<&Entry> {
-        self.cache.peek(question).filter(|entry| entry.accepted.valid_until > now)
+    pub fn peek(&self, question: &QuestionKey, now: Time) -> Option<&Entry<K>> {
+        self.cache.peek(question).filter(|entry| entry.accepted.valid_until() > now)
     }
 
     /// The answer, if one in its validity and no older than `max_age` is kept. Never one whose validity is over: that one is dropped.
@@ -176,13 +204,14 @@ impl Store {
         question: &QuestionKey,
         max_age: Option<Duration>,
         now: Time,
-    ) -> Option<Entry> {
+    ) -> Option<Entry<K>> {
         if self.look(question, now) == Local::Expired {
             self.counts.expired += 1;
             self.remove(question);
         }
-        let fits = |entry: &Entry| {
-            check_times(entry.accepted.finished, entry.accepted.valid_until, max_age, now).is_ok()
+        let fits = |entry: &Entry<K>| {
+            let kept = &entry.accepted;
+            check_times(kept.finished(), kept.valid_until(), max_age, now).is_ok()
         };
         let found = self.cache.get_mut(question).filter(|entry| fits(entry)).map(|mut entry| {
             entry.uses = entry.uses.saturating_add(1);
@@ -209,7 +238,7 @@ impl Store {
 
     /// Drops what `retracted` covers among the answers of `producer`. Returns how many.
     pub fn withdraw(&mut self, producer: &AgentId, retracted: &Retractions) -> usize {
-        let covered = |entry: &Entry| retracted.covers(&entry.accepted.verified.receipt);
+        let covered = |entry: &Entry<K>| retracted.covers(entry.accepted.statement());
         self.drop_where(producer, covered)
     }
 
@@ -219,7 +248,7 @@ impl Store {
     }
 
     /// Everything that is kept, for a list. In no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &Entry<K>> {
         self.cache.iter().map(|(_, entry)| entry)
     }
 
@@ -241,13 +270,23 @@ impl Store {
         self.cache.weight()
     }
 
+    /// What was dropped since the last time, for whatever reason, a newer answer included; nothing unless the store is one [on disk](Store::on_disk).
+    pub fn take_gone(&mut self) -> Vec<Arc<K>> {
+        self.gone.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Drops the answer to a question: its body turned out to be damaged.
+    pub fn drop_question(&mut self, question: &QuestionKey) {
+        self.remove(question);
+    }
+
     /// What happened so far.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
     }
 
-    fn drop_where(&mut self, producer: &AgentId, wanted: impl Fn(&Entry) -> bool) -> usize {
+    fn drop_where(&mut self, producer: &AgentId, wanted: impl Fn(&Entry<K>) -> bool) -> usize {
         let questions = self.by_producer.get(producer).cloned().unwrap_or_default();
         let mut dropped = 0;
         for question in questions {
@@ -262,27 +301,31 @@ impl Store {
 
     fn remove(&mut self, question: &QuestionKey) {
         if let Some((_, entry)) = self.cache.remove(question) {
-            self.unlist(question, &entry.accepted.producer());
+            self.unlist(entry.accepted);
         }
     }
 
-    fn unlist(&mut self, question: &QuestionKey, producer: &AgentId) {
-        if let Some(questions) = self.by_producer.get_mut(producer) {
-            questions.remove(question);
+    fn unlist(&mut self, kept: Arc<K>) {
+        let producer = kept.statement().callee;
+        if let Some(questions) = self.by_producer.get_mut(&producer) {
+            questions.remove(&kept.question());
             if questions.is_empty() {
-                self.by_producer.remove(producer);
+                self.by_producer.remove(&producer);
             }
+        }
+        if let Some(gone) = &mut self.gone {
+            gone.push(kept);
         }
     }
 }
 
-/// Weighs a result by the memory it takes.
+/// Weighs a result by the memory or the disk it takes.
 #[derive(Debug, Clone, Copy)]
 struct ByBytes;
 
-impl Weighter<QuestionKey, Entry> for ByBytes {
-    fn weight(&self, _: &QuestionKey, entry: &Entry) -> u64 {
-        (entry.accepted.result.body.len() + ENTRY_OVERHEAD) as u64
+impl<K: Keepable> Weighter<QuestionKey, Entry<K>> for ByBytes {
+    fn weight(&self, _: &QuestionKey, entry: &Entry<K>) -> u64 {
+        entry.accepted.bytes() + ENTRY_OVERHEAD as u64
     }
 }
 
@@ -290,11 +333,11 @@ impl Weighter<QuestionKey, Entry> for ByBytes {
 #[derive(Debug, Clone, Copy)]
 struct Evictions;
 
-impl Lifecycle<QuestionKey, Entry> for Evictions {
-    type RequestState = Vec<(QuestionKey, AgentId)>;
+impl<K: Keepable> Lifecycle<QuestionKey, Entry<K>> for Evictions {
+    type RequestState = Vec<Arc<K>>;
 
-    fn on_evict(&self, dropped: &mut Self::RequestState, question: QuestionKey, entry: Entry) {
-        dropped.push((question, entry.accepted.producer()));
+    fn on_evict(&self, dropped: &mut Self::RequestState, _: QuestionKey, entry: Entry<K>) {
+        dropped.push(entry.accepted);
     }
 }
 

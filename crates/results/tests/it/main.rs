@@ -5,6 +5,7 @@
 mod accept;
 mod adaptive;
 mod ask;
+mod bulk;
 mod common;
 mod proofs;
 mod quorum;
@@ -12,4 +13,5 @@ mod repute;
 mod sharing;
 mod store;
 mod subsume;
+mod transfer;
 mod vectors;
