@@ -30,7 +30,7 @@ use crate::node::{Inner, Node};
 use crate::publisher::{Publisher, RENEWALS_LEN};
 use crate::records::RecordCache;
 use crate::registry::Registry;
-use crate::results::Results;
+use crate::results::{Bulk, Results};
 use crate::rpc::{self, Rpc, RpcConfig, RpcLimits};
 use crate::runtime::{NetworkRuntime, Threads};
 use crate::signals::Signals;
@@ -58,6 +58,7 @@ pub struct Builder {
     limits: Limits,
     key_exchange: KeyExchange,
     rpc_limits: RpcLimits,
+    share_bytes_per_s: Option<u64>,
     overlay: Config,
     places: Option<PositionCache>,
     mcp: Option<Arc<dyn McpOpener>>,
@@ -78,6 +79,7 @@ impl Default for Builder {
             limits: Limits::default(),
             key_exchange: KeyExchange::default(),
             rpc_limits: RpcLimits::default(),
+            share_bytes_per_s: None,
             overlay: overlay_config(),
             places: None,
             mcp: None,
@@ -163,6 +165,13 @@ impl Builder {
     #[must_use]
     pub fn rpc_limits(mut self, limits: RpcLimits) -> Self {
         self.rpc_limits = limits;
+        self
+    }
+
+    /// How many bytes of large answers this node hands out in a second, to all peers together; without it, as many as go.
+    #[must_use]
+    pub fn share_rate(mut self, bytes_per_s: u64) -> Self {
+        self.share_bytes_per_s = Some(bytes_per_s);
         self
     }
 
@@ -323,8 +332,9 @@ impl Builder {
         let gate = Arc::new(gate);
         let attest = Arc::new(Attest::open(&storage, clock.now()).map_err(SpawnError::Access)?);
         network.spawn(Arc::clone(&gate).keep(audit.clone(), cancel.clone()));
-        let results =
-            Results::open(Arc::clone(&identity), clock.clone(), storage.clone(), rand::random());
+        let bulk = Bulk::open(home.as_ref().map(Home::results), self.share_bytes_per_s);
+        let (key, seed) = (Arc::clone(&identity), rand::random());
+        let results = Results::open(key, clock.clone(), storage.clone(), bulk, seed);
         let results = Arc::new(results.map_err(SpawnError::Storage)?);
         let handler = Arc::new(Handler {
             me,

@@ -232,16 +232,17 @@ impl Node {
         if let Some(known) = self.recall(&wanted) {
             return self.hand_out(known, events, started).await;
         }
-        let target = wanted.target;
-        if let Some(meant) = self.meant(&target) {
-            let producers: Vec<Producer<'_>> = meant.iter().map(Callee::producer).collect();
-            if let Some(known) = self.remembered(&wanted, &request.input, &producers).await {
-                return self.hand_out(known, events, started).await;
-            }
-        }
         let timeout =
             request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
         let timeout = Duration::from_millis(timeout);
+        let target = wanted.target;
+        if let Some(meant) = self.meant(&target) {
+            let producers: Vec<Producer<'_>> = meant.iter().map(Callee::producer).collect();
+            let known = self.remembered(&wanted, &request.input, &producers, timeout).await;
+            if let Some(known) = known {
+                return self.hand_out(known, events, started).await;
+            }
+        }
         let call = Call { wanted, request: &request, events, started, timeout };
         if let Some(callee) = self.straight_to(&target, &request) {
             match self.try_callees(&call, &[callee]).await {

@@ -41,6 +41,8 @@ pub struct DaemonConfig {
     pub until_stdin_closes: bool,
     /// Runs the node's clock ahead of the system's by so many seconds: for tests of clock skew.
     pub clock_offset_secs: i64,
+    /// How many bytes of large answers it hands out in a second; as many as go, if not given.
+    pub share_bytes_per_s: Option<u64>,
     /// Opens MCP servers; without it they cannot be served.
     pub mcp: Option<Arc<dyn McpOpener>>,
 }
@@ -71,6 +73,9 @@ pub async fn run(config: DaemonConfig) -> Result<(), DaemonError> {
     let mut builder = Node::builder();
     if let Some(opener) = config.mcp {
         builder = builder.mcp(opener);
+    }
+    if let Some(rate) = config.share_bytes_per_s {
+        builder = builder.share_rate(rate);
     }
     let node = builder
         .home(&config.home)

@@ -26,7 +26,7 @@ use crate::registry::{Registry, Served};
 use crate::results::Results;
 use crate::rpc::{
     CallFailure, CallHandler, Caller, Closed, Cosigned, ErrorCode, Features, Growth, Hello,
-    IncomingCall, Offer, Reply, named,
+    IncomingCall, Offer, Outgoing, Reply, named,
 };
 use crate::witnessing::Witnessing;
 
@@ -213,6 +213,15 @@ impl CallHandler for Arc<Handler> {
         Box::pin(
             async move { results.answer(&caller.agent, group.as_deref(), remote, &body).await },
         )
+    }
+
+    fn piece(
+        &self,
+        caller: Caller,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Outgoing, CallFailure>> {
+        let group = self.groups.proved(&caller, &self.me);
+        self.results.piece(caller.agent, group.as_deref(), &body)
     }
 
     fn promise(

@@ -160,6 +160,12 @@ impl Home {
         self.root.join("tables")
     }
 
+    /// Large answers, and transfers of them that are not finished.
+    #[must_use]
+    pub fn results(&self) -> PathBuf {
+        self.root.join("results")
+    }
+
     /// Who may call what: the operator's file.
     #[must_use]
     pub fn policy(&self) -> PathBuf {

@@ -169,8 +169,27 @@ pub struct Results {
     pub misses: u64,
     /// Pointers of peers to results that they hold, kept for others to find.
     pub pointers: u64,
+    /// Large answers, which are kept on disk and move in pieces.
+    pub large: LargeResults,
     /// The kept answers, the most used first; at most [`MAX_RECEIPTS`].
     pub results: Vec<KeptResult>,
+}
+
+/// Large answers: the bytes they take on disk, and the pieces of a mebibyte that moved since the node was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LargeResults {
+    /// Bytes they take.
+    pub bytes: u64,
+    /// Bytes they may take.
+    pub bytes_max: u64,
+    /// Pieces that came from peers and were right.
+    pub pieces_fetched: u64,
+    /// Pieces that were there already when a transfer was taken up again.
+    pub pieces_resumed: u64,
+    /// Pieces that came from peers and were wrong.
+    pub pieces_refused: u64,
+    /// Pieces that peers asked for and were sent.
+    pub pieces_sent: u64,
 }
 
 /// One kept answer.
@@ -185,6 +204,8 @@ pub struct KeptResult {
     pub request: String,
     /// Length of the answer in bytes.
     pub bytes: u64,
+    /// Whether it is one of the large ones, which are on disk.
+    pub on_disk: bool,
     /// When it was given.
     pub finished_at_ms: u64,
     /// Until when it may be used.

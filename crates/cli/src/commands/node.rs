@@ -68,6 +68,10 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) hybrid_key_exchange: bool,
 
+    /// Hand out at most so many bytes of large answers in a second, to all peers together.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) share_rate: Option<u64>,
+
     /// This is the background process of --detach.
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub(crate) background: bool,
@@ -152,6 +156,7 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
         network: args.network,
         until_stdin_closes: args.until_stdin_closes,
         clock_offset_secs: args.clock_offset_secs,
+        share_bytes_per_s: args.share_rate,
         mcp: Some(std::sync::Arc::new(comity_mcp::host::Host::new(&context.home))),
     };
     let node = Box::pin(daemon::run(config));
@@ -248,6 +253,9 @@ fn background_arguments(args: &UpArgs, context: &Context) -> Vec<OsString> {
     line.push(format!("--clock-offset-secs={}", args.clock_offset_secs).into());
     if args.hybrid_key_exchange {
         line.push("--hybrid-key-exchange".into());
+    }
+    if let Some(rate) = args.share_rate {
+        line.extend(["--share-rate".into(), rate.to_string().into()]);
     }
     for address in &args.listen {
         line.extend(["--listen".into(), address.to_string().into()]);

@@ -105,7 +105,18 @@ pub(crate) fn results(results: &Results, width: usize) -> String {
         count(results.misses, "not", "not"),
         count(results.pointers, "pointer", "pointers"),
     );
-    text + &field(0, "store", &line, width)
+    text += &field(0, "store", &line, width);
+    let large = &results.large;
+    let line = format!(
+        "{} of {} used; pieces of 1 MiB: {} fetched, {} there already, {} refused, {} sent",
+        bytes(large.bytes),
+        bytes(large.bytes_max),
+        large.pieces_fetched,
+        large.pieces_resumed,
+        large.pieces_refused,
+        large.pieces_sent,
+    );
+    text + &field(0, "on disk", &line, width)
 }
 
 /// What is thought of an agent.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Callee, call_error, no_capability};
 use crate::handler::{invoke, item};
 use crate::node::Node;
-use crate::results::{Asked, gather};
+use crate::results::{Asked, Body, Gathered};
 use crate::rpc;
 
 /// Silence after which a called peer is pinged, again and again.
@@ -107,7 +107,7 @@ pub(super) struct Running<'a> {
 pub(super) struct Done {
     pub(super) receipt: SignedReceipt,
     /// The items one after the other, where the answer may be kept.
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Option<Body>,
     pub(super) streamed: bool,
     pub(super) items: u64,
     pub(super) bytes: u64,
@@ -223,10 +223,15 @@ impl Running<'_> {
         let peer = self.callee.agent;
         let mut answer = self.node.inner.rpc.open(peer, &self.callee.addrs, request).await?;
         let (mut items, mut bytes) = (0, 0);
-        let mut body = self.callee.terms.is_keepable().then(Vec::new);
+        let mut body = if self.callee.terms.is_keepable() {
+            // What is compared is compared in memory.
+            Gathered::new(self.node.inner.results.shelf().filter(|_| !self.quiet))
+        } else {
+            Gathered::nothing()
+        };
         while let Some(item) = answer.next().await? {
             bytes += item.len() as u64;
-            gather(&mut body, &item);
+            body.add(&item).await;
             let value = canonical::to_json(&item).map_err(|error| rpc::CallError::Protocol {
                 peer,
                 what: format!("an item of its answer has no JSON form: {error}"),
@@ -240,6 +245,7 @@ impl Running<'_> {
             self.node.inner.rpc.greet_meanwhile(peer);
         }
         self.node.log_made(&finished.receipt).await;
+        let body = body.finish().await;
         Ok(Done { receipt: finished.receipt, body, streamed: items != 1, items, bytes })
     }
 

@@ -20,6 +20,7 @@ use comity_results::result::split_items;
 use super::attempt::{Done, Running};
 use super::{ATTEMPT_MIN, Call, Callee, Ended, micros, summarise, whole_millis};
 use crate::node::Node;
+use crate::results;
 
 /// Answers are compared by their bytes, under what the capability declares.
 type Body = Arc<[u8]>;
@@ -129,14 +130,14 @@ impl Node {
         let elapsed_us = micros(took);
         let error = match result {
             Ok(mut done) => match done.body.take() {
-                Some(body) => {
+                Some(results::Body::Whole(body)) => {
                     let body: Body = body.into();
                     attempt.report(AttemptOutcome::Answered { elapsed_us }).await;
-                    let done = Done { body: Some(body.to_vec()), ..done };
+                    let done = Done { body: Some(results::Body::Whole(body.to_vec())), ..done };
                     round.given.insert(callee.agent, (done, took));
                     return Some((body, took));
                 }
-                None => {
+                Some(results::Body::Spilled(_)) | None => {
                     let text = "its answer is too large to be compared with another";
                     ErrorInfo::new(ErrorCode::TooLarge, text)
                 }
@@ -174,8 +175,12 @@ impl Node {
         let Some((callee, (done, took))) = winner else {
             return Err(self.at_odds(&voices).into());
         };
-        let body = done.body.clone().unwrap_or_default();
-        for (index, item) in (0..).zip(split_items(&body).unwrap_or_default()) {
+        let items = match &done.body {
+            Some(results::Body::Whole(body)) => split_items(body).unwrap_or_default(),
+            // Those are not compared.
+            Some(results::Body::Spilled(_)) | None => Vec::new(),
+        };
+        for (index, item) in (0..).zip(items) {
             let value = canonical::to_json(item).map_err(|error| {
                 let text = format!("an answer that was verified is unreadable: {error}");
                 ErrorInfo::new(ErrorCode::Internal, text)

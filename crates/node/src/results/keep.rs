@@ -264,7 +264,12 @@ impl Results {
     pub(super) fn proved(&self, liar: AgentId, proof: &Contradiction) {
         let value = proof.encode();
         locked(&self.reputation).proved_liar(liar, Hash::of(&value));
-        self.state().store.drop_producer(&liar);
+        {
+            let mut state = self.state();
+            state.store.drop_producer(&liar);
+            state.large.drop_producer(&liar);
+        }
+        self.clear_shelf();
         let change =
             Change::Put { table: Table::Contradictions, key: liar.as_bytes().to_vec(), value };
         let storage = self.storage.clone();

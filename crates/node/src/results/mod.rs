@@ -6,11 +6,13 @@
 //! * [`reuse`]: the road of a call - own store, derived from a larger answer, peers that hold it, the producer;
 //! * [`share`]: pointers told to the nodes nearest to a question's name, and answers handed to who asks for them;
 //! * [`working`]: answers that somebody else is about to have;
+//! * [`bulk`], [`shelf`]: large answers, moved in pieces, kept as files;
 //! * [`retract`]: answers that their producers take back;
 //! * [`keep`]: what of it is on disk; [`receipts`]: both sides' receipts of calls; [`quorum`]: asking several producers; [`ops`]: the local API.
 //!
 //! Nothing enters the store that did not pass [`comity_results::result::accept`].
 
+mod bulk;
 mod keep;
 mod ops;
 mod quorum;
@@ -18,6 +20,7 @@ mod receipts;
 mod retract;
 mod reuse;
 mod share;
+mod shelf;
 mod wire;
 mod working;
 
@@ -29,10 +32,11 @@ use bytes::Bytes;
 use comity_core::receipt::{RootCache, SignedReceipt};
 use comity_core::{AgentId, Canonical as _, Hash, Identity, Time};
 use comity_results::ask::Local;
+use comity_results::bulk::Large;
 use comity_results::key::{IndexKey, QuestionKey};
 use comity_results::pointer::{Holders, Pointer};
 use comity_results::repute::Reputation;
-use comity_results::result::{Accepted, Refusal, Rules, SharedResult, accept};
+use comity_results::result::{Accepted, Keepable, Refusal, Rules, SharedResult, accept};
 use comity_results::retract::Retractions;
 use comity_results::store::{Entry, Limits, Store};
 use comity_results::terms::Terms;
@@ -43,10 +47,12 @@ use crate::clock::Clock;
 use crate::rpc::{CallFailure, ErrorCode};
 use crate::storage::{Storage, StorageError};
 
+pub(crate) use bulk::Bulk;
 pub(crate) use quorum::Asked;
 pub(crate) use receipts::Receipts;
-pub(crate) use reuse::{Producer, Road, Wanted, gather};
+pub(crate) use reuse::{Producer, Road, Wanted};
 pub(crate) use share::Outside;
+pub(crate) use shelf::{Body, Gathered, Shelf};
 
 /// Bytes of the answers kept for reuse.
 pub(crate) const STORE_BYTES_MAX: usize = 64 << 20;
@@ -70,6 +76,7 @@ pub(crate) struct Results {
     /// Who works out what right now; others that ask the same wait for it.
     flights: Mutex<BTreeMap<QuestionKey, Weak<tokio::sync::Mutex<()>>>>,
     pub(crate) receipts: Receipts,
+    bulk: Bulk,
     reputation: Mutex<Reputation>,
     promised: Mutex<Promised>,
     taken_back: Mutex<retract::TakenBack>,
@@ -89,6 +96,8 @@ impl std::fmt::Debug for Results {
 
 struct State {
     store: Store,
+    /// Answers whose bodies are on disk.
+    large: Store<Large>,
     /// What is known of the kept answers besides: at least of those in the store.
     held: BTreeMap<QuestionKey, Held>,
     /// Names by which others ask for them.
@@ -147,11 +156,13 @@ impl Results {
         me: Arc<Identity>,
         clock: Clock,
         storage: Storage,
+        bulk: Bulk,
         seed: u64,
     ) -> Result<Self, StorageError> {
         let now = clock.now();
         let state = State {
             store: Store::new(Limits { bytes_max: STORE_BYTES_MAX }, seed),
+            large: Bulk::store(seed),
             held: BTreeMap::new(),
             named: BTreeMap::new(),
             retracted: Retractions::new(),
@@ -167,6 +178,7 @@ impl Results {
             me,
             clock,
             storage,
+            bulk,
             state: Mutex::new(state),
             flights: Mutex::default(),
             reputation: Mutex::default(),
@@ -179,26 +191,22 @@ impl Results {
             heard_of: Mutex::default(),
         };
         results.load()?;
+        results.load_shelf();
         Ok(results)
     }
 
-    /// The answer to a question that was asked in the same words before; no directory is needed for it.
-    fn recall(&self, alias: &Hash, max_age: Option<Duration>) -> Option<(Entry, Duration)> {
-        let now = self.clock.now();
-        let mut state = self.state();
-        let question = state.store.alias(alias)?;
-        let entry = state.store.get(&question, max_age, now)?;
-        let age = now.saturating_since(entry.accepted.finished);
-        Some((entry, age))
+    /// Where large answers are kept, if they are.
+    pub(crate) fn shelf(&self) -> Option<Arc<Shelf>> {
+        self.bulk.shelf.clone()
     }
 
     /// What is kept of a question.
     fn look(&self, question: &QuestionKey) -> Local {
-        self.state().store.look(question, self.clock.now())
-    }
-
-    fn get(&self, question: &QuestionKey, max_age: Option<Duration>) -> Option<Entry> {
-        self.state().store.get(question, max_age, self.clock.now())
+        let (state, now) = (self.state(), self.clock.now());
+        match state.store.look(question, now) {
+            Local::Absent => state.large.look(question, now),
+            known @ (Local::Expired | Local::Valid { .. }) => known,
+        }
     }
 
     /// The place of a question among those being worked out.
@@ -249,12 +257,11 @@ impl Results {
             return None;
         }
         let outside = state.held.get(question)?.outside.clone()?;
-        let entry = state.store.peek(question, now)?.clone();
-        let facts = facts(&entry, asked, now);
+        let facts = Facts { asked, ..state.facts(question, now)? };
         if !state.announcer.decide(&facts, now).announces() {
             return None;
         }
-        let sealed = state.point(question, &outside, &entry, &self.me, now)?;
+        let sealed = state.point(question, &outside, &self.me, now)?;
         Some((outside, sealed))
     }
 
@@ -265,9 +272,9 @@ impl Results {
         let state = &mut *guard;
         while let Some((question, first)) = state.renewals.next_ending(then) {
             let outside = state.held.get(&question).and_then(|held| held.outside.clone());
-            let entry = state.store.peek(&question, now).cloned();
-            let (Some(outside), Some(entry)) = (outside, entry) else { continue };
-            let facts = facts(&entry, entry.uses + 1, now);
+            let (Some(outside), Some(facts)) = (outside, state.facts(&question, now)) else {
+                continue;
+            };
             let age = now.saturating_since(first);
             if state.announcer.decide_again(&facts, age, now).announces() {
                 return Some((question, outside));
@@ -280,8 +287,7 @@ impl Results {
         let now = self.clock.now();
         let mut guard = self.state();
         let state = &mut *guard;
-        let entry = state.store.peek(question, now)?.clone();
-        state.point(question, outside, &entry, &self.me, now)
+        state.point(question, outside, &self.me, now)
     }
 
     /// Keeps an answer for who had this node commit to it, and returns the commitment.
@@ -342,23 +348,43 @@ impl State {
         &mut self,
         question: &QuestionKey,
         outside: &Outside,
-        entry: &Entry,
         me: &Identity,
         now: Time,
     ) -> Option<Vec<u8>> {
-        let pointer = Pointer::new(outside.key, &entry.accepted, now)?;
-        let valid_until = entry.accepted.valid_until;
+        let (pointer, valid_until) = match self.store.peek(question, now) {
+            Some(entry) => {
+                (Pointer::new(outside.key, &entry.accepted, now)?, entry.accepted.valid_until)
+            }
+            None => {
+                let large = &self.large.peek(question, now)?.accepted;
+                (Pointer::new(outside.key, large, now)?, large.valid_until)
+            }
+        };
         self.renewals.announced(*question, pointer.expires(), valid_until, now);
         Some(pointer.seal(me))
     }
 
+    /// What decides whether an answer is announced.
+    fn facts(&self, question: &QuestionKey, now: Time) -> Option<Facts> {
+        let small = self.store.peek(question, now).map(|entry| facts(entry, now));
+        small.or_else(|| self.large.peek(question, now).map(|entry| facts(entry, now)))
+    }
+
+    /// Drops what is covered by what is known to be taken back of this producer.
+    fn withdraw(&mut self, producer: &AgentId) {
+        self.store.withdraw(producer, &self.retracted);
+        self.large.withdraw(producer, &self.retracted);
+    }
+
     /// Forgets what goes with answers that the store has dropped, once there is much of it.
     fn sweep(&mut self, now: Time) {
-        if self.held.len() < 2 * self.store.len() + 256 {
+        if self.held.len() < 2 * (self.store.len() + self.large.len()) + 256 {
             return;
         }
-        let store = &self.store;
-        self.held.retain(|question, _| store.look(question, now) != Local::Absent);
+        let (store, large) = (&self.store, &self.large);
+        self.held.retain(|question, _| {
+            store.look(question, now) != Local::Absent || large.look(question, now) != Local::Absent
+        });
         let held = &self.held;
         self.named.retain(|_, question| held.contains_key(question));
     }
@@ -378,13 +404,13 @@ impl Promised {
     }
 }
 
-fn facts(entry: &Entry, asked: u32, now: Time) -> Facts {
+fn facts<K: Keepable>(entry: &Entry<K>, now: Time) -> Facts {
     Facts {
-        descriptor: entry.accepted.verified.receipt.capability,
-        bytes: entry.accepted.result.body.len() as u64,
+        descriptor: entry.accepted.statement().capability,
+        bytes: entry.accepted.bytes(),
         took: entry.took,
-        valid_for: entry.accepted.valid_until.saturating_since(now),
-        asked,
+        valid_for: entry.accepted.valid_until().saturating_since(now),
+        asked: entry.uses + 1,
     }
 }
 

@@ -1,15 +1,20 @@
 //! What the local API asks about results, receipts and reputation.
 
+use std::time::Duration;
+
 use comity_api::types::{
     DEFAULT_RECEIPTS, Done, ErrorCode, ErrorInfo, Estimate, KeptReceipt, KeptResult, MAX_RECEIPTS,
     Proof, Receipts, ReceiptsRequest, ReputationRequest, ReputationView, Results as ResultsView,
     RetractRequest, Side, VouchView,
 };
-use comity_core::receipt::SignedReceipt;
-use comity_core::{Canonical as _, Hash, canonical};
+use comity_core::receipt::{Receipt, SignedReceipt};
+use comity_core::{Canonical as _, Hash, Time, canonical};
 use comity_results::ack::Verdict;
+use comity_results::key::QuestionKey;
 use comity_results::repute::Beta;
+use comity_results::result::Keepable;
 use comity_results::retract::Target;
+use comity_results::store::Entry;
 use data_encoding::HEXLOWER;
 
 use super::receipts::Row;
@@ -26,6 +31,34 @@ fn unreadable(error: &StorageError) -> ErrorInfo {
 
 fn estimate(beta: Beta) -> Estimate {
     Estimate { good: beta.good, bad: beta.bad, mean: beta.mean(), lower: beta.lower() }
+}
+
+/// A kept answer, as far as the list goes.
+struct Shown {
+    question: QuestionKey,
+    receipt: Receipt,
+    bytes: u64,
+    on_disk: bool,
+    finished: Time,
+    valid_until: Time,
+    uses: u32,
+    took: Duration,
+}
+
+impl Shown {
+    fn of<K: Keepable>(entry: &Entry<K>, on_disk: bool) -> Self {
+        let kept = &entry.accepted;
+        Self {
+            question: kept.question(),
+            receipt: kept.statement().clone(),
+            bytes: kept.bytes(),
+            on_disk,
+            finished: kept.finished(),
+            valid_until: kept.valid_until(),
+            uses: entry.uses,
+            took: entry.took,
+        }
+    }
 }
 
 impl Node {
@@ -117,33 +150,30 @@ impl Node {
         let now = results.clock.now();
         let state = results.state();
         let counts = state.store.counts();
-        let mut entries: Vec<_> = state.store.iter().cloned().collect();
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.uses));
-        entries.truncate(MAX_RECEIPTS as usize);
-        let shown: Vec<_> = entries
+        let small = state.store.iter().map(|entry| Shown::of(entry, false));
+        let large = state.large.iter().map(|entry| Shown::of(entry, true));
+        let mut shown: Vec<Shown> = small.chain(large).collect();
+        shown.sort_by_key(|shown| std::cmp::Reverse(shown.uses));
+        shown.truncate(MAX_RECEIPTS as usize);
+        let shown: Vec<_> = shown
             .into_iter()
-            .map(|entry| {
-                let announced = state.renewals.is_announced(&entry.accepted.question, now);
-                (entry, announced)
-            })
+            .map(|shown| (state.renewals.is_announced(&shown.question, now), shown))
             .collect();
         let (bytes, pointers) = (state.store.bytes(), state.index.len() as u64);
         drop(state);
         let results = shown
             .into_iter()
-            .map(|(entry, announced)| {
-                let receipt = &entry.accepted.verified.receipt;
-                KeptResult {
-                    capability: receipt.name.to_string(),
-                    producer: self.name_of(&receipt.callee),
-                    request: receipt.request.to_string(),
-                    bytes: entry.accepted.result.body.len() as u64,
-                    finished_at_ms: entry.accepted.finished.as_millis(),
-                    valid_until_ms: entry.accepted.valid_until.as_millis(),
-                    uses: entry.uses,
-                    took_us: super::reuse::micros(entry.took),
-                    announced,
-                }
+            .map(|(announced, shown)| KeptResult {
+                capability: shown.receipt.name.to_string(),
+                producer: self.name_of(&shown.receipt.callee),
+                request: shown.receipt.request.to_string(),
+                bytes: shown.bytes,
+                on_disk: shown.on_disk,
+                finished_at_ms: shown.finished.as_millis(),
+                valid_until_ms: shown.valid_until.as_millis(),
+                uses: shown.uses,
+                took_us: super::reuse::micros(shown.took),
+                announced,
             })
             .collect();
         ResultsView {
@@ -152,6 +182,7 @@ impl Node {
             hits: counts.hits,
             misses: counts.misses,
             pointers,
+            large: self.inner.results.large_view(),
             results,
         }
     }

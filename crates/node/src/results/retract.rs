@@ -83,7 +83,9 @@ impl Results {
         let Ok((producer, _)) = state.retracted.insert(sealed, self.clock.now()) else {
             return false;
         };
-        state.store.withdraw(&producer, &state.retracted);
+        state.withdraw(&producer);
+        drop(guard);
+        self.clear_shelf();
         true
     }
 

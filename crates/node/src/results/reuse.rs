@@ -11,24 +11,25 @@ use comity_capability::record::Capability;
 use comity_core::receipt::SignedReceipt;
 use comity_core::{AgentId, Hash, canonical};
 use comity_results::ask::{Ask, Plan, Source};
+use comity_results::bulk::Large;
 use comity_results::contradiction::Contradiction;
 use comity_results::key::{IndexKey, QuestionKey};
 use comity_results::quorum::Spec;
-use comity_results::result::{Accepted, MAX_BODY, SharedResult};
+use comity_results::result::{Accepted, SharedResult};
+use comity_results::store::Entry;
 use comity_results::subsume::{self, Columns};
 use comity_results::terms::Terms;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::share::{Fit, Handed, Outside};
+use super::bulk::LearnedLarge;
+use super::share::{Came, Fit, Handed, Outside};
+use super::shelf::{Arrived, Body, Spilled};
 use super::working::Turn;
 use super::{LARGER_MAX, Learned};
 use crate::groups::PrivateGroup;
 use crate::node::Node;
-
-/// Share of a call's time that looking for a holder may take.
-const LOOK_SHARE: u32 = 4;
 
 /// What a caller wants, as far as answers known already are concerned.
 #[derive(Debug)]
@@ -48,16 +49,40 @@ pub(crate) struct Wanted {
 /// An answer that nobody had to work out.
 #[derive(Debug)]
 pub(crate) struct Reused {
-    accepted: Arc<Accepted>,
-    /// The items, where they are not those of the kept answer.
-    derived: Option<Vec<Value>>,
+    answer: Answer,
     origin: Origin,
+}
+
+/// The answer itself.
+#[derive(Debug)]
+enum Answer {
+    /// In memory.
+    Kept(Arc<Accepted>),
+    /// Items derived from another, which is proved.
+    Derived(Arc<Accepted>, Vec<Value>),
+    /// On disk.
+    Large(Arc<Large>),
+}
+
+/// A kept answer.
+#[derive(Debug)]
+struct Found {
+    answer: Answer,
+    took: Duration,
+    age: Duration,
+}
+
+impl Found {
+    fn stored(self) -> Reused {
+        let origin = Origin::Store { age_ms: millis(self.age), saved_us: micros(self.took) };
+        Reused { answer: self.answer, origin }
+    }
 }
 
 impl Reused {
     /// The answer that several producers agreed on: somebody did work for it.
     pub(super) fn agreed(answer: &Accepted) -> Self {
-        Self { accepted: Arc::new(answer.clone()), derived: None, origin: Origin::Producer }
+        Self { answer: Answer::Kept(Arc::new(answer.clone())), origin: Origin::Producer }
     }
 }
 
@@ -125,9 +150,9 @@ impl Node {
         if wanted.ask.fresh || wanted.quorum.is_some() {
             return None;
         }
-        let (entry, age) = self.inner.results.recall(&wanted.alias, wanted.ask.max_age)?;
-        let origin = Origin::Store { age_ms: millis(age), saved_us: micros(entry.took) };
-        Some(Reused { accepted: entry.accepted, derived: None, origin })
+        let results = &self.inner.results;
+        let question = results.state().store.alias(&wanted.alias)?;
+        results.find(&question, wanted.ask.max_age).map(Found::stored)
     }
 
     /// The answer, if it is known here, can be derived, or a peer that had others has it. `producers`: whom the target meant a moment ago.
@@ -136,6 +161,7 @@ impl Node {
         wanted: &Wanted,
         input: &Value,
         producers: &[Producer<'_>],
+        left: Duration,
     ) -> Option<Reused> {
         let request = wanted.request?;
         if wanted.ask.fresh || wanted.quorum.is_some() {
@@ -155,8 +181,8 @@ impl Node {
         let accepted = same_declaration(producers, terms);
         let max_age = wanted.ask.max_age;
         let fit = Fit { terms, request, producers: &accepted, max_age };
-        let found = self.held_by_helpers(&fit, &outside).await?;
-        Some(self.take_over(wanted, input, (terms, &request), outside, found))
+        let found = self.held_by_helpers(&fit, &outside, left).await?;
+        self.take_over(wanted, input, (terms, &request), outside, found)
     }
 
     /// Looks for the answer everywhere but at its producers, the best of whom comes first.
@@ -198,16 +224,15 @@ impl Node {
         } else {
             None
         };
-        if let Some(entry) =
-            turn.as_ref().and_then(|_| self.inner.results.get(&question, wanted.ask.max_age))
+        if let Some(Found { answer, took, .. }) =
+            turn.as_ref().and_then(|_| self.inner.results.find(&question, wanted.ask.max_age))
         {
-            let origin = Origin::Shared { saved_us: micros(entry.took) };
-            let reused = Reused { accepted: entry.accepted, derived: None, origin };
-            return Ok(Road::Known(Box::new(reused)));
+            let origin = Origin::Shared { saved_us: micros(took) };
+            return Ok(Road::Known(Box::new(Reused { answer, origin })));
         }
         if plan.uses(Source::Holders)
             && let Some(reused) =
-                self.shared(wanted, input, (terms, &request), producers, left / LOOK_SHARE).await
+                self.shared(wanted, input, (terms, &request), producers, left).await
         {
             return Ok(Road::Known(Box::new(reused)));
         }
@@ -247,11 +272,9 @@ impl Node {
         if !self.plan(wanted, terms, &question)?.uses(Source::Local) {
             return Ok(None);
         }
-        let Some(entry) = results.get(&question, wanted.ask.max_age) else { return Ok(None) };
+        let Some(found) = results.find(&question, wanted.ask.max_age) else { return Ok(None) };
         results.note_alias(wanted.alias, question);
-        let age = self.inner.clock.now().saturating_since(entry.accepted.finished);
-        let origin = Origin::Store { age_ms: millis(age), saved_us: micros(entry.took) };
-        Ok(Some(Reused { accepted: entry.accepted, derived: None, origin }))
+        Ok(Some(found.stored()))
     }
 
     /// Derives the answer from one to a larger question.
@@ -283,7 +306,7 @@ impl Node {
                     response: chain.response.to_string(),
                     age_ms: millis(age),
                 };
-                return Some(Reused { accepted, derived: Some(items), origin });
+                return Some(Reused { answer: Answer::Derived(accepted, items), origin });
             }
         }
         None
@@ -295,17 +318,17 @@ impl Node {
         input: &Value,
         (terms, request): (&Arc<Terms>, &Hash),
         producers: &[Producer<'_>],
-        patience: Duration,
+        left: Duration,
     ) -> Option<Reused> {
         let outside = self.outside(wanted, terms, request, producers.first()?.group)?;
         let accepted = same_declaration(producers, terms);
         let max_age = wanted.ask.max_age;
         let fit = Fit { terms, request: *request, producers: &accepted, max_age };
-        let found = self.held_by_peers(&fit, &outside, patience).await?;
-        Some(self.take_over(wanted, input, (terms, request), outside, found))
+        let found = self.held_by_peers(&fit, &outside, left).await?;
+        self.take_over(wanted, input, (terms, request), outside, found)
     }
 
-    /// Keeps what a holder handed over.
+    /// Keeps what holders handed over.
     fn take_over(
         &self,
         wanted: &Wanted,
@@ -313,27 +336,40 @@ impl Node {
         (terms, request): (&Arc<Terms>, &Hash),
         outside: Outside,
         handed: Handed,
-    ) -> Reused {
-        let Handed { accepted, holder, awaited } = handed;
-        let age = self.inner.clock.now().saturating_since(accepted.finished);
-        let receipt = &accepted.verified.receipt;
-        let took = receipt.finished_ms.saturating_sub(receipt.started_ms);
-        let learned = Learned {
-            terms: Arc::clone(terms),
-            request: *request,
-            input: input.clone(),
-            result: accepted.result.clone(),
-            took: Duration::from_millis(took),
-            outside: Some(outside),
-        };
-        let question = accepted.question;
+    ) -> Option<Reused> {
+        let Handed { came, holder, awaited } = handed;
         let results = &self.inner.results;
-        let kept = results.admit(learned, 1).unwrap_or_else(|_| Arc::new(accepted));
+        let (terms, request, outside) = (Arc::clone(terms), *request, Some(outside));
+        let took = |receipt: &SignedReceipt| {
+            let receipt = &receipt.receipt;
+            Duration::from_millis(receipt.finished_ms.saturating_sub(receipt.started_ms))
+        };
+        let (answer, question, finished) = match came {
+            Came::Whole(accepted) => {
+                let (result, input) = (accepted.result.clone(), input.clone());
+                let took = took(&result.receipt);
+                let learned = Learned { terms, request, input, result, took, outside };
+                let kept = results.admit(learned, 1).unwrap_or_else(|_| Arc::new(accepted));
+                let (question, finished) = (kept.question, kept.finished);
+                (Answer::Kept(kept), question, finished)
+            }
+            Came::Large(large, part) => {
+                let (offer, took) = (large.offer(), took(&large.receipt));
+                let body = Arrived::Moved(part);
+                let learned = LearnedLarge { terms, request, offer, body, took, outside };
+                let kept = results.admit_large(learned, 1);
+                let kept =
+                    kept.inspect_err(|why| warn!(%why, "a large answer is not kept")).ok()?;
+                let (question, finished) = (kept.question, kept.finished);
+                (Answer::Large(kept), question, finished)
+            }
+        };
+        let age = self.inner.clock.now().saturating_since(finished);
         results.note_alias(wanted.alias, question);
         self.announce(question, 2);
         let holder = self.name_of(&holder);
         let origin = Origin::Holder { holder, age_ms: millis(age), awaited };
-        Reused { accepted: kept, derived: None, origin }
+        Some(Reused { answer, origin })
     }
 
     /// What peers know the question as, if it may be named among them.
@@ -361,14 +397,43 @@ impl Node {
         producer: &Producer<'_>,
         input: &Value,
         receipt: &SignedReceipt,
-        body: Option<Vec<u8>>,
+        body: Option<Body>,
         took: Duration,
     ) {
         self.inner.results.receipts.made(receipt);
         self.hear_words(producer.agent);
-        if let Some(body) = body {
-            let result = SharedResult { receipt: receipt.clone(), body: body.into() };
-            self.keep(wanted, producer, input, result, took);
+        match body {
+            Some(Body::Whole(body)) => {
+                let result = SharedResult { receipt: receipt.clone(), body: body.into() };
+                self.keep(wanted, producer, input, result, took);
+            }
+            Some(Body::Spilled(spilled)) => {
+                self.keep_spilled(wanted, producer, receipt, spilled, took);
+            }
+            None => {}
+        }
+    }
+
+    /// Keeps a large answer of a producer, and tells peers of it if that is worth it.
+    fn keep_spilled(
+        &self,
+        wanted: &Wanted,
+        producer: &Producer<'_>,
+        receipt: &SignedReceipt,
+        spilled: Spilled,
+        took: Duration,
+    ) {
+        let Some(request) = wanted.request else { return };
+        let terms = Arc::clone(producer.terms);
+        if !terms.is_keepable()
+            || producer.agent == self.id()
+            || self.contradicts(producer.capability, receipt, &[])
+        {
+            return;
+        }
+        let outside = self.outside(wanted, &terms, &request, producer.group);
+        if let Some(large) = self.keep_large(terms, request, receipt, spilled, took, outside) {
+            self.inner.results.note_alias(wanted.alias, large.question);
         }
     }
 
@@ -386,7 +451,7 @@ impl Node {
         if !terms.is_keepable() || producer.agent == self.id() {
             return;
         }
-        if self.contradicts(producer.capability, &result) {
+        if self.contradicts(producer.capability, &result.receipt, &result.body) {
             return;
         }
         let outside = self.outside(wanted, &terms, &request, producer.group);
@@ -404,18 +469,25 @@ impl Node {
 
     /// Whether the producer answered otherwise before, to the same question over the same data: then that is proved, and nothing of it is
     /// believed here any more.
-    fn contradicts(&self, capability: &Capability, answer: &SharedResult) -> bool {
-        let receipt = &answer.receipt.receipt;
-        let question = QuestionKey::new(&receipt.capability, &receipt.request);
+    /// Without bodies, which are on disk, only answers that are exact prove it.
+    fn contradicts(&self, capability: &Capability, receipt: &SignedReceipt, body: &[u8]) -> bool {
+        let stated = &receipt.receipt;
+        let question = QuestionKey::new(&stated.capability, &stated.request);
         let Some(before) = self.inner.results.known(&question) else { return false };
-        if before.producer() != receipt.callee || before.result.body == answer.body {
+        let known = match &before {
+            Answer::Kept(known) | Answer::Derived(known, _) => {
+                (&known.result.receipt, &known.result.body[..])
+            }
+            Answer::Large(known) => (&known.receipt, &[][..]),
+        };
+        let said = &known.0.receipt;
+        if said.callee != stated.callee || said.response == stated.response {
             return false;
         }
-        let known = (&before.result.receipt, &before.result.body[..]);
-        match Contradiction::new(capability, known, (&answer.receipt, &answer.body[..])) {
+        match Contradiction::new(capability, known, (receipt, body)) {
             Ok(proof) => {
-                warn!(producer = %receipt.callee.short(), capability = %receipt.name, "an agent contradicted itself: the proof is kept");
-                self.inner.results.proved(receipt.callee, &proof);
+                warn!(producer = %stated.callee.short(), capability = %stated.name, "an agent contradicted itself: the proof is kept");
+                self.inner.results.proved(stated.callee, &proof);
                 self.accuse(&proof);
                 true
             }
@@ -430,7 +502,14 @@ impl Node {
         events: &mpsc::Sender<CallEvent>,
         started: Instant,
     ) -> Result<CallSummary, ErrorInfo> {
-        let Reused { accepted, derived, origin } = reused;
+        let Reused { answer, origin } = reused;
+        let (accepted, derived) = match answer {
+            Answer::Kept(accepted) => (accepted, None),
+            Answer::Derived(accepted, items) => (accepted, Some(items)),
+            Answer::Large(large) => {
+                return self.hand_out_large(&large, origin, events, started).await;
+            }
+        };
         let items = match derived {
             Some(items) => items,
             None => {
@@ -471,10 +550,28 @@ impl super::Results {
         self.state().store.note_alias(alias, question);
     }
 
-    /// What is kept of the question, valid or not asked for by anybody.
-    fn known(&self, question: &QuestionKey) -> Option<Arc<Accepted>> {
+    /// The answer to a question, if one is kept.
+    fn find(&self, question: &QuestionKey, max_age: Option<Duration>) -> Option<Found> {
         let now = self.clock.now();
-        self.state().store.peek(question, now).map(|entry| Arc::clone(&entry.accepted))
+        let small = self.state().store.get(question, max_age, now);
+        if let Some(Entry { accepted, took, .. }) = small {
+            let age = now.saturating_since(accepted.finished);
+            return Some(Found { answer: Answer::Kept(accepted), took, age });
+        }
+        let Entry { accepted, took, .. } = self.large(question, max_age)?;
+        let age = now.saturating_since(accepted.finished);
+        Some(Found { answer: Answer::Large(accepted), took, age })
+    }
+
+    /// What is kept of the question, without counting as a use.
+    fn known(&self, question: &QuestionKey) -> Option<Answer> {
+        let (state, now) = (self.state(), self.clock.now());
+        let small = state.store.peek(question, now);
+        let small = small.map(|entry| Answer::Kept(Arc::clone(&entry.accepted)));
+        small.or_else(|| {
+            let large = state.large.peek(question, now)?;
+            Some(Answer::Large(Arc::clone(&large.accepted)))
+        })
     }
 
     /// Requests and answers of a capability, the largest first, out of which smaller ones may be answered.
@@ -505,16 +602,6 @@ impl super::Results {
 fn same_declaration(producers: &[Producer<'_>], terms: &Terms) -> BTreeSet<AgentId> {
     let same = producers.iter().filter(|one| one.terms.descriptor == terms.descriptor);
     same.map(|producer| producer.agent).collect()
-}
-
-/// Adds an item to a body that is being kept; what grows too long is not kept.
-pub(crate) fn gather(body: &mut Option<Vec<u8>>, item: &[u8]) {
-    let fits = body.as_ref().is_some_and(|body| body.len() + item.len() <= MAX_BODY);
-    match body {
-        Some(body) if fits => body.extend_from_slice(item),
-        Some(_) => *body = None,
-        None => {}
-    }
 }
 
 pub(super) fn micros(duration: Duration) -> u64 {

@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use comity_capability::record::GroupSecret;
 use comity_core::{AgentId, Hash, OverlayId};
+use comity_results::bulk::{Large, Offer, accept_offer};
 use comity_results::key::IndexKey;
 use comity_results::pointer::{HOLDERS_ENOUGH, Pointer};
 use comity_results::result::{Accepted, Refusal, Rules, SharedResult, accept};
@@ -23,6 +24,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::bulk::{NotMoved, Source};
+use super::shelf::Part;
 use super::wire::{HeldBy, POINTERS_MAX, Question, Told, WorkedBy};
 use super::working::MARKS_OF_KEY;
 use super::{Results, locked};
@@ -51,7 +54,9 @@ const MISSES_MAX: u32 = 4;
 const HELP_FOR: Duration = Duration::from_millis(400);
 /// How long looking for a holder may take; less when the call's own time is short.
 const LOOK_FOR: Duration = Duration::from_millis(1_500);
-/// How long handing an answer over may take.
+/// Share of a call's time that looking for a holder may take.
+const LOOK_SHARE: u32 = 4;
+/// How long handing an answer over may take; a large one is only told of so.
 const FETCH_FOR: Duration = Duration::from_secs(4);
 /// How long telling of a result may take.
 const TELL_FOR: Duration = Duration::from_secs(5);
@@ -110,7 +115,7 @@ impl Results {
             }
             Question::Await { key } => return self.awaited(&key, group).await,
             Question::Fetch { key } => {
-                let found = self.hand_over(&key, group);
+                let found = self.offer(&key, group).or_else(|| self.hand_over(&key, group));
                 return found.map(Bytes::from).ok_or_else(not_held);
             }
             Question::Acknowledge { acks } => {
@@ -196,10 +201,28 @@ impl Results {
             return None;
         }
         let addrs = told.addr.as_deref().and_then(|addr| addr.parse().ok()).into_iter().collect();
-        Some(Lead { holder, addrs, finished_ms: pointer.finished_ms })
+        let response = Some(pointer.response);
+        Some(Lead { holder, addrs, finished_ms: pointer.finished_ms, response })
     }
 
-    fn disappointed(&self, holder: AgentId) {
+    /// Takes in what somebody says of who holds an answer.
+    fn heed_holders(
+        &self,
+        fit: &Fit<'_>,
+        key: &IndexKey,
+        told: Vec<HeldBy>,
+        leads: &mut Vec<Lead>,
+    ) {
+        for held in told.into_iter().take(POINTERS_MAX) {
+            if let Some(lead) = self.usable(fit, key, &held)
+                && !leads.iter().any(|known| known.holder == lead.holder)
+            {
+                leads.push(lead);
+            }
+        }
+    }
+
+    pub(super) fn disappointed(&self, holder: AgentId) {
         self.state().disappointing.failed(holder, self.clock.now());
     }
 
@@ -207,9 +230,13 @@ impl Results {
         self.state().disappointing.is_avoided(agent, self.clock.now())
     }
 
-    fn check(&self, fit: &Fit<'_>, bytes: &[u8]) -> Result<Accepted, Wrong> {
-        let result = SharedResult::decode(bytes).map_err(|_| Wrong::Unreadable)?;
-        let liars = super::liars(&locked(&self.reputation), &[result.receipt.receipt.callee]);
+    fn check(&self, fit: &Fit<'_>, bytes: &[u8]) -> Result<Given, Wrong> {
+        let said = match SharedResult::decode(bytes) {
+            Ok(result) => Ok(result),
+            Err(_) => Err(Offer::decode(bytes).map_err(|_| Wrong::Unreadable)?),
+        };
+        let receipt = said.as_ref().map_or_else(|offer| &offer.receipt, |result| &result.receipt);
+        let liars = super::liars(&locked(&self.reputation), &[receipt.receipt.callee]);
         let mut guard = self.state();
         let state = &mut *guard;
         let rules = Rules {
@@ -219,8 +246,16 @@ impl Results {
             max_age: fit.max_age,
         };
         let now = self.clock.now();
-        accept(fit.terms, &fit.request, result, &rules, &mut state.roots, now)
-            .map_err(Wrong::Refused)
+        let roots = &mut state.roots;
+        match said {
+            Ok(result) => {
+                accept(fit.terms, &fit.request, result, &rules, roots, now).map(Given::Whole)
+            }
+            Err(offer) => {
+                accept_offer(fit.terms, &fit.request, offer, &rules, roots, now).map(Given::Large)
+            }
+        }
+        .map_err(Wrong::Refused)
     }
 }
 
@@ -257,27 +292,50 @@ impl Helpful {
     }
 }
 
-/// An answer that a peer handed over.
+/// What a peer answered with, verified as far as it goes.
+#[derive(Debug)]
+pub(super) enum Given {
+    Whole(Accepted),
+    /// What is said of a large answer; its pieces are to be fetched.
+    Large(Large),
+}
+
+/// An answer that came from peers.
+#[derive(Debug)]
+pub(super) enum Came {
+    Whole(Accepted),
+    /// All of its pieces are in the file.
+    Large(Large, Arc<Part>),
+}
+
+/// The same, with who handed it over; of several, who was asked first.
 #[derive(Debug)]
 pub(super) struct Handed {
-    pub(super) accepted: Accepted,
+    pub(super) came: Came,
     pub(super) holder: AgentId,
     /// The peer was working it out when it was asked.
     pub(super) awaited: bool,
 }
 
-impl Handed {
-    fn by((accepted, holder): (Accepted, AgentId), awaited: bool) -> Self {
-        Self { accepted, holder, awaited }
-    }
-}
-
 /// A holder worth asking.
-#[derive(Debug)]
-struct Lead {
+#[derive(Debug, Clone)]
+pub(super) struct Lead {
     holder: AgentId,
     addrs: Vec<SocketAddr>,
     finished_ms: u64,
+    /// Hash of the answer that it points to.
+    response: Option<Hash>,
+}
+
+impl Lead {
+    /// A peer that has announced nothing.
+    pub(super) const fn unannounced(holder: AgentId, addrs: Vec<SocketAddr>) -> Self {
+        Self { holder, addrs, finished_ms: 0, response: None }
+    }
+
+    fn source(&self) -> Source {
+        Source { agent: self.holder, addrs: self.addrs.clone() }
+    }
 }
 
 /// What is wrong with what a holder handed over.
@@ -293,7 +351,7 @@ pub(super) enum Wrong {
     Late,
 }
 
-fn not_held() -> CallFailure {
+pub(super) fn not_held() -> CallFailure {
     CallFailure::new(ErrorCode::NotFound, "this agent holds nothing of that name")
 }
 
@@ -322,38 +380,47 @@ impl Node {
         outside: &Outside,
         left: Duration,
     ) -> Option<Handed> {
-        let patience = left.min(LOOK_FOR);
-        let looked = futures_util::future::join(
-            self.leads(fit, &outside.key),
-            self.hear_retractions(&fit.terms.descriptor),
-        );
-        let Ok(((leads, workers), ())) = tokio::time::timeout(patience, looked).await else {
-            return None;
-        };
-        if let Some(found) = self.first_held(fit, outside, leads).await {
-            return Some(Handed::by(found, false));
+        let (started, share) = (Instant::now(), left / LOOK_SHARE);
+        let patience = share.min(LOOK_FOR);
+        let own = self.own_leads(fit, &outside.key);
+        if !own.is_empty() {
+            let heard = self.hear_retractions(&fit.terms.descriptor);
+            let _late = tokio::time::timeout(patience, heard).await;
+            // If they lead nowhere, there may be others: anybody may have brought them here.
+            if let Some(found) = self.first_held(fit, outside, own, started + left).await {
+                return Some(found);
+            }
         }
-        let awaited = self.held_by_workers(fit, outside, &workers, left).await?;
-        Some(Handed::by(awaited, true))
+        let looked = futures_util::future::join(
+            tokio::time::timeout(patience, self.leads(fit, &outside.key)),
+            // Keepers of retractions that keep silent do not take away what others say.
+            tokio::time::timeout(patience, self.hear_retractions(&fit.terms.descriptor)),
+        );
+        let (Ok((leads, workers)), Ok(()) | Err(_)) = looked.await else { return None };
+        if let Some(found) = self.first_held(fit, outside, leads, started + left).await {
+            return Some(found);
+        }
+        let (given, worker) = self.held_by_workers(fit, outside, &workers, share).await?;
+        let left = left.saturating_sub(started.elapsed());
+        let came = self.bring(outside, given, &worker, &[], left).await.ok()?;
+        Some(Handed { came, holder: worker.holder, awaited: true })
     }
 
     async fn first_held(
         &self,
         fit: &Fit<'_>,
         outside: &Outside,
-        leads: Vec<Lead>,
-    ) -> Option<(Accepted, AgentId)> {
-        let mut leads = leads.into_iter().take(TRY);
+        known: Vec<Lead>,
+        deadline: Instant,
+    ) -> Option<Handed> {
+        let mut leads = known.iter().take(TRY);
         let mut asked = FuturesUnordered::new();
         loop {
             // One after the other, but who keeps silent is not waited for: holders come and go.
             let next = leads.next();
             let last = next.is_none();
             if let Some(lead) = next {
-                asked.push(async move {
-                    let fetched = self.fetch_result(fit, outside, &lead).await;
-                    (lead, fetched)
-                });
+                asked.push(async move { (lead, self.fetch_result(fit, outside, lead).await) });
             }
             let (lead, fetched) = tokio::select! {
                 biased;
@@ -362,10 +429,17 @@ impl Node {
                 else => return None,
             };
             match fetched {
-                Ok(accepted) => {
+                Ok(given) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let came = match self.bring(outside, given, lead, &known, left).await {
+                        Ok(came) => came,
+                        // Another may say something better of it.
+                        Err(NotMoved::Source) => continue,
+                        Err(NotMoved::Holders { .. } | NotMoved::Disk(_)) => return None,
+                    };
                     let mut state = self.inner.results.state();
                     state.helpful.helped(fit.terms.descriptor, lead.holder, &lead.addrs);
-                    return Some((accepted, lead.holder));
+                    return Some(Handed { came, holder: lead.holder, awaited: false });
                 }
                 // It has it, and others to serve.
                 Err(Wrong::Call(CallError::Failed { code: ErrorCode::Busy, .. })) => {}
@@ -379,21 +453,28 @@ impl Node {
     }
 
     /// The same from peers that had other answers of the capability, one of whom may have this one: a round trip, without looking anybody up.
-    pub(super) async fn held_by_helpers(&self, fit: &Fit<'_>, outside: &Outside) -> Option<Handed> {
+    pub(super) async fn held_by_helpers(
+        &self,
+        fit: &Fit<'_>,
+        outside: &Outside,
+        left: Duration,
+    ) -> Option<Handed> {
         let results = &self.inner.results;
         let helpers = results.state().helpful.0.get(&fit.terms.descriptor).cloned()?;
         let mut asked: FuturesUnordered<_> = helpers
             .into_iter()
             .take(HELPERS_ASKED)
             .map(|Helper { agent, addrs, .. }| async move {
-                let lead = Lead { holder: agent, addrs, finished_ms: 0 };
-                (lead.holder, self.fetch_result(fit, outside, &lead).await)
+                let lead = Lead::unannounced(agent, addrs);
+                let fetched = self.fetch_result(fit, outside, &lead).await;
+                (lead, fetched)
             })
             .collect();
         let found = async {
-            while let Some((holder, fetched)) = asked.next().await {
+            while let Some((lead, fetched)) = asked.next().await {
+                let holder = lead.holder;
                 match fetched {
-                    Ok(accepted) => return Some(Handed { accepted, holder, awaited: false }),
+                    Ok(given) => return Some((given, lead)),
                     // It had announced nothing, so having nothing is no fault.
                     Err(Wrong::Call(_)) => {
                         results.state().helpful.missed(&fit.terms.descriptor, &holder);
@@ -408,50 +489,94 @@ impl Node {
             }
             None
         };
-        tokio::time::timeout(HELP_FOR, found).await.ok().flatten()
+        let (given, lead) = tokio::time::timeout(HELP_FOR, found).await.ok().flatten()?;
+        let others = match &given {
+            Given::Whole(_) => Vec::new(),
+            // Who else has it makes it come faster.
+            Given::Large(_) => {
+                let own = self.own_leads(fit, &outside.key);
+                if own.is_empty() {
+                    let looked = self.leads(fit, &outside.key);
+                    let looked = tokio::time::timeout(left.min(LOOK_FOR), looked).await;
+                    looked.map(|(leads, _)| leads).unwrap_or_default()
+                } else {
+                    own
+                }
+            }
+        };
+        let came = self.bring(outside, given, &lead, &others, left).await.ok()?;
+        Some(Handed { came, holder: lead.holder, awaited: false })
     }
 
-    /// Who says to hold the answer, the newest first, and who is said to work it out.
+    /// Has what a holder said of an answer followed by the answer.
+    async fn bring(
+        &self,
+        outside: &Outside,
+        given: Given,
+        lead: &Lead,
+        known: &[Lead],
+        left: Duration,
+    ) -> Result<Came, NotMoved> {
+        let large = match given {
+            Given::Whole(accepted) => return Ok(Came::Whole(accepted)),
+            Given::Large(large) => large,
+        };
+        let same = known.iter().filter(|one| {
+            one.holder != lead.holder
+                && one.response == Some(large.response())
+                && !self.inner.results.is_disappointing(&one.holder)
+        });
+        let sources: Vec<Source> = std::iter::once(lead).chain(same).map(Lead::source).collect();
+        let moved = tokio::time::timeout(left, self.move_large(outside, &large, &sources)).await;
+        let moved = moved.unwrap_or_else(|_| {
+            debug!(?left, "a large answer did not get here in time: its pieces are kept");
+            Err(NotMoved::Holders { missing: 0 })
+        });
+        let part = moved.inspect_err(|why| debug!(%why, "a large answer did not get here"))?;
+        Ok(Came::Large(large, part))
+    }
+
+    /// Who told this node to hold the answer, the newest first.
+    fn own_leads(&self, fit: &Fit<'_>, key: &IndexKey) -> Vec<Lead> {
+        let results = &self.inner.results;
+        let mut leads = Vec::new();
+        results.heed_holders(fit, key, results.told_holders(key), &mut leads);
+        self.sort_leads(&mut leads);
+        leads
+    }
+
+    /// Who told others to hold the answer, the newest first, and who is said to work it out.
     async fn leads(&self, fit: &Fit<'_>, key: &IndexKey) -> (Vec<Lead>, Vec<WorkedBy>) {
         let results = &self.inner.results;
-        let mut told = results.told_holders(key);
+        let mut workers = results.told_working(key);
+        let mut leads = Vec::new();
         let keepers = self.nearest(key, ASK).await;
         let question = Question::Holders { key: *key };
         let mut asked: FuturesUnordered<_> = keepers
             .iter()
             .map(|(agent, addrs)| self.ask_about_results(*agent, addrs, &question, None))
             .collect();
-        let mut leads: Vec<Lead> = Vec::new();
-        let mut workers = results.told_working(key);
-        loop {
-            for held in told.drain(..) {
-                if let Some(lead) = results.usable(fit, key, &held)
-                    && !leads.iter().any(|known| known.holder == lead.holder)
-                {
-                    leads.push(lead);
-                }
-            }
-            // The first who knows a holder is enough: what comes from there is verified.
-            if !leads.is_empty() {
-                break;
-            }
-            match asked.next().await {
-                Some(Ok(answer)) => {
-                    if let Some(Told::Holders { holders, working }) = Told::decode(&answer) {
-                        told = holders.into_iter().take(POINTERS_MAX).collect();
-                        workers.extend(working.into_iter().flatten().take(MARKS_OF_KEY));
-                    }
-                }
-                Some(Err(_)) => {}
-                None => break,
+        // The first who knows a holder is enough: what comes from there is verified.
+        while leads.is_empty()
+            && let Some(answer) = asked.next().await
+        {
+            if let Ok(answer) = answer
+                && let Some(Told::Holders { holders, working }) = Told::decode(&answer)
+            {
+                results.heed_holders(fit, key, holders, &mut leads);
+                workers.extend(working.into_iter().flatten().take(MARKS_OF_KEY));
             }
         }
-        // Of equally new answers, first from who is known to be there.
+        self.sort_leads(&mut leads);
+        (leads, workers)
+    }
+
+    /// Of equally new answers, first from who is known to be there.
+    fn sort_leads(&self, leads: &mut [Lead]) {
         leads.sort_by_cached_key(|lead| {
             let linked = self.inner.transport.is_linked(&lead.holder, Protocol::Rpc);
             (std::cmp::Reverse(lead.finished_ms), !linked)
         });
-        (leads, workers)
     }
 
     async fn fetch_result(
@@ -459,7 +584,7 @@ impl Node {
         fit: &Fit<'_>,
         outside: &Outside,
         lead: &Lead,
-    ) -> Result<Accepted, Wrong> {
+    ) -> Result<Given, Wrong> {
         let question = Question::Fetch { key: outside.key };
         self.fetched(fit, outside, lead.holder, &lead.addrs, &question, FETCH_FOR).await
     }
@@ -473,7 +598,7 @@ impl Node {
         addrs: &[SocketAddr],
         question: &Question,
         patience: Duration,
-    ) -> Result<Accepted, Wrong> {
+    ) -> Result<Given, Wrong> {
         let group = outside.group.as_deref().and_then(|name| self.inner.groups.get(name).ok());
         let secret = group.as_ref().map(|group| group.secret());
         let work = self.ask_about_results(peer, addrs, question, secret);
@@ -570,6 +695,7 @@ impl Node {
                 self.tell(&outside, sealed).await;
             }
         }
+        results.sweep_shelf().await;
         results.flush().await;
     }
 

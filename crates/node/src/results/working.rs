@@ -13,12 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use comity_core::{AgentId, Hash, Time};
 use comity_results::key::{IndexKey, QuestionKey};
-use comity_results::result::Accepted;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-use super::share::{Fit, Outside};
+use super::share::{Fit, Given, Lead, Outside};
 use super::wire::{Question, WorkedBy};
 use super::{Results, locked};
 use crate::groups::PrivateGroup;
@@ -228,7 +227,8 @@ impl Results {
                 return Err(CallFailure::new(ErrorCode::Timeout, text));
             }
         }
-        self.hand_over(key, group).map(Bytes::from).ok_or_else(nothing)
+        let held = self.offer(key, group).or_else(|| self.hand_over(key, group));
+        held.map(Bytes::from).ok_or_else(nothing)
     }
 
     /// How long the producers of an answer are expected to need.
@@ -296,7 +296,7 @@ impl Node {
         outside: &Outside,
         workers: &[WorkedBy],
         patience: Duration,
-    ) -> Option<(Accepted, AgentId)> {
+    ) -> Option<(Given, Lead)> {
         let results = &self.inner.results;
         let now = self.inner.clock.now();
         let descriptor = fit.terms.descriptor;
@@ -312,7 +312,7 @@ impl Node {
         let question = Question::Await { key: outside.key };
         let awaited = self.fetched(fit, outside, worker.agent, &addrs, &question, patience).await;
         match awaited {
-            Ok(accepted) => Some((accepted, worker.agent)),
+            Ok(given) => Some((given, Lead::unannounced(worker.agent, addrs))),
             Err(wrong) => {
                 debug!(worker = %worker.agent.short(), %wrong, "an answer was waited for in vain");
                 locked(&results.working).in_vain(descriptor, self.inner.clock.now());

@@ -79,6 +79,8 @@ pub struct AnswerStream {
     deadline: Instant,
     waited: Duration,
     limit: u64,
+    /// Longest single item.
+    item_max: u64,
     received: u64,
     hasher: Box<blake3::Hasher>,
     state: State,
@@ -222,6 +224,16 @@ async fn next_frame(peer: AgentId, stream: &mut BiStream) -> Result<Frame, Attem
     }
 }
 
+/// Reads the head of an answer whose bytes follow as they are.
+pub(super) async fn read_head(peer: AgentId, stream: &mut BiStream) -> Result<(), Attempt> {
+    match next_frame(peer, stream).await? {
+        Frame::Head => Ok(()),
+        Frame::Whole { .. } | Frame::Chunk { .. } | Frame::End { .. } => {
+            Err(Attempt::Final(protocol(peer, "a frame where bytes belong")))
+        }
+    }
+}
+
 /// Reads an answer that nobody signs.
 pub(super) async fn read_plain(
     peer: AgentId,
@@ -286,7 +298,8 @@ impl AnswerStream {
             expected,
             deadline: want.started + want.request.deadline,
             waited: want.request.deadline,
-            limit: want.request.answer_bytes_max.unwrap_or(shared.answer_bytes_max),
+            limit: want.request.answer_bytes_max.unwrap_or(shared.stream_bytes_max),
+            item_max: want.request.answer_bytes_max.unwrap_or(shared.answer_bytes_max),
             received: 0,
             hasher: Box::default(),
             state,
@@ -328,6 +341,7 @@ impl AnswerStream {
 
     /// Takes all items into one body and verifies the receipt. The caller keeps the deadline.
     pub(super) async fn collect(mut self) -> Result<CallAnswer, CallError> {
+        self.limit = self.limit.min(self.item_max);
         let mut ends = Vec::new();
         let body = if let State::Whole { .. } = self.state {
             self.advance().await?.unwrap_or_default()
@@ -384,6 +398,9 @@ impl AnswerStream {
                     self.count(&data)?;
                     if last && pieces.is_empty() {
                         return Ok(Some(data));
+                    }
+                    if (pieces.len() + data.len()) as u64 > self.item_max {
+                        return Err(CallError::AnswerTooLarge { peer, limit: self.item_max });
                     }
                     pieces.extend_from_slice(&data);
                     if last {

@@ -1,5 +1,7 @@
 //! The caller: finds or makes a link, sends the request, hands out the answer.
 
+mod pieces;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +128,7 @@ pub(super) struct Shared {
     handler: Arc<dyn CallHandler>,
     pub(super) roots: Roots,
     pub(super) answer_bytes_max: u64,
+    pub(super) stream_bytes_max: u64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -176,14 +179,15 @@ impl Rpc {
     ) -> std::io::Result<Self> {
         let RpcConfig { identity, handler, limits, clock, audit } = config;
         let signer = Signer::spawn(Arc::clone(&identity), clock.clone())?;
-        let answer_bytes_max = limits.answer_bytes_max;
+        let (answer_bytes_max, stream_bytes_max) =
+            (limits.answer_bytes_max, limits.stream_bytes_max);
         let runtime = transport.0.runtime.clone();
         let answers = Arc::clone(&handler);
         let server =
             Server::new(identity.id(), answers, limits, clock, signer, audit, runtime.clone());
         runtime.spawn(Arc::new(server).run(streams));
         let roots = Roots::default();
-        Ok(Self(Arc::new(Shared { transport, handler, roots, answer_bytes_max })))
+        Ok(Self(Arc::new(Shared { transport, handler, roots, answer_bytes_max, stream_bytes_max })))
     }
 
     /// The transport underneath.

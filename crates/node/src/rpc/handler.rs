@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cosigned, ErrorCode, Growth, Hello};
+use super::{Cosigned, ErrorCode, Growth, Hello, Outgoing};
 
 /// Answers calls. Called on the network runtime: work that computes for long belongs on another thread.
 pub trait CallHandler: Send + Sync + 'static {
@@ -74,6 +74,17 @@ pub trait CallHandler: Send + Sync + 'static {
         body: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, CallFailure>> {
         let _ = (caller, remote, body);
+        let text = "this agent shares no results";
+        Box::pin(std::future::ready(Err(CallFailure::new(ErrorCode::NotFound, text))))
+    }
+
+    /// A piece of a large result. Never in early data.
+    fn piece(
+        &self,
+        caller: Caller,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Outgoing, CallFailure>> {
+        let _ = (caller, body);
         let text = "this agent shares no results";
         Box::pin(std::future::ready(Err(CallFailure::new(ErrorCode::NotFound, text))))
     }

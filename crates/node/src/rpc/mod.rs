@@ -41,6 +41,7 @@ mod client;
 mod error;
 mod handler;
 mod hello;
+mod pieces;
 mod server;
 mod signer;
 mod verify;
@@ -63,6 +64,8 @@ pub use self::handler::{
 };
 pub(crate) use self::hello::Greeting;
 pub use self::hello::{CHECKPOINT_BYTES_MAX, Features, HELLO_BYTES_MAX, Hello, RevocationState};
+pub(crate) use self::pieces::NoPiece;
+pub use self::pieces::{Outgoing, Pace};
 pub use self::wire::{
     CHUNK_BYTES_MAX, ERROR_TEXT_MAX, GRANTS_BYTES_MAX, REQUEST_BYTES_MAX, TRUST_BYTES_MAX,
 };
@@ -108,8 +111,11 @@ pub struct RpcLimits {
     pub calls_per_peer_max: usize,
     /// Bytes of requests being received or executed, for all peers together; requests of up to 16 KiB are not counted.
     pub request_bytes_total_max: usize,
-    /// Longest answer, in bytes: what this node sends, and what it accepts unless the call says otherwise.
+    /// Longest answer that is taken into memory, and longest item of any, in bytes: what this node sends, and what it accepts unless the
+    /// call says otherwise.
     pub answer_bytes_max: u64,
+    /// Longest answer that is taken item by item, in bytes: what this node sends in items, and what it accepts so.
+    pub stream_bytes_max: u64,
     /// Longest deadline granted to a caller.
     pub deadline_max: Duration,
     /// How long a caller may take to send its request once it began.
@@ -125,6 +131,7 @@ impl Default for RpcLimits {
             calls_per_peer_max: 128,
             request_bytes_total_max: 64 << 20,
             answer_bytes_max: 64 << 20,
+            stream_bytes_max: comity_results::bulk::BULK_BYTES_MAX,
             deadline_max: Duration::from_secs(600),
             request_patience: Duration::from_secs(10),
             cancel_grace: Duration::from_secs(5),

@@ -1,5 +1,7 @@
 //! The callee: reads requests from the streams peers open, has the handler answer, signs, sends.
 
+mod pieces;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -284,6 +286,10 @@ impl Session {
             Method::Results => {
                 let caller = self.caller(&request, &bytes);
                 self.answer_results(caller, bytes.slice_ref(request.body)).await
+            }
+            Method::Piece => {
+                let caller = self.caller(&request, &bytes);
+                self.send_piece(caller, bytes.slice_ref(request.body)).await
             }
             Method::Call => {
                 let name = short_text(request.capability);
@@ -603,7 +609,7 @@ impl Session {
     }
 
     async fn send_one(&mut self, accepted: &Accepted, item: &Bytes) -> Result<(), End> {
-        self.within_limit(item.len())?;
+        within_limit(item.len() as u64, self.server.limits.answer_bytes_max)?;
         if item.len() <= wire::CHUNK_BYTES_MAX {
             let receipt = self.sign(accepted, Hash::of(item)).await?;
             return Ok(self.send_whole(item, &receipt).await?);
@@ -626,7 +632,7 @@ impl Session {
         mut items: BoxStream<'static, Result<Bytes, CallFailure>>,
     ) -> Result<(), End> {
         let mut hasher = blake3::Hasher::new();
-        let mut sent = 0_usize;
+        let mut sent = 0_u64;
         let mut out = BytesMut::new();
         wire::push_frame(&mut out, &ResponseFrame::Head);
         loop {
@@ -648,8 +654,9 @@ impl Session {
                 Err(_) => return panicked(),
             };
             hasher.update(&item);
-            sent = sent.saturating_add(item.len());
-            self.within_limit(sent)?;
+            sent = sent.saturating_add(item.len() as u64);
+            within_limit(item.len() as u64, self.server.limits.answer_bytes_max)?;
+            within_limit(sent, self.server.limits.stream_bytes_max)?;
             self.send_item(&item, &mut out, accepted.deadline).await?;
         }
         let receipt = self.sign(accepted, Hash(*hasher.finalize().as_bytes())).await?;
@@ -692,17 +699,6 @@ impl Session {
             // What was written of the frame cannot be taken back, so there is no place for an error frame.
             Err(_) => Err(End::Gone),
         }
-    }
-
-    fn within_limit(&self, bytes: usize) -> Result<(), End> {
-        let limit = self.server.limits.answer_bytes_max;
-        if bytes as u64 > limit {
-            return fail(
-                ErrorCode::TooLarge,
-                format!("the answer exceeds {limit} bytes: ask for less"),
-            );
-        }
-        Ok(())
     }
 
     async fn sign(&self, accepted: &Accepted, response: Hash) -> Result<Bytes, End> {
@@ -752,6 +748,14 @@ async fn gone(stream: &mut BiStream) {
         // The caller ended its direction in order, and may still wait for the answer.
         let _ = stream.send.stopped().await;
     }
+}
+
+fn within_limit(bytes: u64, limit: u64) -> Result<(), End> {
+    if bytes > limit {
+        let text = format!("the answer exceeds {limit} bytes: ask for less");
+        return fail(ErrorCode::TooLarge, text);
+    }
+    Ok(())
 }
 
 fn too_early<T>() -> Result<T, End> {

@@ -64,6 +64,9 @@ pub(crate) enum Method {
     /// A question about results that are shared, and its answer: `crate::results::wire` has both.
     #[n(9)]
     Results,
+    /// A piece of a large result (the body: `comity_results::bulk::PieceAsk`): see [`super::pieces`].
+    #[n(10)]
+    Piece,
 }
 
 /// The request frame.

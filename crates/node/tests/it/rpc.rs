@@ -311,7 +311,7 @@ async fn failures_are_named() {
 
 #[tokio::test]
 async fn answers_are_bounded_at_both_ends() {
-    let limits = RpcLimits { answer_bytes_max: 100_000, ..RpcLimits::default() };
+    let limits = RpcLimits { stream_bytes_max: 100_000, ..RpcLimits::default() };
     let a = start(Scripted::default()).await;
     let b =
         start_with(identity(), loopback(), Limits::default(), limits, counting(100, 10_000)).await;
