@@ -11,10 +11,14 @@ mod floods;
 mod grants;
 mod groups;
 mod hellos;
+mod holders;
 mod peer;
 mod secrets;
 mod statements;
 
+#[allow(dead_code, reason = "shared with the tests of the command")]
+#[path = "../it/archive.rs"]
+mod archive;
 #[allow(dead_code, reason = "shared with the tests of the command")]
 #[path = "../it/e2e_support.rs"]
 mod e2e_support;

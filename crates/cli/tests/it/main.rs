@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world fails by panicking")]
 
+mod archive;
 mod cli;
 mod e2e_a2a;
 mod e2e_access;
 mod e2e_api;
 mod e2e_attest;
 mod e2e_audit;
+mod e2e_bulk;
 mod e2e_charters;
 mod e2e_crash;
 mod e2e_endorse;
