@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
 
+mod bulk;
 mod cold;
 mod contender;
 mod memory;
@@ -39,6 +40,8 @@ enum Command {
     Memory(memory::Options),
     /// An answer that was worked out before: from the own store and from a peer, beside a web page and a web API that have it too
     Reuse(reuse::Options),
+    /// A large answer from peers that hold it, verified on the way, beside a raw iroh stream; and from two holders instead of one
+    Bulk(bulk::Options),
     /// One end of a memory measurement
     #[command(hide = true)]
     Worker(worker::Options),
@@ -67,6 +70,7 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Command::Memory(options) => memory::run(options, cli.json),
         Command::Reuse(options) => reuse::run(options, cli.json),
+        Command::Bulk(options) => bulk::run(options, cli.json),
         Command::Worker(options) => worker::run(options),
     }
 }
