@@ -115,7 +115,11 @@ async fn producer() -> Result<Homed> {
 fn text(seed: u64, number: u64) -> String {
     let word = format!("{seed:04}-{number:08}.");
     // Its head in canonical CBOR takes five bytes.
-    word.repeat(ITEM / word.len()).chars().chain("....................".chars()).take(ITEM - 5).collect()
+    word.repeat(ITEM / word.len())
+        .chars()
+        .chain("....................".chars())
+        .take(ITEM - 5)
+        .collect()
 }
 
 fn request(producer: &Node, seed: u64, mib: u64, only_shared: bool) -> CallRequest {
@@ -298,7 +302,7 @@ pub(crate) fn run(options: &Options, json: bool) -> Result<()> {
         })?;
         let to = address.clone();
         rates.raw.push(client.run(LIMIT, move || read_raw(to, mib << 20))?);
-        let mut ask = |seed, mib| {
+        let ask = |seed, mib| {
             let producer = known.clone();
             client.run(LIMIT, move || asked_by_stranger(producer, seed, mib))
         };
