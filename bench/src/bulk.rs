@@ -24,8 +24,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::report::{Bound, Goal, Report, progress, spread, table};
-use crate::stage::{Place, Stage};
 use crate::stats::Spread;
+use comity_bench_path::stage::{Place, Stage};
 
 const ALPN: &[u8] = b"comity-bench/bulk/1";
 /// Bytes of one item of the answer.
