@@ -630,7 +630,10 @@ impl Verifiers {
     ) -> Result<Appraisal, EvidenceError> {
         let kind = presented.evidence.kind.clone();
         let Some(verifier) = self.by_kind.get(&kind) else {
-            let known = self.kinds().collect::<Vec<_>>().join(", ");
+            let mut known = self.kinds().collect::<Vec<_>>().join(", ");
+            if known.is_empty() {
+                known.push_str("none");
+            }
             return Err(EvidenceError::NoVerifier { kind, known });
         };
         let mut facts = verifier

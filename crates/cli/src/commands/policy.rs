@@ -150,7 +150,8 @@ fn check(args: CheckArgs, context: &Context) -> anyhow::Result<ExitCode> {
         ..PolicyStatus::default()
     };
     context.out.answer(&checked, |checked, _| {
-        format!("{} is in order: {} rules, {}\n", checked.path, checked.rules, checked.hash)
+        let rules = if checked.rules == 1 { "rule" } else { "rules" };
+        format!("{} is in order: {} {rules}, {}\n", checked.path, checked.rules, checked.hash)
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -368,6 +368,13 @@ impl Node {
                 message: format!("{hash} is revoked, though no such grant is kept here"),
             });
         }
+        if text.starts_with("b3:") {
+            let said = format!(
+                "`{text}` is not the hash of a grant: that is `b3:` and 64 hexadecimal digits"
+            );
+            return Err(ErrorInfo::new(ErrorCode::BadRequest, said)
+                .hint("`comity grant list` shows the hashes"));
+        }
         let agent = self.agent_named(text).await?;
         if agent == self.id() {
             return Err(ErrorInfo::new(ErrorCode::BadRequest, "that is this agent's own key")
