@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use comity_capability::record::{Capability, Determinism, Reuse, Scope};
+use comity_core::receipt::Receipt;
 use comity_core::{Hash, Sha256Digest, Time};
 
 /// Longest time to live that a holder honours. A producer that errs, or whose key is stolen, is forgotten after it.
@@ -36,6 +37,19 @@ impl Terms {
             ttl: Duration::from_micros(capability.valid_for.micros()).min(TTL_MAX),
             data_version: Some(capability.data_version.clone()).filter(|text| !text.is_empty()),
             reuse: capability.reuse.clone().unwrap_or_default(),
+        }
+    }
+
+    /// What a receipt says of its capability, for an answer that was accepted before and is read again: it is good for as long as its receipt says.
+    #[must_use]
+    pub fn of_receipt(receipt: &Receipt) -> Self {
+        Self {
+            descriptor: receipt.capability,
+            interface: receipt.interface,
+            name: receipt.name.to_string(),
+            ttl: TTL_MAX,
+            data_version: receipt.data_version.as_ref().map(ToString::to_string),
+            reuse: Reuse::default(),
         }
     }
 

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use comity_api::types::{
     CallEvent, CallSummary, Chunk, ErrorCode as ApiCode, ErrorInfo, LargeResults, Origin, Proof,
 };
-use comity_capability::record::{GroupSecret, Reuse};
+use comity_capability::record::GroupSecret;
 use comity_core::receipt::SignedReceipt;
 use comity_core::{AgentId, Hash, Time, canonical};
 use comity_results::bulk::{Items, Large, Offer, Outline, PieceAsk, accept_offer};
 use comity_results::key::IndexKey;
 use comity_results::result::{Refusal, Rules};
 use comity_results::store::{Entry, Limits, Store};
-use comity_results::terms::{TTL_MAX, Terms};
+use comity_results::terms::Terms;
 use comity_results::transfer::{Step, Transfer, WINDOW_MAX};
 use futures_util::future::{AbortHandle, BoxFuture, abortable};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -339,14 +339,7 @@ impl Results {
 
     fn load_large(&self, shelf: &Shelf, about: About, offer: Offer, now: Time) -> Option<()> {
         let receipt = &offer.receipt.receipt;
-        let terms = Terms {
-            descriptor: receipt.capability,
-            interface: receipt.interface,
-            name: receipt.name.to_string(),
-            ttl: TTL_MAX,
-            data_version: receipt.data_version.as_ref().map(ToString::to_string),
-            reuse: Reuse::default(),
-        };
+        let terms = Terms::of_receipt(receipt);
         let request = receipt.request;
         let large = {
             let mut guard = self.state();

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_capability::record::Reuse;
 use comity_core::{AgentId, Canonical as _, Hash, Time, canonical};
 use comity_results::contradiction::Contradiction;
 use comity_results::key::{IndexKey, QuestionKey};
 use comity_results::repute::{Beta, Experience};
 use comity_results::result::{Rules, SharedResult, accept};
 use comity_results::store::Entry;
-use comity_results::terms::{TTL_MAX, Terms};
+use comity_results::terms::Terms;
 use minicbor::bytes::ByteVec;
 use tracing::warn;
 
@@ -150,14 +149,7 @@ impl Results {
         let row: Row = canonical::decode_minicbor(value).ok()?;
         let result = SharedResult::decode(&row.result).ok()?;
         let receipt = &result.receipt.receipt;
-        let terms = Terms {
-            descriptor: receipt.capability,
-            interface: receipt.interface,
-            name: receipt.name.to_string(),
-            ttl: TTL_MAX,
-            data_version: receipt.data_version.as_ref().map(ToString::to_string),
-            reuse: Reuse::default(),
-        };
+        let terms = Terms::of_receipt(receipt);
         let request = receipt.request;
         let input = row.request.and_then(|request| canonical::to_json(&request).ok());
         let outside = row.key.map(|key| Outside { key, group: row.group });
