@@ -10,6 +10,7 @@
 //!   name runs into, such as a limit, is told too: its holder was told of the capability by the agent itself.
 //! * Early data shows nothing and is let in to what is public alone.
 
+mod answers;
 mod book;
 mod charters;
 mod endorse_ops;
@@ -28,15 +29,12 @@ mod wire;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use comity_api::types::PolicyStatus;
 use comity_core::{AgentId, Hash, Identity, Sha256Digest, Time};
-use comity_overlay::IpPrefix;
 use comity_trust::access::{Access, Call, Denial, Ground, Permit};
 use comity_trust::admission::Membership;
 use comity_trust::bond::{Bonds, Standing};
@@ -61,7 +59,7 @@ use crate::storage::{Change, Storage, StorageError, Table};
 
 pub(crate) use book::{Book, Kept, KeptError, Role};
 use charters::Charters;
-use endorsements::{EndorsementError, Endorsements, TOLD_MAX};
+use endorsements::Endorsements;
 pub(crate) use group_ops::attend;
 pub(crate) use policy_file::read_believed;
 use policy_file::{Believed, LOOK_EVERY, PolicyFile};
@@ -71,12 +69,10 @@ use presented::{Sessions, Shown, covers};
 use requests::Requests;
 pub(crate) use requests::Stage;
 pub(crate) use requests::is_name;
-use requests::source_of;
 pub use view::{
     ExplainError, GrantTextError, explain_default, explain_file, explain_policy, grant_bytes,
     grant_text, grant_view,
 };
-use wire::Answer;
 pub(crate) use wire::{Listed, Question, Told};
 
 /// What a call costs until capabilities have prices.
@@ -585,162 +581,12 @@ impl Gate {
         set
     }
 
-    /// Answers a question about trust.
-    pub(crate) async fn answer(
-        &self,
-        caller: &AgentId,
-        remote: Option<SocketAddr>,
-        question: &[u8],
-    ) -> Result<Bytes, CallFailure> {
-        let question = Question::decode(question).ok_or_else(|| {
-            let text = "this is no question about trust that this version knows";
-            CallFailure::new(ErrorCode::InvalidInput, text)
-        })?;
-        let told = match question {
-            Question::RevocationSet {} => Told::RevocationSet { set: self.own_set().into() },
-            Question::Ask { capability, message, trust } => {
-                let source = source_of(remote);
-                let trust = trust.as_deref().map(Vec::as_slice);
-                self.hear(*caller, capability, &message, trust, source).await?;
-                Told::Heard {}
-            }
-            Question::Outcome { capability } => {
-                Told::Outcome { answer: self.outcome_for((*caller, capability)) }
-            }
-            Question::Endorsements { capability } => {
-                let now = self.clock.now();
-                let told = self.endorsements.received(capability.as_deref(), now, TOLD_MAX);
-                Told::Endorsements { endorsements: told.into_iter().map(Into::into).collect() }
-            }
-            Question::Endorsed { endorsement } => {
-                self.endorsed(caller, endorsement.into()).await?;
-                Told::Heard {}
-            }
-            // The witness answers it, before it comes here.
-            Question::Accusations {} => Told::Accusations { proofs: Vec::new() },
-            Question::Group { group } => self.group_for(&group),
-            Question::Admitted { group, admission } => {
-                self.take_admission(caller, &group, &admission).await?;
-                Told::Heard {}
-            }
-            Question::GroupNews { group, sets } => {
-                self.group_news(caller, &group, &sets);
-                Told::Heard {}
-            }
-            Question::Deliver { capability, answer } => {
-                self.take_answer((*caller, capability), answer).await?;
-                Told::Heard {}
-            }
-            Question::EvidenceList { .. }
-            | Question::Evidence { .. }
-            | Question::Present { .. } => {
-                let text = "a question about evidence is asked in a session";
-                return Err(CallFailure::new(ErrorCode::InvalidInput, text));
-            }
-        };
-        Ok(told.encode().into())
-    }
-
-    /// An agent brings its own word for this one.
-    async fn endorsed(&self, caller: &AgentId, sealed: Vec<u8>) -> Result<(), CallFailure> {
-        if comity_trust::claimed_signer(&sealed).is_none_or(|by| by != *caller) {
-            let text = "an endorsement is brought by its endorser";
-            return Err(CallFailure::new(ErrorCode::InvalidInput, text));
-        }
-        match self.endorsements.keep(sealed, &self.storage, self.clock.now()).await {
-            Ok(_) => Ok(()),
-            Err(EndorsementError::Storage(error)) => Err(not_stored(&error)),
-            Err(error) => Err(CallFailure::new(ErrorCode::InvalidInput, crate::describe(&error))),
-        }
-    }
-
     /// Takes in a revocation set that `issuer` was asked for.
     pub(crate) fn take_in_set(&self, issuer: &AgentId, set: &[u8]) {
         if revoke::claimed_issuer(set).is_some_and(|by| by == *issuer) {
             let now = self.clock.now();
             self.take_in(&mut locked(&self.state), set, now);
         }
-    }
-
-    /// A stranger asks for access. Whatever becomes of it, it is told the same.
-    async fn hear(
-        &self,
-        caller: AgentId,
-        capability: Option<String>,
-        message: &str,
-        trust: Option<&[u8]>,
-        source: Option<IpPrefix>,
-    ) -> Result<(), CallFailure> {
-        if capability.as_deref().is_some_and(|name| !is_name(name)) {
-            return Err(CallFailure::new(
-                ErrorCode::InvalidInput,
-                "a capability's name has 1 to 64 of a-z 0-9 - . _",
-            ));
-        }
-        let now = self.clock.now();
-        let subject = (caller, capability);
-        if !self.requests.has_room(&subject, source, now) {
-            return Ok(());
-        }
-        if subject.1.is_none() {
-            let declared = {
-                let mut state = locked(&self.state);
-                trust.is_some_and(|sealed| {
-                    state.bonds.receive(sealed, now).is_ok_and(|by| by == caller)
-                })
-            };
-            if !declared {
-                return Err(CallFailure::new(
-                    ErrorCode::InvalidInput,
-                    "a request for trust carries the caller's own signed declaration",
-                ));
-            }
-            self.store_bonds().await.map_err(|error| not_stored(&error))?;
-        }
-        let heard = self.requests.hear(&subject, message, source, now, &self.storage).await;
-        if heard.map_err(|error| not_stored(&error))? {
-            info!(caller = %caller.short(), "an agent asks for access: `comity trust list` shows it");
-        }
-        Ok(())
-    }
-
-    fn outcome_for(&self, subject: requests::Subject) -> Answer {
-        let Some(request) = self.requests.get(&subject) else { return Answer::none() };
-        Answer { stage: request.stage, chain: request.chain, trust: request.trust }
-    }
-
-    /// The answer to a request of this agent's own; what was not asked for is left alone.
-    pub(crate) async fn take_answer(
-        &self,
-        subject: requests::Subject,
-        answer: Answer,
-    ) -> Result<(), CallFailure> {
-        let Some(mut asked) = self.asked.get(&subject) else { return Ok(()) };
-        let now = self.clock.now();
-        if answer.stage == Stage::Waiting || asked.stage == Stage::Approved {
-            return Ok(());
-        }
-        let refused = |text: String| CallFailure::new(ErrorCode::InvalidInput, text);
-        if let Some(chain) = &answer.chain {
-            let chain = Chain::from_bytes(chain).map_err(|error| refused(error.to_string()))?;
-            let issuer = chain.issuer().map_err(|error| refused(error.to_string()))?;
-            if issuer != subject.0 {
-                return Err(refused("the grant is another agent's".to_owned()));
-            }
-            let kept = self.book.keep(chain, &self.storage, now).await;
-            let kept = kept.map_err(|error| refused(crate::describe(&error)))?;
-            if kept.role != Role::Held {
-                return Err(refused("the grant is not for this agent".to_owned()));
-            }
-        }
-        if let Some(trust) = &answer.trust {
-            let received = locked(&self.state).bonds.receive(trust, now);
-            if received.is_ok_and(|by| by == subject.0) {
-                self.store_bonds().await.map_err(|error| not_stored(&error))?;
-            }
-        }
-        asked.stage = answer.stage;
-        self.asked.put(&subject, asked, &self.storage).await.map_err(|error| not_stored(&error))
     }
 
     /// Declares trust in `peer`: what to send to it.
