@@ -73,6 +73,7 @@ mod derive;
 pub mod directory;
 pub mod drive;
 mod estimate;
+mod few;
 mod finder;
 pub mod item;
 mod lookup;

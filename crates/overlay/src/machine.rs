@@ -17,7 +17,7 @@ mod timers;
 mod traffic;
 mod vitals;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,7 @@ use crate::drive::{
     LookupReport, Outcome, Reason, RequestId, Stats,
 };
 use crate::estimate::{NetworkSize, RoundTrip};
+use crate::few::Few;
 use crate::item::{ItemKey, ItemKind, Reject, Services, VerifiedItem};
 use crate::shard::{Place, Region};
 use crate::store::Custody;
@@ -65,9 +66,9 @@ pub struct Overlay {
     size: NetworkSize,
     vitals: Vitals,
     // Work.
-    jobs: BTreeMap<CommandId, Job>,
+    jobs: Few<CommandId, Job>,
     lookups: Lookups,
-    requests: BTreeMap<RequestId, InFlight>,
+    requests: Few<RequestId, InFlight>,
     publishing: Publishing,
     warm: query::Warm,
     audits: Audits,
@@ -169,9 +170,9 @@ impl Overlay {
             config,
             me,
             rng: Noise::new(rng_seed),
-            jobs: BTreeMap::new(),
+            jobs: Few::new(),
             lookups: Lookups::default(),
-            requests: BTreeMap::new(),
+            requests: Few::new(),
             warm: query::Warm::default(),
             audits: Audits::default(),
             quarantine: Quarantine::default(),
@@ -340,6 +341,16 @@ impl Overlay {
     pub fn preload_size(&mut self, now: Time, size: u64) {
         self.size.preload(size);
         self.noted_size(now);
+    }
+
+    /// Spreads what the node does now and then over its intervals, as if it had not started together with the others: for simulations
+    /// that start from a built network.
+    pub fn preload_phase(&mut self, now: Time) {
+        self.timers.forget(Timer::Maintenance);
+        let due = now + self.share(self.config.maintenance_every);
+        self.timers.insert((due, Timer::Maintenance));
+        let due = now + self.share(self.config.reconcile_every);
+        self.reconcile_at(due);
     }
 
     /// Agents that this node shuts out for having left out what they acknowledged.

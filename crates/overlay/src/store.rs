@@ -4,7 +4,7 @@
 //! taken, a tombstone keeps what it retired from coming back until the retired digest would have expired anyway, a beat is kept only
 //! beside a digest of its publisher, and every list has a quota.
 //!
-//! An item costs one slot of 32 bytes and two indexes of 4 beside the item itself, which is shared: a custodian of a large network holds
+//! An item costs one slot of 24 bytes and two indexes of 4 beside the item itself, which is shared: a custodian of a large network holds
 //! many small shards, and a simulation holds the custody of all custodians at once. A beat hangs on the slots of its signer's digests.
 
 mod rules;
@@ -118,7 +118,7 @@ pub struct Custody {
     shards: Slab<Shard>,
     /// Shards by id.
     shard_order: Vec<u32>,
-    /// Of slots in more than one.
+    /// Of slots in more than one, or with a prefix.
     further: Further,
     prefixes: Prefixes,
     /// Nothing expires before.
@@ -172,7 +172,9 @@ impl Custody {
     /// Shards with at least one digest, and how many each holds.
     pub fn shards(&self) -> impl Iterator<Item = (&ShardId, usize)> + '_ {
         let shards = self.shard_order.iter().map(|shard| self.shards.get(*shard));
-        shards.filter(|shard| shard.digests > 0).map(|shard| (&shard.id, shard.digests as usize))
+        shards
+            .filter(|shard| shard.digests > 0)
+            .map(|shard| (&shard.id, usize::from(shard.digests)))
     }
 
     /// All shards held, in order, with a fingerprint of what is held of each: digests, beats and tombstones.
@@ -193,7 +195,7 @@ impl Custody {
     /// Digests of a shard, shown or not.
     #[must_use]
     pub fn digests(&self, shard: &ShardId) -> usize {
-        self.find_shard(shard).map_or(0, |shard| self.shards.get(shard).digests as usize)
+        self.find_shard(shard).map_or(0, |shard| usize::from(self.shards.get(shard).digests))
     }
 
     /// Everything, in key order.
@@ -289,7 +291,7 @@ impl Custody {
         self.peers.shrink_to_fit();
         self.shards.shrink();
         self.shard_order.shrink_to_fit();
-        self.shards.values_mut().for_each(|shard| shard.members.shrink_to_fit());
+        self.shards.values_mut().for_each(|shard| shard.members.shrink());
         (stored, refused)
     }
 
@@ -407,7 +409,7 @@ impl Custody {
     /// Hash over (signer, subject, seq) of the unexpired entries of `shard`, whatever their order and their beats.
     #[must_use]
     pub fn set_hash(&self, now: Time, shard: &ShardId) -> Hash {
-        let held = self.find_shard(shard).map_or(0, |shard| self.shards.get(shard).set);
+        let held = self.find_shard(shard).map_or(0, |shard| self.shards.get(shard).set());
         if self.earliest > now {
             return set::set_hash(held);
         }
@@ -422,7 +424,7 @@ impl Custody {
     pub fn has_room(&self, now: Time, shard: &ShardId, key: &ItemKey) -> bool {
         let Ok(at) = self.find_shard(shard) else { return true };
         let held = self.shards.get(at);
-        (held.digests as usize) < self.room_for(key.kind)
+        usize::from(held.digests) < self.room_for(key.kind)
             || self.is_in(at, key)
             || self.silent_member(now, at).is_some()
     }
@@ -465,7 +467,7 @@ impl Custody {
     }
 
     fn slots_of(&self, shard: &ShardId) -> impl Iterator<Item = &Slot> + '_ {
-        let members = self.find_shard(shard).map(|shard| self.shards.get(shard).members.as_slice());
+        let members = self.find_shard(shard).map(|shard| &*self.shards.get(shard).members);
         members.unwrap_or_default().iter().map(|id| self.slots.get(*id))
     }
 
@@ -616,7 +618,7 @@ impl Custody {
         let members = self.shards.get(at).members.iter().map(|id| self.slots.get(*id));
         let same = |slot: &&Slot| {
             slot.item.content.kind().is_entry()
-                && slot.prefix().is_some_and(|name| self.prefixes.get(name) == prefix)
+                && self.further.prefix(slot).is_some_and(|name| self.prefixes.get(name) == prefix)
         };
         if members.filter(same).count() < share { Ok(()) } else { Err(Reject::Quota) }
     }
@@ -625,7 +627,8 @@ impl Custody {
     #[must_use]
     pub fn prefix(&self, key: &ItemKey) -> Option<IpPrefix> {
         let at = self.find(key).ok()?;
-        self.slots.get(self.order[at]).prefix().map(|name| self.prefixes.get(name))
+        let name = self.further.prefix(self.slots.get(self.order[at]))?;
+        Some(self.prefixes.get(name))
     }
 
     /// Entries of this kind that one shard takes.
@@ -643,7 +646,7 @@ impl Custody {
     ) -> Result<(), Reject> {
         let Ok(at) = self.find_shard(shard) else { return Ok(()) };
         let room = self.room_for(key.kind);
-        if (self.shards.get(at).digests as usize) < room || self.is_in(at, key) {
+        if usize::from(self.shards.get(at).digests) < room || self.is_in(at, key) {
             return Ok(());
         }
         let silent = self.silent_member(now, at).ok_or(Reject::Quota)?;
@@ -742,16 +745,19 @@ impl Custody {
         let key = item.key();
         let beat = self.beat(&item.signer).filter(|_| key.kind == ItemKind::Digest).cloned();
         // A newer digest may belong elsewhere: its publisher offers it for each of its shards.
-        let known = self.find(&key).map(|at| self.slots.get(self.order[at]).prefix());
-        let prefix = known.map_or(prefix, |name| name.map(|name| self.prefixes.get(name)));
+        let known = self.find(&key).is_ok();
+        let prefix = if known { self.prefix(&key) } else { prefix };
         self.unlink(&key);
-        let prefix = prefix.map(|prefix| self.prefixes.add(prefix));
         self.earliest = self.earliest.min(item.expires);
         self.bytes += size(&item);
         self.len += 1;
         let is_peer = matches!(item.content, Content::Peer(_));
         let lead = lead(&item.signer);
-        let id = self.slots.insert(Slot::new(item, beat, prefix));
+        let mut slot = Slot::new(item, beat);
+        if let Some(prefix) = prefix {
+            self.further.set_prefix(&mut slot, self.prefixes.add(prefix));
+        }
+        let id = self.slots.insert(slot);
         let slots = &self.slots;
         insert_sorted(&mut self.order, id, |other| slots.get(*other).cmp_key(lead, &key));
         if is_peer {
@@ -783,7 +789,7 @@ impl Custody {
         let slot = slots.get(id);
         let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
         let shard = self.shards.get_mut(at);
-        insert_sorted(&mut shard.members, id, |other| slots.get(*other).cmp_key(lead, &key));
+        shard.members.insert_sorted(id, |other| slots.get(*other).cmp_key(lead, &key));
         if shard.digests == 0 && key.kind.is_entry() {
             shard.label = label();
         }
@@ -815,7 +821,7 @@ impl Custody {
             self.leave_shard(id, shard);
         }
         let slot = self.slots.remove(id);
-        if let Some(name) = slot.prefix() {
+        if let Some(name) = self.further.forget(&slot) {
             self.prefixes.remove(name);
         }
         self.bytes -= size(&slot.item);
@@ -829,7 +835,7 @@ impl Custody {
         let slot = slots.get(id);
         let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
         let held = self.shards.get_mut(shard);
-        remove_sorted(&mut held.members, |other| slots.get(*other).cmp_key(lead, &key));
+        held.members.remove_sorted(|other| slots.get(*other).cmp_key(lead, &key));
         held.count_out(&slot.item, slot.beat.as_ref());
         if held.members.is_empty() {
             let id = held.id;

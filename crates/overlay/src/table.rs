@@ -15,84 +15,107 @@ use crate::config::{
 };
 use crate::contact::{Contact, Exempt, IpPrefix};
 
-/// Bits of [`Entry::health`] that count strikes.
-const STRIKE_BITS: u32 = 8;
+/// Bits of [`Entry`]'s facts, from the lowest: strikes, the [`tag`] of its prefix, the [`lead`] of its overlay id, and above them when it
+/// last answered, in quarters of a second (2^34 of them last until the year 2106).
+const STRIKE_BITS: u32 = 1;
+const TAG_BITS: u32 = 10;
+const LEAD_BITS: u32 = 19;
+const SEEN_SHIFT: u32 = STRIKE_BITS + TAG_BITS + LEAD_BITS;
+/// Microseconds of a quarter of a second.
+const SEEN_UNIT: u64 = 250_000;
+/// One strike fits beside the others; the next one evicts.
+const _: () = assert!(STRIKES_MAX <= 1 << STRIKE_BITS);
+const _: () = assert!(size_of::<Entry>() == 16);
+
 /// Counts of entries by prefix tag.
 const CROWDS: usize = 64;
 /// What [`tag`] gives an address that does not count against the prefix caps.
 const UNCOUNTED: u32 = 0;
 
-/// A contact in the table and what is known of its health: 24 bytes, so that a scan over a bucket stays within a few cache lines and
+/// A contact in the table and what is known of its health: 16 bytes, so that a scan over a bucket stays within a few cache lines and
 /// follows the handle only to break a tie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Who and where.
     pub contact: Contact,
-    /// When it last answered, in microseconds (2^56 of them last until the year 4253), and below that its strikes.
-    health: u64,
-    /// The leading bits of its overlay id.
-    lead: u32,
-    /// The [`tag`] of its prefix, [`UNCOUNTED`] when the caps ignore it.
-    prefix: u32,
+    /// See [`SEEN_SHIFT`].
+    facts: u64,
 }
 
 impl Entry {
+    /// `prefix` is a [`tag`], [`UNCOUNTED`] when the caps ignore the address.
     fn new(contact: Contact, seen: Time, prefix: u32) -> Self {
-        let lead = lead(&contact.overlay_id);
-        let mut entry = Self { contact, health: 0, lead, prefix };
+        let lead = u64::from(lead(&contact.overlay_id));
+        let facts = (lead << TAG_BITS | u64::from(prefix)) << STRIKE_BITS;
+        let mut entry = Self { contact, facts };
         entry.see(seen);
         entry
     }
 
-    /// When it last answered or asked.
+    /// When it last answered or asked, to a quarter of a second.
     #[must_use]
     pub const fn seen(&self) -> Time {
-        Time(self.health >> STRIKE_BITS)
+        Time((self.facts >> SEEN_SHIFT) * SEEN_UNIT)
     }
 
     /// Unanswered requests since it last answered.
     #[must_use]
     pub fn strikes(&self) -> u8 {
-        u8::try_from(self.health & ((1 << STRIKE_BITS) - 1)).expect("masked to a byte")
+        u8::try_from(self.bits(0, STRIKE_BITS)).expect("masked to a bit")
+    }
+
+    fn prefix(&self) -> u32 {
+        self.bits(STRIKE_BITS, TAG_BITS)
+    }
+
+    fn lead(&self) -> u32 {
+        self.bits(STRIKE_BITS + TAG_BITS, LEAD_BITS)
+    }
+
+    fn bits(&self, from: u32, count: u32) -> u32 {
+        u32::try_from(self.facts >> from & ((1 << count) - 1)).expect("fewer than 32 bits")
     }
 
     /// It answered: no strikes.
     const fn see(&mut self, now: Time) {
-        self.health = now.as_micros() << STRIKE_BITS;
+        self.hear(now);
+        self.facts &= !((1 << STRIKE_BITS) - 1);
     }
 
     /// It asked something: its strikes stay.
     const fn hear(&mut self, now: Time) {
-        self.health = now.as_micros() << STRIKE_BITS | (self.health & ((1 << STRIKE_BITS) - 1));
+        let rest = self.facts & ((1 << SEEN_SHIFT) - 1);
+        self.facts = (now.as_micros() / SEEN_UNIT) << SEEN_SHIFT | rest;
     }
 
     /// One more strike; gives their number.
     fn strike(&mut self) -> u8 {
-        let strikes = self.strikes().saturating_add(1);
-        self.health = (self.health >> STRIKE_BITS) << STRIKE_BITS | u64::from(strikes);
+        let strikes = self.strikes() + 1;
+        self.facts |= 1;
         strikes
     }
 
     fn is_at(&self, lead: u32, id: &OverlayId) -> bool {
-        self.lead == lead && self.contact.overlay_id == *id
+        self.lead() == lead && self.contact.overlay_id == *id
     }
 }
 
-/// The leading 32 bits of an id: enough to order most of a bucket.
+/// The leading bits of an id: enough to order most of a bucket.
 const fn lead(id: &OverlayId) -> u32 {
     let [a, b, c, d, ..] = id.0;
-    u32::from_be_bytes([a, b, c, d])
+    u32::from_be_bytes([a, b, c, d]) >> (u32::BITS - LEAD_BITS)
 }
 
-/// A number that equal prefixes share: exact for IPv4, folded for IPv6, never [`UNCOUNTED`].
+/// A number that equal prefixes share, different ones rarely, never [`UNCOUNTED`].
 fn tag(prefix: IpPrefix) -> u32 {
-    const V6: u32 = 1 << 31;
-    match prefix {
-        IpPrefix::V4([a, b, c]) => u32::from_be_bytes([0, a, b, c]) + 1,
+    const TAGS: u32 = (1 << TAG_BITS) - 1;
+    let folded = match prefix {
+        IpPrefix::V4([a, b, c]) => u32::from_be_bytes([0, a, b, c]),
         IpPrefix::V6([a, b, c, d, e, f]) => {
-            u32::from_be_bytes([a, b, c, d]).rotate_left(16) ^ u32::from_be_bytes([0, 0, e, f]) | V6
+            u32::from_be_bytes([a, b, c, d]).rotate_left(16) ^ u32::from_be_bytes([0, 0, e, f])
         }
-    }
+    };
+    folded % TAGS + 1
 }
 
 #[derive(Clone, Debug)]
@@ -227,7 +250,7 @@ impl Table {
                 break;
             }
             order.clear();
-            order.extend(entries.iter().map(|entry| (entry.lead ^ lead(target), entry)));
+            order.extend(entries.iter().map(|entry| (entry.lead() ^ lead(target), entry)));
             order.sort_unstable_by(|a, b| nearer(*a, *b, target));
             closest.extend(order.iter().take(room).map(|(_, entry)| entry.contact.clone()));
         }
@@ -397,7 +420,7 @@ impl Table {
             let old = self.take(index, at);
             let allowed = self.prefix_allows(index, &contact);
             let kept = if allowed { self.entry(now, contact) } else { old };
-            self.count(kept.prefix);
+            self.count(kept.prefix());
             self.buckets[index].entries.insert(at, kept);
             return Inserted::Known { moved: allowed };
         }
@@ -412,10 +435,10 @@ impl Table {
 
     fn take(&mut self, index: usize, at: usize) -> Entry {
         let entry = self.buckets[index].entries.remove(at);
-        let count = &mut self.crowds[crowd(entry.prefix)];
+        let count = &mut self.crowds[crowd(entry.prefix())];
         // A count that is at its end is not known any more.
         if *count < u8::MAX {
-            *count -= u8::from(entry.prefix != UNCOUNTED);
+            *count -= u8::from(entry.prefix() != UNCOUNTED);
         }
         entry
     }
@@ -427,7 +450,7 @@ impl Table {
 
     fn push(&mut self, now: Time, index: usize, contact: Contact) {
         let entry = self.entry(now, contact);
-        self.count(entry.prefix);
+        self.count(entry.prefix());
         self.buckets[index].push(entry);
     }
 
@@ -451,6 +474,10 @@ impl Table {
         (next.spares, last.spares) = std::mem::take(&mut last.spares)
             .into_iter()
             .partition(|spare| nearer(&spare.overlay_id));
+        // One more now and then: doubling would leave as much room again.
+        if self.buckets.len() == self.buckets.capacity() {
+            self.buckets.reserve_exact(2);
+        }
         self.buckets.push(next);
     }
 
@@ -468,9 +495,9 @@ impl Table {
     fn prefix_allows(&self, index: usize, contact: &Contact) -> bool {
         let Some(prefix) = self.counted(contact) else { return true };
         let tag = tag(prefix);
-        // Folded tags may collide: the address decides.
+        // Tags may collide: the address decides.
         let same =
-            |entry: &&Entry| entry.prefix == tag && self.counted(&entry.contact) == Some(prefix);
+            |entry: &&Entry| entry.prefix() == tag && self.counted(&entry.contact) == Some(prefix);
         (usize::from(self.crowds[crowd(tag)]) < PREFIX_PER_TABLE_MAX
             || self.entries().filter(same).count() < PREFIX_PER_TABLE_MAX)
             && self.buckets[index].entries.iter().filter(same).count() < PREFIX_PER_BUCKET_MAX

@@ -15,6 +15,7 @@ use super::traffic::Purpose;
 use super::{Overlay, Timer};
 use crate::config::REGION_SLACK;
 use crate::contact::Contact;
+use crate::few::Few;
 use crate::item::{ItemBytes, Services, VerifiedItem};
 use crate::shard::{PLACEMENTS, Place, ShardId};
 use crate::store::{Element, element_state};
@@ -45,7 +46,7 @@ const NEWCOMER_AFTER: Duration = Duration::from_secs(8);
 /// What is being compared, and with whom.
 #[derive(Debug, Default)]
 pub(super) struct Reconciling {
-    sessions: BTreeMap<AgentId, Session>,
+    sessions: Few<AgentId, Session>,
     newcomers: VecDeque<Contact>,
     wake: Option<Time>,
 }
@@ -86,17 +87,20 @@ impl Overlay {
     // ---- when ----
 
     pub(super) fn schedule_reconciliation(&mut self, now: Time) {
-        if let Some(set) = self.reconciling.wake.take() {
-            self.timers.remove(&(set, Timer::Reconcile));
-        }
         let wait = if self.reconciling.newcomers.is_empty() {
             self.config.reconcile_every
         } else {
             NEWCOMER_AFTER.min(self.config.reconcile_every)
         };
         let due = now + self.jittered(wait);
+        self.reconcile_at(due);
+    }
+
+    pub(super) fn reconcile_at(&mut self, due: Time) {
+        if let Some(set) = self.reconciling.wake.replace(due) {
+            self.timers.remove(&(set, Timer::Reconcile));
+        }
         self.timers.insert((due, Timer::Reconcile));
-        self.reconciling.wake = Some(due);
     }
 
     /// A contact entered the table: if it keeps what this node keeps, it is compared with soon.

@@ -4,8 +4,8 @@ use comity_core::Time;
 
 use super::Timer;
 
-/// Room for timers that an idle node keeps: maintenance and renewal.
-const KEPT: usize = 2;
+/// Room for timers that an idle node keeps: maintenance, renewal, reconciliation, reports.
+const KEPT: usize = 4;
 
 /// The timers that are set, the latest first: a node has one or two most of the time and a few dozen while it works, so a sorted list
 /// beats a tree in time and space.
@@ -41,6 +41,12 @@ impl Timers {
         }
     }
 
+    /// Unsets a timer whenever it is due.
+    pub(super) fn forget(&mut self, timer: Timer) {
+        self.0.retain(|(_, set)| *set != timer);
+        self.shrink();
+    }
+
     pub(super) fn extend(&mut self, timers: impl IntoIterator<Item = (Time, Timer)>) {
         timers.into_iter().for_each(|timer| self.insert(timer));
     }
@@ -50,7 +56,7 @@ impl Timers {
     }
 
     fn shrink(&mut self) {
-        if self.0.len() <= KEPT && self.0.capacity() > 4 * KEPT {
+        if self.0.len() <= KEPT && self.0.capacity() > 2 * KEPT {
             self.0.shrink_to(KEPT);
         }
     }

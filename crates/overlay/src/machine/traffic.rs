@@ -1,6 +1,6 @@
 //! Requests in flight and the lookups they serve.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use comity_core::{AgentId, OverlayId, Time};
 
@@ -9,6 +9,7 @@ use super::{Overlay, Timer};
 use crate::config::{K, LOOKUP_SEEDS_MAX, LOOKUPS_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::contact::Contact;
 use crate::drive::{Action, CommandId, Failure, RequestId};
+use crate::few::Few;
 use crate::item::{ItemKey, Services};
 use crate::lookup::{Breadth, Lookup, Step, Surroundings, Sweep, sibling};
 use crate::shard::Place;
@@ -95,7 +96,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     next: u64,
-    running: BTreeMap<LookupId, Running>,
+    running: Few<LookupId, Running>,
     /// Not started for want of room; bounded by what the bounded number of jobs starts at once.
     waiting: VecDeque<Waiting>,
     /// Those that may have something to do.
@@ -117,7 +118,7 @@ impl Lookups {
 
     /// Ends the lookups of `command` that `which` selects.
     pub(super) fn stop(&mut self, command: CommandId, which: impl Fn(&Goal) -> bool) {
-        for (id, running) in &mut self.running {
+        for (id, running) in self.running.iter_mut() {
             if running.goal.command() == Some(command) && which(&running.goal) {
                 running.lookup.stop();
                 self.ready.insert(*id);
@@ -674,7 +675,7 @@ impl Overlay {
         self.timers.remove(&(running.deadline, Timer::Lookup(id)));
         self.lookups.stalled.remove(&id);
         let Running { lookup, goal, .. } = running;
-        for (part, running) in &mut self.lookups.running {
+        for (part, running) in self.lookups.running.iter_mut() {
             if matches!(running.goal, Goal::Sweep { parent, .. } if parent == id) {
                 running.lookup.stop();
                 self.lookups.ready.insert(*part);

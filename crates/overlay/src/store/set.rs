@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use blake3::hazmat::ContextKey;
 use comity_core::Hash;
 
+use super::slab::Names;
 use crate::derive::{context, hasher};
 use crate::item::{ItemKey, ItemKind, Verified, VerifiedItem};
 use crate::shard::ShardId;
@@ -20,25 +21,32 @@ pub(super) struct Shard {
     /// The label its group's key is the hash of; empty while only tombstones came.
     pub(super) label: Arc<str>,
     /// Entries and tombstones, by key.
-    pub(super) members: Vec<u32>,
-    /// How many of them are entries.
-    pub(super) digests: u32,
-    /// Sum over the entries, see [`Custody::set_hash`](super::Custody::set_hash).
-    pub(super) set: u128,
+    pub(super) members: Names,
+    /// How many of them are entries, at most [`SHARD_DIGESTS_MAX`](crate::config::SHARD_DIGESTS_MAX).
+    pub(super) digests: u16,
+    /// See [`Shard::set`]; bytes, because a number would be aligned.
+    set: [u8; 16],
     /// Sum over digests with their beats and tombstones, see [`state_of`].
     pub(super) state: u64,
 }
 
+const _: () = assert!(size_of::<Option<Shard>>() <= 104);
+
 impl Shard {
     pub(super) fn new(id: ShardId) -> Self {
-        Self { id, label: Arc::from(""), members: Vec::new(), digests: 0, set: 0, state: 0 }
+        Self { id, label: Arc::from(""), members: Names::new(), digests: 0, set: [0; 16], state: 0 }
+    }
+
+    /// Sum over the entries, see [`Custody::set_hash`](super::Custody::set_hash).
+    pub(super) const fn set(&self) -> u128 {
+        u128::from_be_bytes(self.set)
     }
 
     /// A member came: its hashes enter the sums.
     pub(super) fn count_in(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
         if item.content.kind().is_entry() {
             self.digests += 1;
-            self.set = self.set.wrapping_add(item.set_part());
+            self.set = self.set().wrapping_add(item.set_part()).to_be_bytes();
         }
         self.state = self.state.wrapping_add(state_of(item, beat));
     }
@@ -47,7 +55,7 @@ impl Shard {
     pub(super) fn count_out(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
         if item.content.kind().is_entry() {
             self.digests -= 1;
-            self.set = self.set.wrapping_sub(item.set_part());
+            self.set = self.set().wrapping_sub(item.set_part()).to_be_bytes();
         }
         self.state = self.state.wrapping_sub(state_of(item, beat));
     }

@@ -58,10 +58,10 @@ impl<T> Slab<T> {
     }
 }
 
-/// Makes room for one more, by a quarter instead of twice as much: a simulation holds the custody of all custodians at once.
+/// Makes room for one more, by a sixteenth instead of twice as much: a simulation holds the custody of all custodians at once.
 pub(super) fn grow<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 4).max(4));
+        list.reserve_exact((list.len() / 16).max(2));
     }
 }
 
@@ -77,5 +77,59 @@ pub(super) fn insert_sorted(list: &mut Vec<u32>, id: u32, compare: impl FnMut(&u
 pub(super) fn remove_sorted(list: &mut Vec<u32>, compare: impl FnMut(&u32) -> Ordering) {
     if let Ok(at) = list.binary_search_by(compare) {
         list.remove(at);
+    }
+}
+
+/// A sorted list of names, of which most have one.
+#[derive(Clone, Debug)]
+pub(super) enum Names {
+    /// None or several.
+    List(Vec<u32>),
+    One(u32),
+}
+
+impl std::ops::Deref for Names {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        match self {
+            Self::List(list) => list,
+            Self::One(name) => std::slice::from_ref(name),
+        }
+    }
+}
+
+impl Names {
+    pub(super) const fn new() -> Self {
+        Self::List(Vec::new())
+    }
+
+    /// See [`insert_sorted`].
+    pub(super) fn insert_sorted(&mut self, id: u32, compare: impl FnMut(&u32) -> Ordering) {
+        match self {
+            Self::List(list) if list.is_empty() => *self = Self::One(id),
+            Self::List(list) => insert_sorted(list, id, compare),
+            Self::One(known) => {
+                let mut list = vec![*known];
+                insert_sorted(&mut list, id, compare);
+                *self = Self::List(list);
+            }
+        }
+    }
+
+    /// See [`remove_sorted`].
+    pub(super) fn remove_sorted(&mut self, mut compare: impl FnMut(&u32) -> Ordering) {
+        match self {
+            Self::List(list) => remove_sorted(list, compare),
+            Self::One(known) if compare(known) == Ordering::Equal => *self = Self::new(),
+            Self::One(_) => {}
+        }
+    }
+
+    /// Gives back the room that is not used.
+    pub(super) fn shrink(&mut self) {
+        if let Self::List(list) = self {
+            list.shrink_to_fit();
+        }
     }
 }

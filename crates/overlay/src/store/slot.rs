@@ -1,4 +1,4 @@
-//! The slot of a stored item, and what few slots need beside it.
+//! The slot of a stored item, and what some slots need beside it.
 
 use comity_core::AgentId;
 
@@ -9,7 +9,7 @@ use crate::item::{ItemKey, VerifiedItem};
 /// The name of nothing.
 const NONE: u32 = u32::MAX;
 
-/// One stored item: 32 bytes, because a simulation holds as many as its custodians do together.
+/// One stored item: 24 bytes, because a simulation holds as many as its custodians do together.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) item: VerifiedItem,
@@ -17,15 +17,14 @@ pub(super) struct Slot {
     pub(super) beat: Option<VerifiedItem>,
     /// The [`lead`] of its signer: what a search looks at before it follows the handle.
     lead: u32,
-    /// The shard it is stored under, [`NONE`] when it is in none.
-    shard: u32,
-    /// Further shards, a name in [`Further`]; few have any.
-    more: u32,
-    /// The network prefix it was stored for, a name in [`Prefixes`]; [`NONE`] when that does not count.
-    prefix: u32,
+    /// [`NONE`], the name of the only shard it is stored under, or, with [`MORE`] set, a name in [`Further`].
+    place: u32,
 }
 
-const _: () = assert!(size_of::<Option<Slot>>() <= 32);
+const _: () = assert!(size_of::<Option<Slot>>() <= 24);
+
+/// Marks a name in [`Further`].
+const MORE: u32 = 1 << 31;
 
 /// Leading bits of a signer: signers with different leads are in the order of their leads.
 pub(super) const fn lead(signer: &AgentId) -> u32 {
@@ -34,10 +33,9 @@ pub(super) const fn lead(signer: &AgentId) -> u32 {
 }
 
 impl Slot {
-    pub(super) fn new(item: VerifiedItem, beat: Option<VerifiedItem>, prefix: Option<u32>) -> Self {
+    pub(super) fn new(item: VerifiedItem, beat: Option<VerifiedItem>) -> Self {
         let lead = lead(&item.signer);
-        let prefix = prefix.unwrap_or(NONE);
-        Self { item, beat, lead, shard: NONE, more: NONE, prefix }
+        Self { item, beat, lead, place: NONE }
     }
 
     /// The order of keys. `lead` is that of the key's signer.
@@ -50,18 +48,26 @@ impl Slot {
         self.lead < lead || self.lead == lead && self.item.signer < *signer
     }
 
-    pub(super) fn prefix(&self) -> Option<u32> {
-        some(self.prefix)
+    /// Its name in [`Further`], if it has one.
+    const fn further(&self) -> Option<u32> {
+        if self.place != NONE && self.place & MORE != 0 { Some(self.place & !MORE) } else { None }
+    }
+
+    /// The only shard it is in, as a list.
+    fn only_shard(&self) -> &[u32] {
+        if self.place & MORE == 0 { std::slice::from_ref(&self.place) } else { &[] }
     }
 }
 
-fn some(name: u32) -> Option<u32> {
-    (name != NONE).then_some(name)
-}
-
-/// The shards of slots that are in more than one.
+/// What slots have that does not fit into them: more than one shard, or a network prefix they were stored for, a name in [`Prefixes`].
 #[derive(Clone, Debug)]
-pub(super) struct Further(Slab<Vec<u32>>);
+pub(super) struct Further(Slab<Rest>);
+
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    shards: Vec<u32>,
+    prefix: Option<u32>,
+}
 
 impl Further {
     pub(super) const fn new() -> Self {
@@ -69,28 +75,56 @@ impl Further {
     }
 
     /// The shards that `slot` is in.
-    pub(super) fn shards<'a>(&'a self, slot: &Slot) -> impl Iterator<Item = u32> + 'a + use<'a> {
-        let more = some(slot.more).map(|name| self.0.get(name).as_slice()).unwrap_or_default();
-        some(slot.shard).into_iter().chain(more.iter().copied())
+    pub(super) fn shards<'a>(&'a self, slot: &'a Slot) -> impl Iterator<Item = u32> + 'a {
+        let shards = match slot.further() {
+            Some(name) => self.0.get(name).shards.as_slice(),
+            None => slot.only_shard(),
+        };
+        shards.iter().copied()
+    }
+
+    /// The prefix that counts for `slot`.
+    pub(super) fn prefix(&self, slot: &Slot) -> Option<u32> {
+        self.0.get(slot.further()?).prefix
     }
 
     pub(super) fn add(&mut self, slot: &mut Slot, shard: u32) {
-        match (some(slot.shard), some(slot.more)) {
-            (None, _) => slot.shard = shard,
-            (Some(_), Some(name)) => self.0.get_mut(name).push(shard),
-            (Some(_), None) => slot.more = self.0.insert(vec![shard]),
+        if slot.place == NONE {
+            debug_assert!(shard & MORE == 0, "custody is bounded in bytes");
+            slot.place = shard;
+        } else {
+            self.rest(slot).shards.push(shard);
         }
     }
 
+    pub(super) fn set_prefix(&mut self, slot: &mut Slot, prefix: u32) {
+        self.rest(slot).prefix = Some(prefix);
+    }
+
     pub(super) fn remove(&mut self, slot: &mut Slot, shard: u32) {
-        let mut rest: Vec<_> = self.shards(slot).filter(|kept| *kept != shard).collect();
-        slot.shard = rest.pop().unwrap_or(NONE);
-        if let Some(name) = some(std::mem::replace(&mut slot.more, NONE)) {
-            self.0.remove(name);
+        match slot.further() {
+            Some(name) => self.0.get_mut(name).shards.retain(|kept| *kept != shard),
+            None => slot.place = NONE,
         }
-        if !rest.is_empty() {
-            slot.more = self.0.insert(rest);
-        }
+    }
+
+    /// Forgets a slot that is going; gives the prefix that counted for it.
+    pub(super) fn forget(&mut self, slot: &Slot) -> Option<u32> {
+        self.0.remove(slot.further()?).prefix
+    }
+
+    /// Where more about `slot` is, moved there if it was not.
+    fn rest(&mut self, slot: &mut Slot) -> &mut Rest {
+        let name = match slot.further() {
+            Some(name) => name,
+            None => {
+                let shards = if slot.place == NONE { Vec::new() } else { vec![slot.place] };
+                let name = self.0.insert(Rest { shards, prefix: None });
+                slot.place = name | MORE;
+                name
+            }
+        };
+        self.0.get_mut(name)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Own items between publications: what is kept stored, who keeps it, when it is due again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
@@ -11,6 +11,7 @@ use super::PublishJob;
 use crate::config::{HOLDERS_MAX, PUBLISH_ITEMS_MAX, PUBLISHED_MAX};
 use crate::contact::Contact;
 use crate::drive::Action;
+use crate::few::Few;
 use crate::item::{Content, ItemKey, ItemKind, LABELS_PER_ITEM_MAX, Subject, VerifiedItem};
 use crate::shard::{PLACEMENTS, ShardId};
 
@@ -38,10 +39,10 @@ const RENEW_DIVISOR: u32 = 4;
 /// Own items that are kept stored.
 #[derive(Debug)]
 pub(in super::super) struct Publishing {
-    pub(super) items: BTreeMap<ItemKey, Published>,
-    pub(super) custodians: BTreeMap<OverlayId, Custodians>,
+    pub(super) items: Few<ItemKey, Published>,
+    pub(super) custodians: Few<OverlayId, Custodians>,
     /// Groups that are split, or were.
-    pub(super) depths: BTreeMap<GroupKey, Depth>,
+    pub(super) depths: Few<GroupKey, Depth>,
     /// Time between two stores of an item; adapts to how fast custodians disappear.
     pub(super) interval: Duration,
     /// The timer that is set, if one is.
@@ -74,12 +75,12 @@ pub(super) struct Custodians {
     pub(super) contacts: Vec<Contact>,
     uses: u8,
     /// Those that failed since they were last looked up or checked, and since `renewed`.
-    failed: usize,
-    lost: usize,
+    failed: u16,
+    lost: u16,
     /// When all of them were last offered something.
     renewed: Time,
     /// How many the lookup found, and the estimated size of the network then.
-    found: usize,
+    found: u16,
     size: u64,
 }
 
@@ -94,15 +95,14 @@ pub(super) enum Remembered {
     Known(Vec<Contact>),
 }
 
+/// A number of custodians of one place, of whom there are at most [`HOLDERS_MAX`].
+fn short(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
 impl Publishing {
     pub(in super::super) const fn new(interval: Duration) -> Self {
-        Self {
-            items: BTreeMap::new(),
-            custodians: BTreeMap::new(),
-            depths: BTreeMap::new(),
-            interval,
-            wake: None,
-        }
+        Self { items: Few::new(), custodians: Few::new(), depths: Few::new(), interval, wake: None }
     }
 
     pub(in super::super) fn len(&self) -> usize {
@@ -178,7 +178,7 @@ impl Publishing {
         if self.depths.len() >= DEPTHS_MAX && !self.depths.contains_key(&group) {
             return;
         }
-        let depth = self.depths.entry(group).or_default();
+        let depth = self.depths.get_or_insert_with(group, Depth::default);
         depth.used |= 1 << depth.now | 1 << now;
         depth.now = now;
     }
@@ -192,7 +192,7 @@ impl Publishing {
         size: u64,
     ) {
         if self.custodians.len() < CUSTODIANS_MAX || self.custodians.contains_key(&position) {
-            let found = contacts.len();
+            let found = short(contacts.len());
             let (uses, failed, lost, renewed) = (0, 0, 0, now);
             let known = Custodians { contacts, uses, failed, lost, renewed, found, size };
             self.custodians.insert(position, known);
@@ -215,8 +215,9 @@ impl Publishing {
         let Some(known) = self.custodians.get_mut(position) else { return };
         let before = known.contacts.len();
         known.contacts.retain(|contact| contact.agent != *agent);
-        known.failed += before - known.contacts.len();
-        known.lost += before - known.contacts.len();
+        let gone = short(before - known.contacts.len());
+        known.failed = known.failed.saturating_add(gone);
+        known.lost = known.lost.saturating_add(gone);
     }
 
     /// The custodians of a place, while they are good enough to skip the lookup.
@@ -226,7 +227,7 @@ impl Publishing {
         let moved = size >= known.size.saturating_mul(REGION_CHANGE)
             || known.size >= size.saturating_mul(REGION_CHANGE);
         if known.uses >= LOOKUP_EVERY
-            || known.contacts.len() * LOOKUP_BELOW < known.found
+            || known.contacts.len() * LOOKUP_BELOW < usize::from(known.found)
             || known.contacts.is_empty()
             || moved
         {
@@ -234,7 +235,7 @@ impl Publishing {
             return Remembered::Nothing;
         }
         if known.uses.is_multiple_of(CHECK_EVERY)
-            || known.failed * CHECK_AFTER_LOST > known.contacts.len()
+            || usize::from(known.failed) * CHECK_AFTER_LOST > known.contacts.len()
         {
             known.failed = 0;
             return Remembered::Check(known.contacts.clone());
@@ -256,8 +257,8 @@ impl Overlay {
         for position in positions {
             let Some(known) = self.publishing.custodians.get_mut(position) else { continue };
             let seconds = now.saturating_since(known.renewed).as_secs();
-            observed += seconds * (known.contacts.len() + known.lost) as u64;
-            lost += known.lost as u64;
+            observed += seconds * (known.contacts.len() as u64 + u64::from(known.lost));
+            lost += u64::from(known.lost);
             (known.renewed, known.lost) = (now, 0);
         }
         if observed == 0 {
@@ -300,6 +301,8 @@ impl Overlay {
         for (position, contacts) in custodians {
             self.publishing.remember(now, position, contacts, size);
         }
+        self.publishing.items.shrink();
+        self.publishing.custodians.shrink();
         self.schedule_republish();
     }
 
@@ -376,7 +379,7 @@ impl Overlay {
 
     /// Asks the shell for successors of own items near their expiry.
     pub(in super::super) fn ask_renewals(&mut self, now: Time) {
-        for (key, published) in &self.publishing.items {
+        for (key, published) in self.publishing.items.iter() {
             let life = published.item.expires.saturating_since(published.item.issued);
             if published.item.expires.saturating_since(now) <= life / RENEW_DIVISOR {
                 self.actions.push_back(Action::Renew(*key));
