@@ -67,6 +67,7 @@ pub fn build_tables(
         world.preload_size(ix, size as u64);
         progress(ix + 1);
     }
+    world.preloaded();
 }
 
 /// How a custody was built.
@@ -185,7 +186,10 @@ impl CustodyBuilder {
         }
         let contacts = |custodians: &[NodeIx]| {
             let others = custodians.iter().filter(|custodian| **custodian != ix);
-            others.map(|custodian| world.nodes()[*custodian].contact.clone()).collect()
+            // No more room than they need.
+            let mut known = Vec::with_capacity(others.clone().count());
+            known.extend(others.map(|custodian| world.nodes()[*custodian].contact.clone()));
+            known
         };
         let places = places.into_iter().map(|(position, of)| (position, contacts(&of))).collect();
         if let Some(overlay) = &mut world.node_mut(ix).overlay {
@@ -237,7 +241,7 @@ impl CustodyBuilder {
                 }
             }
         }
-        world.note_preloaded_custody();
+        world.preloaded();
         self.built
     }
 

@@ -1,6 +1,7 @@
 //! Nodes that publish: their specs, their sealed items, and the register of all that was ever declared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_capability::record::{Beat, Load, PeerRecord, Status, Tombstone};
@@ -27,7 +28,7 @@ pub(crate) enum Truth {
 /// One publishing node.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
-    pub(crate) specs: Vec<Spec>,
+    pub(crate) specs: Vec<Arc<Spec>>,
     pub(crate) truth: Truth,
     /// Its sequence number; counts up with every sealing of digests.
     pub(crate) seq: u64,
@@ -47,7 +48,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// What it had declared when its number was `seq`.
-    fn specs_at(&self, seq: u64) -> &[Spec] {
+    fn specs_at(&self, seq: u64) -> &[Arc<Spec>] {
         let then = self.sizes.iter().rev().find(|(from, _)| *from <= seq);
         self.specs.get(..then.map_or(0, |(_, size)| *size)).unwrap_or(&self.specs)
     }
@@ -63,7 +64,7 @@ impl Publisher {
 #[derive(Clone, Debug)]
 pub(crate) struct Declared {
     pub(crate) node: NodeIx,
-    pub(crate) spec: Spec,
+    pub(crate) spec: Arc<Spec>,
 }
 
 /// Index of a declared capability.
@@ -94,6 +95,7 @@ pub(crate) struct Register {
 impl Register {
     /// Makes `ix` a publisher of `specs`.
     pub(crate) fn enlist(&mut self, ix: NodeIx, node: &Node, specs: Vec<Spec>, truth: Truth) {
+        let specs: Vec<_> = specs.into_iter().map(Arc::new).collect();
         self.declare(ix, node, &specs, truth);
         let publisher = Publisher {
             specs,
@@ -114,11 +116,12 @@ impl Register {
     pub(crate) fn extend(&mut self, ix: NodeIx, node: &Node, more: Vec<Spec>) {
         let Some(publisher) = self.publishers.get_mut(&ix) else { return };
         let truth = publisher.truth;
+        let more: Vec<_> = more.into_iter().map(Arc::new).collect();
         publisher.specs.extend(more.iter().cloned());
         self.declare(ix, node, &more, truth);
     }
 
-    fn declare(&mut self, ix: NodeIx, node: &Node, specs: &[Spec], truth: Truth) {
+    fn declare(&mut self, ix: NodeIx, node: &Node, specs: &[Arc<Spec>], truth: Truth) {
         for spec in specs {
             let at = SpecIx::try_from(self.declared.len()).expect("fewer capabilities than 2^32");
             self.by_key.insert(key_of(node, spec), at);
@@ -132,7 +135,7 @@ impl Register {
                     self.by_topic.entry(topic).or_default().push(at);
                 }
             }
-            self.declared.push(Declared { node: ix, spec: spec.clone() });
+            self.declared.push(Declared { node: ix, spec: Arc::clone(spec) });
         }
     }
 

@@ -104,7 +104,11 @@ impl SharedServices {
                 self.open::<PeerRecord>(Kind::Peer, sealed, MAX_PEER)?;
             let overlay_id = self.places.position(&signer).ok_or(Reject::Mint)?;
             let PeerRecord { seq, issued, expires, addrs, server, .. } = payload;
-            let content = Content::Peer(Contact::new(signer, overlay_id, addrs, server));
+            let contact = Contact::new(signer, overlay_id, addrs, server);
+            // Nearly always it is what the node was made with: one copy is enough.
+            let known = self.places.find(signer.as_bytes()).map(|(_, known)| known.clone());
+            let contact = known.filter(|known| *known == contact).unwrap_or(contact);
+            let content = Content::Peer(contact);
             Ok(Verified {
                 signer,
                 subject: None,

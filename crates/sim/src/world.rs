@@ -165,6 +165,11 @@ impl World {
         }
     }
 
+    /// Makes room for so many more nodes.
+    pub(crate) fn reserve(&mut self, nodes: usize) {
+        self.nodes.reserve_exact(nodes);
+    }
+
     /// A new node with a random key and place, not running yet.
     pub fn add_node(&mut self, random: &mut Random) -> NodeIx {
         let secret = random.bytes();
@@ -244,11 +249,15 @@ impl World {
         let now = self.now;
         if let Some(overlay) = &mut self.nodes[ix].overlay {
             overlay.preload_size(now, size);
+            overlay.preload_phase(now);
         }
     }
 
-    /// Takes what the nodes hold now as reported.
-    pub(crate) fn note_preloaded_custody(&mut self) {
+    /// Everybody has been given what it holds: takes that as reported, and lets everybody wake when its first timer is due.
+    pub(crate) fn preloaded(&mut self) {
+        for ix in 0..self.nodes.len() {
+            self.schedule_wake(ix);
+        }
         if !self.settings.shadow {
             return;
         }

@@ -56,6 +56,7 @@ struct Deceiver {
 
 impl Runner {
     pub(super) fn make_nodes(&mut self) {
+        self.world.reserve(self.scenario.nodes);
         for _ in 0..self.scenario.nodes {
             self.world.add_node(&mut self.birth);
         }
@@ -129,7 +130,7 @@ impl Runner {
         else {
             return;
         };
-        let copy = Spec { name: format!("l-{ix}-0"), ..model };
+        let copy = Spec { name: format!("l-{ix}-0"), ..(*model).clone() };
         let skew = if group.skew.is_zero() { SKEW } else { group.skew };
         let is_ahead = self.fate.below(2) == 0;
         // A clock that is behind, or ahead within the tolerance, hides nobody who has what it declares.
@@ -162,7 +163,7 @@ impl Runner {
             return;
         }
         let more: Vec<Spec> = (have..(have + per_minute).min(FLOOD_MAX))
-            .map(|number| Spec { name: format!("l-{ix}-{number}"), ..model.clone() })
+            .map(|number| Spec { name: format!("l-{ix}-{number}"), ..(*model).clone() })
             .collect();
         self.attack.registrations += more.len() as u64;
         self.register.extend(ix, &self.world.nodes()[ix], more);

@@ -1,5 +1,6 @@
 //! Specs and questions in the words of the capability crate.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -126,13 +127,13 @@ impl Question {
 /// When the capability crate refuses what this generator is sure to be valid.
 #[must_use]
 pub fn digests(
-    specs: &[Spec],
+    specs: &[impl Borrow<Spec>],
     seq: u64,
     issued: Time,
     expires: Time,
 ) -> Vec<(Digest, Vec<String>)> {
     let mut record = Record::new(seq, issued, expires, Hash([0; 32]));
-    record.capabilities = specs.iter().map(Spec::declare).collect();
+    record.capabilities = specs.iter().map(|spec| spec.borrow().declare()).collect();
     let labels = |capability: &Capability| {
         keys::group_keys(capability).into_iter().map(|Labelled { label, .. }| label).collect()
     };

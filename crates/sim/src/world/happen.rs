@@ -192,7 +192,7 @@ impl World {
         self.schedule_wake(ix);
     }
 
-    fn schedule_wake(&mut self, ix: NodeIx) {
+    pub(super) fn schedule_wake(&mut self, ix: NodeIx) {
         let now = self.now;
         let node = &mut self.nodes[ix];
         let Some((due, _)) = node.overlay.as_deref().and_then(Overlay::poll_timeout) else {
