@@ -22,7 +22,7 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
 /// Commands running at once; more are refused.
 pub const COMMANDS_MAX: usize = 256;
 /// Lookups running at once; more wait inside their command.
-pub const LOOKUPS_MAX: usize = 64;
+pub const LOOKUPS_MAX: usize = 128;
 /// Candidates one lookup remembers.
 pub const LOOKUP_CANDIDATES_MAX: usize = 1_024;
 /// Requests one lookup may send.

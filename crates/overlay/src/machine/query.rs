@@ -181,9 +181,10 @@ impl Overlay {
             let positions = job.activate(index, me);
             let fresh = job.query.fresh;
             for (placement, position) in (0..).zip(positions) {
-                let mut seeds =
-                    if fresh { Vec::new() } else { self.warm_custodians(now, &position) };
+                let (mut seeds, others) =
+                    if fresh { Default::default() } else { self.warm_custodians(now, &position) };
                 let breadth = Breadth { first: seeds.len(), ..self.find_breadth(now) };
+                seeds.extend(others);
                 seeds.extend(self.seeds(now, &position));
                 let goal = Goal::Query { command: id, key: index, placement };
                 self.look_from(now, goal, position, breadth, seeds);
@@ -191,9 +192,19 @@ impl Overlay {
         }
     }
 
-    fn warm_custodians(&self, now: Time, position: &OverlayId) -> Vec<Contact> {
-        let known = self.warm.custodians(now, position).iter();
-        known.filter(|contact| !self.quarantine.holds(now, &contact.agent)).cloned().collect()
+    /// Whether custodians of a shard are remembered from an earlier question.
+    fn is_warm(&self, now: Time, shard: &ShardId) -> bool {
+        let mut placements = (0..PLACEMENTS).map(|placement| shard.position(placement));
+        placements.any(|position| !self.warm.custodians(now, &position).is_empty())
+    }
+
+    /// Whom to ask first for a place, and whom next.
+    fn warm_custodians(&self, now: Time, position: &OverlayId) -> (Vec<Contact>, Vec<Contact>) {
+        let trusted = |known: &[Contact]| {
+            let held = |contact: &&Contact| !self.quarantine.holds(now, &contact.agent);
+            known.iter().filter(held).cloned().collect()
+        };
+        (trusted(self.warm.custodians(now, position)), trusted(self.warm.others(now, position)))
     }
 
     /// The question for a custodian candidate; `None` for a node too far away to be one.
@@ -315,17 +326,24 @@ impl Overlay {
         lookup: &Lookup,
     ) {
         let depths = [false, true].map(|veiled| self.split_depth_max(veiled));
+        let region = self.region();
         let Some(job) = self.query_job(id) else { return };
         let deepest = depths[usize::from(job.query.secret.is_some())];
+        let beside = lookup.named(region, 0);
         if let Some(report) = job.reports.get_mut(&key) {
             report.requests += lookup.sent;
         }
-        if let Some(state) = job.active.get_mut(&key) {
+        let state = job.active.get_mut(&key);
+        let ended = state.is_some_and(|state| {
             state.searches = state.searches.saturating_sub(1);
-            if state.searches == 0
-                && let Some(state) = job.active.remove(&key)
-            {
-                job.key_ended(key, state.leaves, deepest);
+            state.searches == 0
+        });
+        let ended = if ended { job.active.remove(&key) } else { None };
+        self.warm.note_others(lookup.target(), beside);
+        if let Some(state) = ended {
+            let leaves = state.leaves.ranked(deepest, |leaf| self.is_warm(now, leaf));
+            if let Some(job) = self.query_job(id) {
+                job.key_ended(key, leaves);
             }
         }
         self.continue_query(now, id);

@@ -1,7 +1,8 @@
 //! The shards below a split group: which of them a query asks, and in which order.
 //!
 //! Custodians of the group name the shards below it and say which may hold matches. Their lists are united: a shard is asked when any of
-//! them thinks it may match, those that most of them name first, then those with most members, a few at a time until enough is found, and
+//! them thinks it may match, those first whose custodians are remembered from an earlier question, then those that most of them name, then
+//! those with most members, a few at a time until enough is found, and
 //! more at a time when the first bring little. Before any of them is asked, the keys of the plan that may make them needless are: a group
 //! that is not split is cheaper than the shards of one that is. Of several split groups the one with the fewest shards is asked first.
 
@@ -17,7 +18,7 @@ const LEAVES_ASKED_MAX: usize = 64;
 /// Of them at once, in the beginning.
 const LEAVES_PARALLEL: usize = 8;
 /// And when those asked first bring so little that many more will be needed.
-const LEAVES_PARALLEL_MAX: usize = 32;
+const LEAVES_PARALLEL_MAX: usize = 64;
 
 /// What custodians of one shard say lies below it.
 #[derive(Debug, Default)]
@@ -44,12 +45,14 @@ impl Leaves {
         }
     }
 
-    /// The shards to ask, the most promising first, none deeper than `deepest`.
-    fn ranked(self, deepest: u8) -> Vec<ShardId> {
+    /// The shards to ask, the most promising first, none deeper than `deepest`. Those that are `warm` take one round trip.
+    pub(super) fn ranked(self, deepest: u8, warm: impl Fn(&ShardId) -> bool) -> Vec<ShardId> {
         let claims = self.0.into_iter();
         let promising = claims.filter(|(leaf, claim)| claim.may_match && leaf.depth <= deepest);
         let mut promising: Vec<_> = promising.collect();
-        promising.sort_by_key(|(_, claim)| Reverse((claim.custodians, claim.count)));
+        promising.sort_by_cached_key(|(leaf, claim)| {
+            Reverse((warm(leaf), claim.custodians, claim.count))
+        });
         promising.into_iter().map(|(leaf, _)| leaf).collect()
     }
 }
@@ -79,13 +82,13 @@ pub(super) enum Next {
 }
 
 impl QueryJob {
-    /// The searches under a key ended; `leaves` is what custodians say lies below it.
-    pub(super) fn key_ended(&mut self, key: usize, leaves: Leaves, deepest: u8) {
+    /// The searches under a key ended; `leaves` are the shards below it to ask, the most promising first.
+    pub(super) fn key_ended(&mut self, key: usize, leaves: Vec<ShardId>) {
         self.below.ended += usize::from(self.is_leaf(key));
         let step = self.keys[key].step;
         let room = LEAVES_ASKED_MAX.saturating_sub(self.below.known);
         let first = self.keys.len();
-        for shard in leaves.ranked(deepest).into_iter().take(room) {
+        for shard in leaves.into_iter().take(room) {
             if !self.keys.iter().any(|known| known.shard == shard) {
                 self.keys.push(PlanKey { shard, step });
             }

@@ -1,7 +1,8 @@
 //! Custodians that answered lately: where the next query for their place begins.
 //!
 //! A search that starts at the place itself needs one round trip. What its answers must fulfil is the same as without: as many custodians
-//! have to agree, and whoever is missing or disagrees is replaced by a search as wide as the first.
+//! have to agree, and whoever is missing or disagrees is replaced by a search as wide as the first. That begins with those who were named
+//! as their fellows: when a message is lost, somebody else at the place is one round trip away, not two.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::contact::Contact;
 const WARM_PLACES_MAX: usize = 256;
 /// Custodians remembered of one place: as many as have to agree, and as many again in case they went.
 const WARM_CUSTODIANS_MAX: usize = 4;
+/// Nodes at one place that were named and not heard, remembered beside them.
+const WARM_OTHERS_MAX: usize = 4;
 /// How long after the first answer a place is remembered. It is not prolonged by use: whom a liar led to its friends is led anew.
 const WARM_FOR: Duration = Duration::from_secs(600);
 
@@ -24,6 +27,8 @@ pub(in super::super) struct Warm(BTreeMap<OverlayId, Place>);
 #[derive(Debug)]
 struct Place {
     custodians: Vec<Contact>,
+    /// Who was named at the place beside them.
+    others: Vec<Contact>,
     until: Time,
 }
 
@@ -40,20 +45,29 @@ impl Warm {
         {
             self.0.remove(&first);
         }
-        let place = self
-            .0
-            .entry(position)
-            .or_insert_with(|| Place { custodians: Vec::new(), until: now + WARM_FOR });
+        let new = || Place { custodians: Vec::new(), others: Vec::new(), until: now + WARM_FOR };
+        let place = self.0.entry(position).or_insert_with(new);
         let known = place.custodians.iter().any(|known| known.agent == custodian.agent);
         if !known && place.custodians.len() < WARM_CUSTODIANS_MAX {
             place.custodians.push(custodian.clone());
         }
     }
 
+    /// Who else was named at a place, nearest first; nothing when nobody there is remembered.
+    pub(super) fn note_others(&mut self, position: &OverlayId, named: Vec<Contact>) {
+        let Some(place) = self.0.get_mut(position) else { return };
+        let is_other = |contact: &Contact| {
+            place.custodians.iter().all(|custodian| custodian.agent != contact.agent)
+        };
+        let others = named.into_iter().filter(is_other).take(WARM_OTHERS_MAX);
+        place.others = others.collect();
+    }
+
     /// One that does not answer, or does not keep the shard any more.
     pub(super) fn forget(&mut self, position: &OverlayId, agent: &AgentId) {
         if let Some(place) = self.0.get_mut(position) {
             place.custodians.retain(|known| known.agent != *agent);
+            place.others.retain(|known| known.agent != *agent);
             if place.custodians.is_empty() {
                 self.0.remove(position);
             }
@@ -69,6 +83,12 @@ impl Warm {
     pub(super) fn custodians(&self, now: Time, position: &OverlayId) -> &[Contact] {
         let place = self.0.get(position).filter(|place| place.until > now);
         place.map_or(&[], |place| &place.custodians)
+    }
+
+    /// Whom to ask next there.
+    pub(super) fn others(&self, now: Time, position: &OverlayId) -> &[Contact] {
+        let place = self.0.get(position).filter(|place| place.until > now);
+        place.map_or(&[], |place| &place.others)
     }
 }
 
@@ -106,6 +126,20 @@ mod tests {
         }
         assert_eq!(warm.0.len(), WARM_PLACES_MAX);
         assert!(!warm.0.contains_key(&OverlayId([0; 32])), "the oldest made room");
+    }
+
+    #[test]
+    fn who_was_named_comes_after_who_answered() {
+        let (mut warm, place) = (Warm::default(), OverlayId([7; 32]));
+        warm.note_others(&place, vec![contact(1)]);
+        assert!(warm.others(Time::ZERO, &place).is_empty(), "nobody there answered");
+        warm.note(Time::ZERO, place, &contact(1));
+        warm.note_others(&place, (1..20).map(contact).collect());
+        assert_eq!(warm.custodians(Time::ZERO, &place), [contact(1)]);
+        assert_eq!(warm.others(Time::ZERO, &place), [2, 3, 4, 5].map(contact));
+        warm.forget(&place, &contact(3).agent);
+        assert_eq!(warm.others(Time::ZERO, &place), [2, 4, 5].map(contact));
+        assert!(warm.others(Time::ZERO + WARM_FOR, &place).is_empty());
     }
 
     #[test]
