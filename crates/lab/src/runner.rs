@@ -16,7 +16,7 @@ use crate::cell::{Cell, CellResult, Measured};
 use crate::machine::{self, Machine};
 
 /// Memory a simulated node takes at most, with all that belongs to it, and what the program takes without any; for the number of jobs.
-const BYTES_PER_NODE: u64 = 45_000;
+const BYTES_PER_NODE: u64 = 30_000;
 const BYTES_BASE: u64 = 100_000_000;
 /// How often a run tells how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
