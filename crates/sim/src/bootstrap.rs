@@ -81,6 +81,28 @@ pub struct Built {
     pub splits: u64,
 }
 
+/// What each node is to hold: the node, and indexes of [`CustodyBuilder::items`] and [`CustodyBuilder::places`], in parts for so many
+/// nodes each. A part is large enough to go back to the system as a whole; a list for each node would leave holes everywhere.
+#[derive(Debug)]
+struct Offers {
+    parts: Vec<Vec<(u32, u32, u32)>>,
+    nodes_per_part: usize,
+}
+
+impl Offers {
+    /// Parts, each of which is sorted and given back at once.
+    const PARTS: usize = 64;
+
+    fn new(nodes: usize) -> Self {
+        let nodes_per_part = nodes.div_ceil(Self::PARTS).max(1);
+        Self { parts: vec![Vec::new(); nodes.div_ceil(nodes_per_part)], nodes_per_part }
+    }
+
+    fn push(&mut self, ix: NodeIx, item: u32, at: u32) {
+        self.parts[ix / self.nodes_per_part].push((short(ix), item, at));
+    }
+}
+
 /// Stores what publishers published on the true custodians of its places: everyone up inside the region where `holders` nodes are
 /// expected and at least the `holders` nearest. Groups are split as they would be, had the publishers come one after the other.
 #[derive(Debug)]
@@ -91,6 +113,8 @@ pub struct CustodyBuilder {
     region: Region,
     /// Custodians of the positions that more than one digest was stored under.
     custodians: BTreeMap<OverlayId, Arc<[NodeIx]>>,
+    /// Their contacts.
+    known: BTreeMap<OverlayId, Arc<[Contact]>>,
     /// Labels seen so far, one copy each.
     labels: BTreeSet<Arc<str>>,
     /// Digests of each shard, and where it is in `places`.
@@ -99,8 +123,8 @@ pub struct CustodyBuilder {
     items: Vec<VerifiedItem>,
     /// Where items are stored: peer records at the first, and each shard with its group's label.
     places: Vec<(Place, Arc<str>)>,
-    /// What each node is to hold, as indexes of `items` and `places`: a node's custody is built in one go, when all is known.
-    offers: Vec<Vec<(u32, u32)>>,
+    /// What each node is to hold: a node's custody is built in one go, when all is known.
+    offers: Offers,
     /// What the members of each shard below the top of its group have in common.
     zones: BTreeMap<ShardId, ZoneMap>,
     built: Built,
@@ -118,11 +142,12 @@ impl CustodyBuilder {
             shard_digests: u32::try_from(config.shard_digests).unwrap_or(u32::MAX).max(1),
             region: Region::expected(holders, size),
             custodians: BTreeMap::new(),
+            known: BTreeMap::new(),
             labels: BTreeSet::new(),
             counts: BTreeMap::new(),
             items: Vec::new(),
             places: vec![(Place::Peer, Arc::from(""))],
-            offers: vec![Vec::new(); world.nodes().len()],
+            offers: Offers::new(world.nodes().len()),
             zones: BTreeMap::new(),
             built: Built::default(),
         }
@@ -169,7 +194,7 @@ impl CustodyBuilder {
                 ItemKind::Veiled => {}
                 ItemKind::Beat | ItemKind::Tombstone => {
                     for (custodian, at) in &beside {
-                        self.offers[*custodian].push((name, *at));
+                        self.offers.push(*custodian, name, *at);
                     }
                 }
                 ItemKind::Peer => {
@@ -184,31 +209,38 @@ impl CustodyBuilder {
                 }
             }
         }
-        let contacts = |custodians: &[NodeIx]| {
-            let others = custodians.iter().filter(|custodian| **custodian != ix);
-            // No more room than they need.
-            let mut known = Vec::with_capacity(others.clone().count());
-            known.extend(others.map(|custodian| world.nodes()[*custodian].contact.clone()));
-            known
-        };
-        let places = places.into_iter().map(|(position, of)| (position, contacts(&of))).collect();
+        let places = places.into_iter();
+        let places =
+            places.map(|(position, of)| (position, self.contacts(world, ix, position, &of)));
+        let places: Vec<_> = places.collect();
+        let published = verified.into_iter().map(|(item, labels)| {
+            let labels = labels.iter().map(|label| self.label(label)).collect();
+            (item, labels)
+        });
+        let published: Vec<_> = published.collect();
         if let Some(overlay) = &mut world.node_mut(ix).overlay {
-            overlay.preload_published(self.now, verified, places);
+            overlay.preload_published(self.now, published, places);
             depths.into_iter().for_each(|(group, depth)| overlay.preload_depth(group, depth));
         }
     }
 
     /// Gives every node what it holds, and lets the custodians of full shards and of those below them know of each other.
     pub fn finish(mut self, world: &mut World) -> Built {
-        for (ix, offers) in std::mem::take(&mut self.offers).into_iter().enumerate() {
-            let Some(overlay) = &mut world.node_mut(ix).overlay else { continue };
-            let offers = offers.iter().map(|(item, at)| {
-                let (place, label) = &self.places[index(*at)];
-                (self.items[index(*item)].clone(), *place, label)
-            });
-            let (stored, refused) = overlay.preload_whole_custody(self.now, offers);
-            self.built.entries += stored;
-            self.built.refused += refused;
+        for mut part in std::mem::take(&mut self.offers.parts) {
+            // Stable: what a node is offered stays in the order it was published in.
+            part.sort_by_key(|(ix, ..)| *ix);
+            for offers in part.chunk_by(|a, b| a.0 == b.0) {
+                let Some(overlay) = &mut world.node_mut(index(offers[0].0)).overlay else {
+                    continue;
+                };
+                let offers = offers.iter().map(|(_, item, at)| {
+                    let (place, label) = &self.places[index(*at)];
+                    (self.items[index(*item)].clone(), *place, label)
+                });
+                let (stored, refused) = overlay.preload_whole_custody(self.now, offers);
+                self.built.entries += stored;
+                self.built.refused += refused;
+            }
         }
         let full = self.counts.iter().filter(|(_, (count, _))| *count >= self.shard_digests);
         let full: BTreeSet<_> = full.map(|(shard, _)| *shard).collect();
@@ -291,6 +323,27 @@ impl CustodyBuilder {
         custodians
     }
 
+    /// The contacts of custodians other than the node `ix`: one list for all who publish at a place and do not keep it.
+    fn contacts(
+        &mut self,
+        world: &World,
+        ix: NodeIx,
+        position: OverlayId,
+        custodians: &[NodeIx],
+    ) -> Arc<[Contact]> {
+        let is_shared = !custodians.contains(&ix) && self.custodians.contains_key(&position);
+        if let Some(known) = self.known.get(&position).filter(|_| is_shared) {
+            return Arc::clone(known);
+        }
+        let others: Vec<_> = custodians.iter().filter(|custodian| **custodian != ix).collect();
+        let contact = |custodian: &NodeIx| world.nodes()[*custodian].contact.clone();
+        let contacts: Arc<[Contact]> = others.into_iter().map(contact).collect();
+        if is_shared {
+            self.known.insert(position, Arc::clone(&contacts));
+        }
+        contacts
+    }
+
     fn of_place(&self, world: &World, position: &OverlayId) -> Arc<[NodeIx]> {
         let inside =
             |ix: &NodeIx| self.region.contains(position, &world.nodes()[*ix].contact.overlay_id);
@@ -310,7 +363,7 @@ impl CustodyBuilder {
 
     fn offer(&mut self, custodians: &[NodeIx], item: u32, at: u32) {
         for ix in custodians {
-            self.offers[*ix].push((item, at));
+            self.offers.push(*ix, item, at);
         }
     }
 }

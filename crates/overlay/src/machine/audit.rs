@@ -292,7 +292,7 @@ impl Overlay {
             items.push(beat.bytes.clone());
             entries.push(StoreEntry { item: 1, place, label: None });
         }
-        let request = Request::Store { items, labels: vec![label], entries };
+        let request = Request::Store { items, labels: vec![label.to_string()], entries };
         let purpose = Purpose::Audit { key, place, step: AuditStep::Store };
         self.send(now, to.clone(), request, purpose);
     }

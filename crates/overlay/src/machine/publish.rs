@@ -127,7 +127,7 @@ impl Overlay {
         for (item, labels) in &items {
             let published = Published {
                 item: item.clone(),
-                labels: labels.clone(),
+                labels: labels.iter().map(|label| label.as_str().into()).collect(),
                 due: Time::MAX,
                 holders: 0,
             };
@@ -419,7 +419,7 @@ impl Overlay {
     /// Asks some of the custodians of a place, as chance has it, who is beside them.
     fn check_custodians(&mut self, now: Time, id: CommandId, position: OverlayId) {
         let known = self.publishing.custodians.get(&position);
-        let mut seeds = known.map(|known| known.contacts.clone()).unwrap_or_default();
+        let mut seeds = known.map(|known| known.contacts.to_vec()).unwrap_or_default();
         while seeds.len() > CHECKED {
             let at = self.rng.next_u32() as usize % seeds.len();
             seeds.swap_remove(at);

@@ -1,6 +1,7 @@
 //! Own items between publications: what is kept stored, who keeps it, when it is due again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
@@ -52,7 +53,7 @@ pub(in super::super) struct Publishing {
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) item: VerifiedItem,
-    pub(super) labels: Vec<String>,
+    pub(super) labels: Box<[Arc<str>]>,
     pub(super) due: Time,
     /// Custodians besides this node at the last store.
     pub(super) holders: usize,
@@ -72,7 +73,8 @@ pub(super) struct Depth {
 /// Who keeps a place: those a lookup found, without those that failed since, and who came beside them.
 #[derive(Debug)]
 pub(super) struct Custodians {
-    pub(super) contacts: Vec<Contact>,
+    /// Shared by who publishes at the same place in a simulation.
+    pub(super) contacts: Arc<[Contact]>,
     uses: u8,
     /// Those that failed since they were last looked up or checked, and since `renewed`.
     failed: u16,
@@ -100,6 +102,19 @@ fn short(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
 
+impl Custodians {
+    /// One of them is none any more; gives how many that were.
+    fn drop_custodian(&mut self, agent: &AgentId) -> u16 {
+        let stays = |contact: &&Contact| contact.agent != *agent;
+        let left = self.contacts.iter().filter(stays).count();
+        let gone = short(self.contacts.len() - left);
+        if gone > 0 {
+            self.contacts = self.contacts.iter().filter(stays).cloned().collect();
+        }
+        gone
+    }
+}
+
 impl Publishing {
     pub(in super::super) const fn new(interval: Duration) -> Self {
         Self { items: Few::new(), custodians: Few::new(), depths: Few::new(), interval, wake: None }
@@ -110,7 +125,7 @@ impl Publishing {
     }
 
     /// A published item and its labels.
-    pub(in super::super) fn item(&self, key: &ItemKey) -> Option<(&VerifiedItem, &[String])> {
+    pub(in super::super) fn item(&self, key: &ItemKey) -> Option<(&VerifiedItem, &[Arc<str>])> {
         self.items.get(key).map(|published| (&published.item, &*published.labels))
     }
 
@@ -128,7 +143,7 @@ impl Publishing {
     /// Nothing is stored on `agent` any more without a lookup that finds it again.
     pub(in super::super) fn forget_custodian(&mut self, agent: &AgentId) {
         for known in self.custodians.values_mut() {
-            known.contacts.retain(|contact| contact.agent != *agent);
+            known.drop_custodian(agent);
         }
     }
 
@@ -148,7 +163,9 @@ impl Publishing {
                 && key.signer == *signer
                 && (subject.is_none() || key.subject == subject)
         });
-        digests.flat_map(|(_, published)| published.labels.iter().cloned()).collect()
+        digests
+            .flat_map(|(_, published)| published.labels.iter().map(ToString::to_string))
+            .collect()
     }
 
     /// The depths at which an item of this kind goes to `group`, ascending.
@@ -188,10 +205,11 @@ impl Publishing {
         &mut self,
         now: Time,
         position: OverlayId,
-        contacts: Vec<Contact>,
+        contacts: impl Into<Arc<[Contact]>>,
         size: u64,
     ) {
         if self.custodians.len() < CUSTODIANS_MAX || self.custodians.contains_key(&position) {
+            let contacts = contacts.into();
             let found = short(contacts.len());
             let (uses, failed, lost, renewed) = (0, 0, 0, now);
             let known = Custodians { contacts, uses, failed, lost, renewed, found, size };
@@ -202,20 +220,22 @@ impl Publishing {
     /// Adds to the custodians of a place who came beside them.
     pub(super) fn remember_newcomers(&mut self, position: &OverlayId, contacts: &[Contact]) {
         let Some(known) = self.custodians.get_mut(position) else { return };
+        let mut all = known.contacts.to_vec();
         for contact in contacts {
-            let is_new = known.contacts.iter().all(|other| other.agent != contact.agent);
-            if is_new && known.contacts.len() < HOLDERS_MAX {
-                known.contacts.push(contact.clone());
+            let is_new = all.iter().all(|other| other.agent != contact.agent);
+            if is_new && all.len() < HOLDERS_MAX {
+                all.push(contact.clone());
             }
+        }
+        if all.len() > known.contacts.len() {
+            known.contacts = all.into();
         }
     }
 
     /// One of the custodians of a place does not keep it any more.
     pub(super) fn lost_custodian(&mut self, position: &OverlayId, agent: &AgentId) {
         let Some(known) = self.custodians.get_mut(position) else { return };
-        let before = known.contacts.len();
-        known.contacts.retain(|contact| contact.agent != *agent);
-        let gone = short(before - known.contacts.len());
+        let gone = known.drop_custodian(agent);
         known.failed = known.failed.saturating_add(gone);
         known.lost = known.lost.saturating_add(gone);
     }
@@ -238,9 +258,9 @@ impl Publishing {
             || usize::from(known.failed) * CHECK_AFTER_LOST > known.contacts.len()
         {
             known.failed = 0;
-            return Remembered::Check(known.contacts.clone());
+            return Remembered::Check(known.contacts.to_vec());
         }
-        Remembered::Known(known.contacts.clone())
+        Remembered::Known(known.contacts.to_vec())
     }
 }
 
@@ -287,13 +307,14 @@ impl Overlay {
     pub fn preload_published(
         &mut self,
         now: Time,
-        items: Vec<(VerifiedItem, Vec<String>)>,
-        custodians: Vec<(OverlayId, Vec<Contact>)>,
+        items: Vec<(VerifiedItem, Vec<Arc<str>>)>,
+        custodians: Vec<(OverlayId, Arc<[Contact]>)>,
     ) {
         let holders = custodians.iter().map(|(_, contacts)| contacts.len()).max().unwrap_or(0);
         let room = PUBLISHED_MAX.saturating_sub(self.publishing.items.len());
         for (item, mut labels) in items.into_iter().take(room) {
             labels.truncate(LABELS_PER_ITEM_MAX);
+            let labels = labels.into();
             let due = now + self.share(self.publishing.interval);
             self.publishing.items.insert(item.key(), Published { item, labels, due, holders });
         }
@@ -339,7 +360,8 @@ impl Overlay {
         for published in self.publishing.items.values_mut() {
             if published.due <= now + BATCH_WITHIN && due.len() < PUBLISH_ITEMS_MAX {
                 published.due = Time::MAX;
-                due.push((published.item.clone(), published.labels.clone()));
+                let labels = published.labels.iter().map(ToString::to_string).collect();
+                due.push((published.item.clone(), labels));
             }
         }
         if !due.is_empty() {
