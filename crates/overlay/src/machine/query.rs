@@ -72,6 +72,8 @@ struct PlanKey {
     shard: ShardId,
     /// Index of its step.
     step: usize,
+    /// A shard below a group, whose custodians are remembered.
+    warm: bool,
 }
 
 /// The searches under one key.
@@ -114,7 +116,8 @@ impl Overlay {
         let mut keys = Vec::new();
         for (step, plan) in query.steps.iter().enumerate() {
             let new = plan.keys.iter().filter(|key| seen.insert(**key, step).is_none());
-            keys.extend(new.map(|group| PlanKey { shard: ShardId::whole(*group), step }));
+            let whole = |group: &GroupKey| ShardId::whole(*group);
+            keys.extend(new.map(|group| PlanKey { shard: whole(group), step, warm: false }));
         }
         query.limit = query.limit.clamp(1, u16::try_from(FOUND_MATCHES_MAX).unwrap_or(u16::MAX));
         let sent = if query.secret.is_some() { Vec::new() } else { query.query.clone() };
@@ -325,11 +328,11 @@ impl Overlay {
         key: usize,
         lookup: &Lookup,
     ) {
+        // Of a search that was cut short too: who was named is there whatever became of the question.
+        self.warm.note_others(lookup.target(), lookup.named(self.region(), 0));
         let depths = [false, true].map(|veiled| self.split_depth_max(veiled));
-        let region = self.region();
         let Some(job) = self.query_job(id) else { return };
         let deepest = depths[usize::from(job.query.secret.is_some())];
-        let beside = lookup.named(region, 0);
         if let Some(report) = job.reports.get_mut(&key) {
             report.requests += lookup.sent;
         }
@@ -339,7 +342,6 @@ impl Overlay {
             state.searches == 0
         });
         let ended = if ended { job.active.remove(&key) } else { None };
-        self.warm.note_others(lookup.target(), beside);
         if let Some(state) = ended {
             let leaves = state.leaves.ranked(deepest, |leaf| self.is_warm(now, leaf));
             if let Some(job) = self.query_job(id) {

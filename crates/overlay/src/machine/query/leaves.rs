@@ -1,7 +1,7 @@
 //! The shards below a split group: which of them a query asks, and in which order.
 //!
 //! Custodians of the group name the shards below it and say which may hold matches. Their lists are united: a shard is asked when any of
-//! them thinks it may match, those first whose custodians are remembered from an earlier question, then those that most of them name, then
+//! them thinks it may match, those first whose custodians are remembered from an earlier question, which are heard alone, then those that most of them name, then
 //! those with most members, a few at a time until enough is found, and
 //! more at a time when the first bring little. Before any of them is asked, the keys of the plan that may make them needless are: a group
 //! that is not split is cheaper than the shards of one that is. Of several split groups the one with the fewest shards is asked first.
@@ -46,14 +46,18 @@ impl Leaves {
     }
 
     /// The shards to ask, the most promising first, none deeper than `deepest`. Those that are `warm` take one round trip.
-    pub(super) fn ranked(self, deepest: u8, warm: impl Fn(&ShardId) -> bool) -> Vec<ShardId> {
+    pub(super) fn ranked(
+        self,
+        deepest: u8,
+        warm: impl Fn(&ShardId) -> bool,
+    ) -> Vec<(ShardId, bool)> {
         let claims = self.0.into_iter();
         let promising = claims.filter(|(leaf, claim)| claim.may_match && leaf.depth <= deepest);
         let mut promising: Vec<_> = promising.collect();
         promising.sort_by_cached_key(|(leaf, claim)| {
             Reverse((warm(leaf), claim.custodians, claim.count))
         });
-        promising.into_iter().map(|(leaf, _)| leaf).collect()
+        promising.into_iter().map(|(leaf, _)| (leaf, warm(&leaf))).collect()
     }
 }
 
@@ -83,14 +87,14 @@ pub(super) enum Next {
 
 impl QueryJob {
     /// The searches under a key ended; `leaves` are the shards below it to ask, the most promising first.
-    pub(super) fn key_ended(&mut self, key: usize, leaves: Vec<ShardId>) {
+    pub(super) fn key_ended(&mut self, key: usize, leaves: Vec<(ShardId, bool)>) {
         self.below.ended += usize::from(self.is_leaf(key));
         let step = self.keys[key].step;
         let room = LEAVES_ASKED_MAX.saturating_sub(self.below.known);
         let first = self.keys.len();
-        for shard in leaves.into_iter().take(room) {
+        for (shard, warm) in leaves.into_iter().take(room) {
             if !self.keys.iter().any(|known| known.shard == shard) {
-                self.keys.push(PlanKey { shard, step });
+                self.keys.push(PlanKey { shard, step, warm });
             }
         }
         self.below.known += self.keys.len() - first;
@@ -112,7 +116,7 @@ impl QueryJob {
                 return Next::Later;
             }
             self.below.before.get_or_insert(self.matches.len());
-            return self.next_leaf().map_or(Next::Nothing, Next::Key);
+            return self.next_leaf();
         }
         match self.waiting.front().copied() {
             Some(index)
@@ -128,15 +132,21 @@ impl QueryJob {
     }
 
     /// The next shard of the group that has the fewest left.
-    fn next_leaf(&mut self) -> Option<usize> {
-        let below = &mut self.below.waiting;
-        let key = *below.iter().min_by_key(|(_, leaves)| leaves.len())?.0;
-        let leaves = below.get_mut(&key)?;
-        let next = leaves.pop_front();
-        if leaves.is_empty() {
-            below.remove(&key);
+    fn next_leaf(&mut self) -> Next {
+        let shortest = self.below.waiting.iter().min_by_key(|(_, leaves)| leaves.len());
+        let Some((&key, leaves)) = shortest else { return Next::Nothing };
+        let Some(&next) = leaves.front() else { return Next::Nothing };
+        // One round trip to those that are known may make a search for others needless.
+        if !self.keys[next].warm && self.active.keys().any(|active| self.keys[*active].warm) {
+            return Next::Later;
         }
-        next
+        if let Some(leaves) = self.below.waiting.get_mut(&key) {
+            leaves.pop_front();
+            if leaves.is_empty() {
+                self.below.waiting.remove(&key);
+            }
+        }
+        Next::Key(next)
     }
 
     /// A whole group that holds every match is being asked, or will be: it may make every shard of another needless.
