@@ -1,4 +1,4 @@
-//! The typed client over the node's Unix socket.
+//! The typed client over the node's Unix socket, or inside the node's own process.
 //!
 //! A request has a connection to itself while it runs, which makes the simplest possible rule for cancellation: dropping a
 //! future or a [`CallStream`] closes its connection, and the node stops that work and no other. Connections whose answers were
@@ -6,32 +6,35 @@
 
 mod charters;
 mod pool;
+mod stream;
 mod trust;
 
-use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use self::pool::{Link, Pool, Sent};
+pub use self::stream::{CallStream, EndpointStream};
+use crate::Inside;
+use crate::MAX_RESPONSE_BYTES;
 use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
-    CallEvent, CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
+    CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
     Exit, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
     HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, KeptReceipt, Peers,
     PingRequest, PingResponse, PrivateGroup, PrivateGroups, Receipts, ReceiptsRequest,
     ReputationRequest, ReputationView, ResolveRequest, ResolveResponse, Results, RetractRequest,
     ServeRequest, ServeResponse, ShowResponse, Status,
 };
-use crate::{MAX_EVENT_BYTES, MAX_RESPONSE_BYTES, SseError, SseReader};
 
 /// Why a request to the node failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +108,20 @@ impl ClientError {
 
 /// A client of one node. Cheap to clone; clones share the idle connections.
 #[derive(Debug, Clone)]
-pub struct Client {
-    socket: PathBuf,
+pub struct Client(Way);
+
+/// How the node is reached.
+#[derive(Debug, Clone)]
+enum Way {
+    Socket(Socket),
+    /// It is in this process.
+    Inside(Arc<dyn Inside>),
+}
+
+/// A socket and its idle connections.
+#[derive(Debug, Clone)]
+struct Socket {
+    path: PathBuf,
     pool: Pool,
 }
 
@@ -116,22 +131,22 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotRunning`] when nobody listens there, [`ClientError::Connect`] when the socket cannot be used.
     pub async fn connect(socket: impl Into<PathBuf>) -> Result<Self, ClientError> {
-        let client = Self::at(socket);
-        client.dial().await?;
-        Ok(client)
+        let socket = Socket { path: socket.into(), pool: Pool::default() };
+        socket.dial().await?;
+        Ok(Self(Way::Socket(socket)))
     }
 
     /// A client of the node that listens on `socket`, now or later: requests dial by themselves, so a request fails
     /// with [`ClientError::NotRunning`] while nobody listens.
     #[must_use]
     pub fn at(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), pool: Pool::default() }
+        Self(Way::Socket(Socket { path: socket.into(), pool: Pool::default() }))
     }
 
-    /// The socket it talks to.
+    /// A client of the node that this process is.
     #[must_use]
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub fn inside(node: Arc<dyn Inside>) -> Self {
+        Self(Way::Inside(node))
     }
 
     /// `GET /v1/status`.
@@ -310,33 +325,6 @@ impl Client {
         self.post("/v1/call", request).await
     }
 
-    /// `POST /v1/call` as a stream of events. Dropping the stream cancels the call at the far end.
-    ///
-    /// # Errors
-    /// [`ClientError`] when the call is refused before the stream starts; later failures are an event.
-    pub async fn call_stream(&self, request: &CallRequest) -> Result<CallStream, ClientError> {
-        let body = serde_json::to_vec(request).map_err(ClientError::Request)?;
-        let (link, response) =
-            self.send(Method::POST, "/v1/call", Some(body), "text/event-stream").await?;
-        if !response.status().is_success() {
-            return Err(error_of("POST /v1/call", response).await);
-        }
-        let events = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-        if !events {
-            return Err(not_understood("POST /v1/call", "not an event stream"));
-        }
-        Ok(CallStream {
-            open: Some((link, response.into_body())),
-            pool: self.pool.clone(),
-            reader: SseReader::new(MAX_EVENT_BYTES),
-            ready: VecDeque::new(),
-            ended: false,
-        })
-    }
-
     /// `POST /v1/ping`.
     ///
     /// # Errors
@@ -452,15 +440,31 @@ impl Client {
         body: Option<Vec<u8>>,
     ) -> Result<T, ClientError> {
         let route = format!("{method} {path}");
-        let (link, mut response) = self.send(method, path, body, "application/json").await?;
-        if !response.status().is_success() {
-            return Err(error_of(&route, response).await);
-        }
-        let bytes = collect(&mut response).await?;
-        self.pool.give_back(link, response.into_body());
+        let bytes = match &self.0 {
+            Way::Socket(socket) => {
+                let (link, mut response) =
+                    socket.send(method, path, body, "application/json").await?;
+                if !response.status().is_success() {
+                    return Err(error_of(&route, response).await);
+                }
+                let bytes = collect(&mut response).await?;
+                socket.pool.give_back(link, response.into_body());
+                bytes
+            }
+            Way::Inside(node) => {
+                let body = Bytes::from(body.unwrap_or_default());
+                let (status, bytes) = node.ask(method, path.to_owned(), body).await;
+                if !(200..300).contains(&status) {
+                    return Err(error_in(&route, &status.to_string(), &bytes));
+                }
+                bytes
+            }
+        };
         serde_json::from_slice(&bytes).map_err(|error| not_understood(&route, &error.to_string()))
     }
+}
 
+impl Socket {
     async fn send(
         &self,
         method: Method,
@@ -496,82 +500,30 @@ impl Client {
     }
 
     async fn dial(&self) -> Result<UnixStream, ClientError> {
-        UnixStream::connect(&self.socket).await.map_err(|source| {
+        UnixStream::connect(&self.path).await.map_err(|source| {
             if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
-                let home = self.socket.parent().unwrap_or(&self.socket).to_owned();
+                let home = self.path.parent().unwrap_or(&self.path).to_owned();
                 ClientError::NotRunning { home }
             } else {
-                ClientError::Connect { socket: self.socket.clone(), source }
+                ClientError::Connect { socket: self.path.clone(), source }
             }
         })
     }
 }
 
-/// A streamed call. Dropping it closes the connection, which cancels the call at the far end.
-#[derive(Debug)]
-pub struct CallStream {
-    /// None after the last event.
-    open: Option<(Link, Incoming)>,
-    pool: Pool,
-    reader: SseReader,
-    ready: VecDeque<crate::SseEvent>,
-    ended: bool,
-}
-
-impl CallStream {
-    /// The next event; `None` after the last one (`done` or `error`). Cancel-safe.
-    ///
-    /// # Errors
-    /// [`ClientError::Closed`] when the node goes away before the last event; the call's outcome is then unknown.
-    pub async fn next(&mut self) -> Result<Option<CallEvent>, ClientError> {
-        loop {
-            if self.ended {
-                return Ok(None);
-            }
-            if let Some(event) = self.ready.pop_front() {
-                let event = CallEvent::parse(&event.name, &event.data)
-                    .map_err(|error| not_understood("POST /v1/call", &error.to_string()))?;
-                let Some(event) = event else { continue };
-                self.ended = event.is_last();
-                if self.ended
-                    && let Some((link, body)) = self.open.take()
-                {
-                    self.pool.give_back(link, body);
-                }
-                return Ok(Some(event));
-            }
-            let Some((_, body)) = &mut self.open else { return Ok(None) };
-            let frame = match body.frame().await {
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Err(ClientError::Closed(Some(error))),
-                None => return Err(ClientError::Closed(None)),
-            };
-            let Ok(bytes) = frame.into_data() else { continue };
-            let mut events = Vec::new();
-            self.reader.feed(&bytes, &mut events).map_err(|error| match error {
-                SseError::TooLarge { limit } => ClientError::TooLarge { limit },
-                SseError::NotUtf8 => not_understood("POST /v1/call", &error.to_string()),
-            })?;
-            self.ready.extend(events);
-        }
-    }
-}
-
 async fn error_of(route: &str, mut response: Response<Incoming>) -> ClientError {
-    let status = response.status();
+    let status = response.status().to_string();
     match collect(&mut response).await {
-        Ok(bytes) => match serde_json::from_slice::<ErrorBody>(&bytes) {
-            Ok(body) => ClientError::Api(body.error),
-            Err(_) => {
-                not_understood(route, &format!("status {} without an error body", describe(status)))
-            }
-        },
+        Ok(bytes) => error_in(route, &status, &bytes),
         Err(error) => error,
     }
 }
 
-fn describe(status: StatusCode) -> String {
-    status.to_string()
+fn error_in(route: &str, status: &str, bytes: &[u8]) -> ClientError {
+    match serde_json::from_slice::<ErrorBody>(bytes) {
+        Ok(body) => ClientError::Api(body.error),
+        Err(_) => not_understood(route, &format!("status {status} without an error body")),
+    }
 }
 
 async fn collect(response: &mut Response<Incoming>) -> Result<Bytes, ClientError> {

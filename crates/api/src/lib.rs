@@ -21,6 +21,7 @@
 
 mod client;
 mod convert;
+mod inside;
 mod invitation;
 mod openapi;
 mod proof;
@@ -28,7 +29,8 @@ mod sse;
 mod ticket;
 pub mod types;
 
-pub use client::{CallStream, Client, ClientError};
+pub use client::{CallStream, Client, ClientError, EndpointStream};
+pub use inside::{Endpoints, Inside, OpenEndpoint};
 pub use invitation::{
     Invitation, InvitationError, MAX_GROUP_NAME, MAX_INVITATION_CHARS, check_group_name,
 };

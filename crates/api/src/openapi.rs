@@ -17,6 +17,7 @@ use crate::types::{
     ResolveRequest, ResolveResponse, ServeRequest, ServeResponse, ShowResponse, Status,
 };
 use crate::types::{EndorseRequest, EndorseRevokeRequest, EndorsementView, Endorsements};
+use crate::types::{EndpointOpened, EndpointRequest};
 use crate::types::{
     HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, TrustAnswerRequest,
     TrustApproval, TrustApproveRequest, TrustList, TrustRequest, TrustRequestView,
@@ -104,6 +105,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         results,
         retract,
         reputation,
+        endpoint,
         shutdown
     ),
     components(schemas(CallEvent, ErrorBody))
@@ -500,6 +502,14 @@ fn reputation() {}
     (status = 200, body = Done), (status = "default", body = ErrorBody)))]
 #[expect(dead_code, reason = "carries an operation's description")]
 fn audit_prune() {}
+
+/// Open an endpoint on this machine for programs of another protocol. The answer is an event stream whose first event, `open`, says where it
+/// listens; the endpoint is there until the connection is closed.
+#[utoipa::path(post, path = "/v1/endpoints", request_body = EndpointRequest, responses(
+    (status = 200, content((EndpointOpened = "text/event-stream"))),
+    (status = "default", body = ErrorBody)))]
+#[expect(dead_code, reason = "carries an operation's description")]
+fn endpoint() {}
 
 /// Stop the node. It answers first.
 #[utoipa::path(post, path = "/v1/shutdown", responses(

@@ -15,6 +15,7 @@ pub mod agent;
 pub mod card;
 mod catalog;
 pub mod endpoint;
+mod kept;
 mod lasting;
 mod push;
 pub mod shim;

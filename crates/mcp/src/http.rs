@@ -4,12 +4,12 @@
 //! A web page can make a browser send requests to a local port, also under a name of its own that it lets point here (DNS
 //! rebinding). The `Origin` and `Host` checks refuse both, as the MCP transport specification demands.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use axum::Router;
 use axum::extract::{Request, State};
@@ -17,14 +17,26 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTI
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::serve::ListenerExt as _;
 use comity_api::types::{ErrorCode, ErrorInfo};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// File below the node's home that holds the token.
 pub const TOKEN_FILE: &str = "mcp.token";
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
+/// Connections open at a time; further ones wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a connection may take for the head of a request, or wait for one.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Pause after a failed accept (out of file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Names of this machine's loopback interface.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -162,28 +174,48 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ErrorInfo> {
             "listen on 127.0.0.1 or [::1]; peers come in over the network, not over this port",
         ));
     }
-    TcpListener::bind(address).await.map_err(|error| {
-        ErrorInfo::new(ErrorCode::AddressInUse, format!("cannot listen on {address}: {error}"))
-            .hint("choose another port; 0 lets the system choose")
-    })
+    TcpListener::bind(address).await.map_err(|error| no_place(address, &error))
 }
 
-/// Serves `router` behind `guard` until `stop` is done.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    guard: Guard,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    // Small answers must not wait for an acknowledgement (Nagle's algorithm).
-    let listener = listener.tap_io(|stream| {
+pub(crate) fn no_place(address: SocketAddr, error: &io::Error) -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::AddressInUse, format!("cannot listen on {address}: {error}"))
+        .hint("choose another port; 0 lets the system choose")
+}
+
+/// Serves `router` behind `guard`. Dropping it closes the connections, and so ends what goes on in them.
+pub async fn serve(listener: TcpListener, router: Router, guard: Guard) {
+    let service = TowerToHyperService::new(router.layer(from_fn_with_state(guard, check)));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let accepted = tokio::select! {
+            biased;
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Small answers must not wait for an acknowledgement (Nagle's algorithm).
         let _ = stream.set_nodelay(true);
-    });
-    let router = router.layer(from_fn_with_state(guard, check));
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection of a local client ended early");
+            }
+            drop(place);
+        });
+    }
 }
 
 /// The token of the node in `home`, made by `random` when there is none yet. The file is its owner's alone.

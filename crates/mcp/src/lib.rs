@@ -6,6 +6,7 @@
 //! * [`whole`]: a whole MCP server behind one peer, every feature both ways.
 //! * [`host`]: MCP servers as capabilities: what a node opens, over [`upstream`].
 //! * [`a2a`]: A2A agents for the network, and agents of the network for A2A clients, over the same relay.
+//! * [`endpoint`]: any of these over HTTP, inside the node or beside it.
 //! * [`http`]: what guards an HTTP endpoint: token, host and origin.
 //! * [`install`]: the entry in a client's configuration.
 //!
@@ -13,6 +14,7 @@
 //! ([`text`]), it is labelled with who said it, and it never becomes part of the server's own instructions.
 
 pub mod a2a;
+pub mod endpoint;
 pub mod host;
 pub mod http;
 pub mod install;

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use comity_api::Client;
 use comity_api::types::ErrorInfo;
-use comity_api::{Client, SOCKET_NAME};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -64,13 +64,13 @@ struct Shared {
 }
 
 impl Network {
-    /// A server for the node that lives in `home`. The node need not run yet.
+    /// A server for the node that `client` reaches and that lives in `home`. The node need not run yet.
     ///
     /// # Errors
     /// `storage` when the pins cannot be read.
-    pub fn new(home: &Path, settings: Settings) -> Result<Self, ErrorInfo> {
+    pub fn new(client: Client, home: &Path, settings: Settings) -> Result<Self, ErrorInfo> {
         Ok(Self(Arc::new(Shared {
-            client: Client::at(home.join(SOCKET_NAME)),
+            client,
             pins: Pins::open(home)?,
             results: Results::default(),
             settings,

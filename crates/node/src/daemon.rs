@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_api::JoinAddress;
+use comity_api::types::{EndpointRequest, ErrorCode, ErrorInfo};
+use comity_api::{Endpoints, JoinAddress};
 use comity_specialist::mcp::McpOpener;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::error::SpawnError;
 use crate::home::Home;
 use crate::node::Node;
-use crate::server::{self, ApiSocket, ApiSocketError};
+use crate::server::{Api, ApiSocket, ApiSocketError};
 use crate::transport::KeyExchange;
 
 /// First pause between attempts to join; doubles up to the longest.
@@ -45,6 +47,10 @@ pub struct DaemonConfig {
     pub share_bytes_per_s: Option<u64>,
     /// Opens MCP servers; without it they cannot be served.
     pub mcp: Option<Arc<dyn McpOpener>>,
+    /// Opens endpoints for programs of other protocols, inside the node; without it there are none.
+    pub endpoints: Option<Arc<dyn Endpoints>>,
+    /// Endpoints that are there for as long as the node.
+    pub open: Vec<EndpointRequest>,
 }
 
 /// Why a daemon does not run.
@@ -57,6 +63,9 @@ pub enum DaemonError {
     /// The local API's socket could not be created.
     #[error(transparent)]
     Socket(ApiSocketError),
+    /// An endpoint could not be opened.
+    #[error("{}", .0.message)]
+    Endpoint(ErrorInfo),
     /// Signals cannot be received.
     #[error("signals cannot be received, so the node could not be stopped in order")]
     Signals(#[source] std::io::Error),
@@ -97,11 +106,27 @@ pub async fn run(config: DaemonConfig) -> Result<(), DaemonError> {
     info!(agent = %node.id(), addrs = ?node.info().addrs, "the node is up");
 
     let stop = CancellationToken::new();
-    let api = node.inner.threads.network().spawn(server::serve(
-        socket,
-        Arc::new(node.clone()),
-        stop.clone(),
-    ));
+    let network = node.inner.threads.network();
+    let api = Api::new(Arc::new(node.clone()), stop.clone()).endpoints(config.endpoints);
+    let mut serving = Vec::new();
+    for request in config.open {
+        // Where its work runs is where its listener belongs.
+        let opener = api.clone();
+        let opened = network.spawn(async move { opener.open(request).await }).await;
+        let opened = opened
+            .unwrap_or_else(|error| Err(ErrorInfo::new(ErrorCode::Internal, error.to_string())));
+        match opened {
+            Ok(open) => {
+                info!(listen = %open.listen, "an endpoint is open");
+                serving.push(AbortOnDropHandle::new(network.spawn(open.work)));
+            }
+            Err(error) => {
+                node.shutdown().await;
+                return Err(DaemonError::Endpoint(error));
+            }
+        }
+    }
+    let api = network.spawn(api.serve(socket));
     let background = tokio::spawn(settle(node.clone(), config.join));
     tokio::select! {
         () = node.inner.stop_requested.notified() => info!("stopping: asked through the API"),
@@ -110,6 +135,7 @@ pub async fn run(config: DaemonConfig) -> Result<(), DaemonError> {
         () = stdin_closed(), if config.until_stdin_closes => info!("stopping: standard input ended"),
     }
     background.abort();
+    drop(serving);
     node.shutdown().await;
     stop.cancel();
     if api.await.is_err() {

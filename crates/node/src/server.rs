@@ -11,6 +11,7 @@
 //! * Nothing is unbounded: connections, requests in flight, body size, header time, time per request.
 
 mod backend;
+mod endpoint;
 mod evidence;
 mod handlers;
 mod listener;
@@ -26,7 +27,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{delete, get, post};
-use comity_api::MAX_REQUEST_BYTES;
+use comity_api::types::{EndpointRequest, ErrorInfo};
+use comity_api::{Endpoints, MAX_REQUEST_BYTES, OpenEndpoint};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -52,21 +54,80 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Shared<B> {
     backend: Arc<B>,
     permits: Arc<Semaphore>,
+    endpoints: Option<Arc<dyn Endpoints>>,
+    /// Cancelled when the server stops: what lasts as long as its reader wants ends then.
+    stop: CancellationToken,
 }
 
 impl<B> Clone for Shared<B> {
     fn clone(&self) -> Self {
-        Self { backend: Arc::clone(&self.backend), permits: Arc::clone(&self.permits) }
+        Self {
+            backend: Arc::clone(&self.backend),
+            permits: Arc::clone(&self.permits),
+            endpoints: self.endpoints.clone(),
+            stop: self.stop.clone(),
+        }
     }
 }
 
-/// The routes of the API over a backend, without a socket. [`serve`] is what a node uses.
-pub fn router<B: Backend>(backend: Arc<B>) -> Router {
-    router_with_limit(backend, MAX_REQUESTS)
+/// The API over a backend, without a socket.
+pub struct Api<B>(Shared<B>);
+
+impl<B> Clone for Api<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
+impl<B> std::fmt::Debug for Api<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("endpoints", &self.0.endpoints).finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> Api<B> {
+    /// Serves until `stop` is cancelled.
+    pub fn new(backend: Arc<B>, stop: CancellationToken) -> Self {
+        let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
+        Self(Shared { backend, permits, endpoints: None, stop })
+    }
+
+    /// Has `endpoints` open endpoints for programs of other protocols.
+    #[must_use]
+    pub fn endpoints(mut self, endpoints: Option<Arc<dyn Endpoints>>) -> Self {
+        self.0.endpoints = endpoints;
+        self
+    }
+
+    /// Opens an endpoint in front of this node, to be served by whoever polls it.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or there is nothing to open endpoints with.
+    pub async fn open(&self, request: EndpointRequest) -> Result<OpenEndpoint, ErrorInfo> {
+        self.0.open(request).await
+    }
+
+    /// Serves on `socket`; requests in flight get [`DRAIN_TIMEOUT`] to end when it is to stop.
+    ///
+    /// The socket file is removed at the end.
+    pub async fn serve(self, socket: ApiSocket) {
+        let stop = self.0.stop.clone();
+        listener::run(socket, routes(self.0), stop).await;
+    }
+}
+
+/// The routes of the API over a backend, without a socket. [`Api::serve`] is what a node uses.
+pub fn router<B: Backend>(backend: Arc<B>) -> Router {
+    routes(Api::new(backend, CancellationToken::new()).0)
+}
+
+#[cfg(test)]
 fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router {
-    let shared = Shared { backend, permits: Arc::new(Semaphore::new(max_requests)) };
+    let permits = Arc::new(Semaphore::new(max_requests));
+    routes(Shared { permits, ..Api::new(backend, CancellationToken::new()).0 })
+}
+
+fn routes<B: Backend>(shared: Shared<B>) -> Router {
     Router::new()
         .route("/v1/status", get(handlers::status::<B>))
         .route("/v1/serve", post(handlers::serve::<B>))
@@ -132,17 +193,11 @@ fn router_with_limit<B: Backend>(backend: Arc<B>, max_requests: usize) -> Router
         .route("/v1/results/retract", post(handlers::retract::<B>))
         .route("/v1/reputation", post(handlers::reputation::<B>))
         .route("/v1/audit/prune", post(handlers::audit_prune::<B>))
+        .route("/v1/endpoints", post(endpoint::endpoint::<B>))
         .route("/v1/shutdown", post(handlers::shutdown::<B>))
         .fallback(handlers::no_such_route)
         .method_not_allowed_fallback(handlers::no_such_method)
         .layer(middleware::from_fn_with_state(shared.clone(), respond::admit::<B>))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(shared)
-}
-
-/// Serves the API on `socket` until `stop` is cancelled; requests in flight then get [`DRAIN_TIMEOUT`] to end.
-///
-/// The socket file is removed at the end.
-pub async fn serve<B: Backend>(socket: ApiSocket, backend: Arc<B>, stop: CancellationToken) {
-    listener::run(socket, router(backend), stop).await;
 }

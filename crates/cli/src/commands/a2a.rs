@@ -133,7 +133,14 @@ pub(crate) async fn run(args: A2aArgs, context: &Context) -> anyhow::Result<Exit
     let secured = !args.allow_unauthenticated;
     let readers = if args.strict { Readers::Modern } else { Readers::Both };
     let token = if secured { Some(http::token(&context.home, fill_random)?) } else { None };
-    let agents = Agents::new(&context.home, args.group, secured, readers, fill_random)?;
+    let (agents, _following) = Agents::new(
+        Client::at(context.socket()),
+        &context.home,
+        args.group,
+        secured,
+        readers,
+        fill_random,
+    )?;
     let listener = http::listen(args.http).await?;
     let bound = listener.local_addr()?;
     for name in &names {
@@ -151,7 +158,10 @@ pub(crate) async fn run(args: A2aArgs, context: &Context) -> anyhow::Result<Exit
         .out
         .note(&format!("cards are signed by the key in {}", context.home.join(KEY_FILE).display()));
     let guard = Guard::leaving_open(token, args.origins, is_open);
-    http::serve(listener, router(agents), guard, interrupted()).await?;
+    tokio::select! {
+        () = http::serve(listener, router(agents), guard) => {}
+        () = interrupted() => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! `comity mcp …`: the network for MCP clients, and MCP servers for the network.
 
 mod classes;
+mod http;
 mod serve;
 mod setup;
 
@@ -9,11 +10,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use comity_api::Client;
-use comity_api::types::ErrorInfo;
-use comity_mcp::http::{self, Guard};
+use comity_api::types::{EndpointKind, ErrorInfo};
 use comity_mcp::pins::{self, Pin, Pins};
 use comity_mcp::server::{Network, Settings};
-use comity_mcp::whole::connect::{self, Remote};
+use comity_mcp::whole::connect::Remote;
 use comity_mcp::whole::pipe;
 use rand::Rng as _;
 
@@ -162,53 +162,26 @@ async fn endpoint(
     allow_exec: bool,
     context: &Context,
 ) -> anyhow::Result<ExitCode> {
-    let network = Network::new(&context.home, Settings { allow_exec })?;
+    if args.http.is_some() {
+        return http::serve(args, EndpointKind::Network { allow_exec }, context).await;
+    }
+    let client = Client::at(context.socket());
+    let network = Network::new(client, &context.home, Settings { allow_exec })?;
     let watched = network.clone();
-    let work = async {
-        if args.http.is_some() {
-            let router = comity_mcp::server::http::router(network, fill_random);
-            serve_http(args, router, context).await
-        } else {
-            comity_mcp::server::stdio::serve(network, tokio::io::stdin(), tokio::io::stdout())
-                .await?;
-            Ok(ExitCode::SUCCESS)
-        }
-    };
     tokio::select! {
-        done = work => done,
-        () = watched.watch() => Ok(ExitCode::SUCCESS),
+        done = comity_mcp::server::stdio::serve(network, tokio::io::stdin(), tokio::io::stdout()) => done?,
+        () = watched.watch() => {}
     }
-}
-
-async fn connect_to(args: ConnectArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let remote = Remote::new(Client::at(context.socket()), args.target, args.group);
-    if args.endpoint.http.is_some() {
-        return serve_http(args.endpoint, connect::router(remote), context).await;
-    }
-    pipe::serve(remote, tokio::io::stdin(), tokio::io::stdout()).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve_http(
-    args: EndpointArgs,
-    router: http::Router,
-    context: &Context,
-) -> anyhow::Result<ExitCode> {
-    let Some(address) = args.http else { return Ok(ExitCode::SUCCESS) };
-    let token = if args.allow_unauthenticated {
-        None
-    } else {
-        Some(http::token(&context.home, fill_random)?)
-    };
-    let listener = http::listen(address).await?;
-    let bound = listener.local_addr()?;
-    // For programs that start this and read where it listens.
-    context.out.raw(&format!("http://{bound}/mcp\n"))?;
-    if token.is_some() {
-        let file = context.home.join(http::TOKEN_FILE);
-        context.out.note(&format!("the bearer token is in {}", file.display()));
+async fn connect_to(args: ConnectArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let ConnectArgs { target, group, endpoint } = args;
+    if endpoint.http.is_some() {
+        return http::serve(endpoint, EndpointKind::Server { target, group }, context).await;
     }
-    http::serve(listener, router, Guard::new(token, args.origins), interrupted()).await?;
+    let remote = Remote::new(Client::at(context.socket()), target, group);
+    pipe::serve(remote, tokio::io::stdin(), tokio::io::stdout()).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,12 +16,16 @@ use comity::daemon::{self, DaemonConfig, DaemonError};
 use comity::home::{Home, HomeError};
 use comity::server::ApiSocketError;
 use comity::transport::KeyExchange;
-use comity_api::types::{Capabilities, ErrorBody, ErrorCode, ErrorInfo, Status};
+use comity_api::types::{
+    Capabilities, EndpointKind, EndpointRequest, ErrorBody, ErrorCode, ErrorInfo, Status,
+};
 use comity_api::{Client, ClientError, JoinAddress};
+use comity_mcp::endpoint::Endpoints;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::id::{PUBLIC_MINT_BITS, key_error};
+use super::mcp::fill_random;
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::{progress, render};
@@ -71,6 +76,15 @@ pub(crate) struct UpArgs {
     /// Hand out at most so many bytes of large answers in a second, to all peers together.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) share_rate: Option<u64>,
+
+    /// Also serve MCP and A2A clients of this machine at http://IP:PORT: the network at /mcp, peers' whole MCP servers at /mcp/PEER/SERVER,
+    /// A2A agents below /a2a; loopback only, with the token in mcp.token of the home directory.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) http: Option<SocketAddr>,
+
+    /// Let web pages of this origin use --http, such as `https://app.example`; those of this machine may.
+    #[arg(long = "allow-origin", value_name = "ORIGIN", requires = "http")]
+    pub(crate) origins: Vec<String>,
 
     /// This is the background process of --detach.
     #[arg(long, hide = true, conflicts_with = "detach")]
@@ -147,6 +161,12 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
     if args.detach {
         return detach(&args, context).await;
     }
+    let open = args.http.map(|listen| EndpointRequest {
+        listen,
+        serves: EndpointKind::All {},
+        origins: args.origins.clone(),
+        unauthenticated: false,
+    });
     let config = DaemonConfig {
         home: context.home.clone(),
         mint_bits: args.mint_bits(),
@@ -157,7 +177,9 @@ pub(crate) async fn up(args: UpArgs, context: &Context) -> anyhow::Result<ExitCo
         until_stdin_closes: args.until_stdin_closes,
         clock_offset_secs: args.clock_offset_secs,
         share_bytes_per_s: args.share_rate,
-        mcp: Some(std::sync::Arc::new(comity_mcp::host::Host::new(&context.home))),
+        mcp: Some(Arc::new(comity_mcp::host::Host::new(&context.home))),
+        endpoints: Some(Arc::new(Endpoints::new(&context.home, fill_random))),
+        open: open.into_iter().collect(),
     };
     let node = Box::pin(daemon::run(config));
     let announce = async {
@@ -186,6 +208,8 @@ fn daemon_error(error: &DaemonError) -> ErrorInfo {
         spawn_error_code(error)
     } else if matches!(error, DaemonError::Socket(ApiSocketError::InUse(_))) {
         ErrorCode::HomeInUse
+    } else if let DaemonError::Endpoint(error) = error {
+        return error.clone();
     } else if matches!(error, DaemonError::Socket(_)) {
         ErrorCode::Storage
     } else {
@@ -256,6 +280,12 @@ fn background_arguments(args: &UpArgs, context: &Context) -> Vec<OsString> {
     }
     if let Some(rate) = args.share_rate {
         line.extend(["--share-rate".into(), rate.to_string().into()]);
+    }
+    if let Some(address) = args.http {
+        line.extend(["--http".into(), address.to_string().into()]);
+    }
+    for origin in &args.origins {
+        line.extend(["--allow-origin".into(), origin.into()]);
     }
     for address in &args.listen {
         line.extend(["--listen".into(), address.to_string().into()]);

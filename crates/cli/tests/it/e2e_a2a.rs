@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -165,7 +166,9 @@ fn answer(
         "GetTask" if message["params"]["id"] == "none" => json(&mut out, &json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32001, "message": "no such task"}}).to_string()),
         "GetTask" | "tasks/get" => {
             let mut task = task(version, "again");
-            if message["params"]["id"] == "busy" {
+            let id = message["params"]["id"].as_str().unwrap_or_default();
+            let waits = id.strip_prefix("until:").is_some_and(|file| !Path::new(file).exists());
+            if id == "busy" || waits {
                 task["status"]["state"] = json!("TASK_STATE_WORKING");
             }
             json(&mut out, &reply(task))
@@ -623,4 +626,41 @@ fn webhooks_of_the_clients_machine_are_called_there() {
     let others = json!({"taskId": "t1", "url": "https://hooks.example/x"});
     endpoint.rpc(&rpc, "CreateTaskPushNotificationConfig", &others);
     assert!(agent.last().body.contains("https://hooks.example/x"));
+}
+
+#[test]
+fn a_webhook_outlasts_the_endpoint_that_keeps_it() {
+    let agent = Agent::start("1.0");
+    let world = World::new();
+    let server = world.node("server", &[]);
+    let caller = world.joined("caller", &server);
+    server.ok(&["serve", "--a2a", &agent.url(), "--public", "--yes"]);
+    let target = format!("{}/greeter", server.address());
+    let (hook, told) = webhook();
+    let done = caller.home.join("done");
+    let task = format!("until:{}", done.display());
+    let config = json!({"taskId": task, "id": "mine", "url": hook, "token": "secret"});
+    let one = json!({"taskId": task, "id": "mine"});
+
+    let endpoint = Endpoint::start(&caller, &[&target, "--allow-unauthenticated"]);
+    let rpc = url_of(&endpoint.get_card(), "JSONRPC", "1.0");
+    let set = endpoint.rpc(&rpc, "CreateTaskPushNotificationConfig", &config);
+    assert_eq!(set["result"]["id"], "mine", "{set}");
+    // Killed, so that it can say nothing at its end.
+    drop(endpoint);
+    std::fs::write(&done, "").unwrap();
+
+    let endpoint = Endpoint::start(&caller, &[&target, "--allow-unauthenticated"]);
+    let rpc = url_of(&endpoint.get_card(), "JSONRPC", "1.0");
+    let first = told.recv_timeout(std::time::Duration::from_secs(40)).unwrap();
+    assert!(first.head.contains("x-a2a-notification-token: secret"), "{}", first.head);
+    let body: Value = serde_json::from_str(&first.body).unwrap();
+    assert_eq!(body["task"]["status"]["state"], "TASK_STATE_COMPLETED", "{body}");
+    // Nothing more can happen to it, so nothing is kept of it.
+    wait("the webhook is forgotten", || {
+        let asked = endpoint.rpc(&rpc, "GetTaskPushNotificationConfig", &one);
+        asked["error"].is_object().then_some(())
+    });
+    let kept = std::fs::read_to_string(caller.home.join("a2a-webhooks.json")).unwrap();
+    assert!(!kept.contains("secret"), "{kept}");
 }

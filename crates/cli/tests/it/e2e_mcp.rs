@@ -270,7 +270,7 @@ fn a_cancelled_call_ends_at_the_far_peer() {
 }
 
 /// One HTTP exchange on a connection of its own: status, headers in lower case, body.
-fn http(address: SocketAddr, request: &str, body: &str) -> (u16, String, String) {
+pub(crate) fn http(address: SocketAddr, request: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
     write!(stream, "{request}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
@@ -344,7 +344,7 @@ fn the_http_endpoint_lets_nobody_else_in() {
 }
 
 /// An MCP server in a few lines of shell. What it is told in `mood` decides what it does.
-fn moody_server(world: &World) -> String {
+pub(crate) fn moody_server(world: &World) -> String {
     let script = r#"
 echo "started" >&2
 tools='[{"name":"Say_It","description":"Says what it is told, such as a weather forecast.\u001b[2J","inputSchema":{"type":"object","properties":{"mood":{"type":"string"}}},"annotations":{"readOnlyHint":true}},{"name":"private","inputSchema":{"type":"object"}}]'

@@ -13,6 +13,7 @@ mod e2e_bulk;
 mod e2e_charters;
 mod e2e_crash;
 mod e2e_endorse;
+mod e2e_endpoint;
 mod e2e_failover;
 mod e2e_faults;
 mod e2e_groups;

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,13 +23,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use bytes::Bytes;
+use comity_api::Client;
 use comity_api::types::{ErrorCode, ErrorInfo};
-use comity_api::{Client, SOCKET_NAME};
 use futures_util::stream;
 use serde_json::{Map, Value, json};
 
 use super::agent::{CARD_PATH, asks_for_card};
 use super::card::{CARD_BYTES_MAX, Local, Natives, Readers, SHIM_03, SHIM_10, localise};
+use super::kept::Kept;
 use super::lasting::{Wording, respond_lasting};
 use super::push::{Asked, Followed, Hook, Sniffer, without_hook};
 use super::shim::{self, Version};
@@ -61,6 +63,26 @@ struct Shared {
     readers: Readers,
     known: Mutex<BTreeMap<String, Known>>,
     followed: Mutex<Followed>,
+    /// None where another endpoint of the node keeps the webhooks.
+    kept: Option<Kept>,
+}
+
+/// Tasks are followed for as long as this is held. What is kept of them stays.
+#[derive(Debug)]
+#[must_use]
+pub struct Following(Agents);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut followed = self.0.followed();
+        if let Some(kept) = self.0.kept() {
+            kept.ended.store(true, Ordering::Relaxed);
+        }
+        // Ends what follows them.
+        let tasks = std::mem::take(&mut *followed);
+        drop(followed);
+        drop(tasks);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -74,27 +96,38 @@ struct Known {
 pub(super) type Refusal = Box<Response>;
 
 impl Agents {
-    /// The agents that the node in `home` can reach, as a member of `group` if one is named. `secured` says whether the
-    /// endpoint demands a token, which cards then tell; `readers` for whom they are.
+    /// The agents that the node that `client` reaches, and that lives in `home`, can reach, as a member of `group` if one is named. `secured` says whether the
+    /// endpoint demands a token, which cards then tell; `readers` for whom they are. Webhooks that were kept are followed again.
     ///
     /// # Errors
     /// `key_file` when the endpoint's key cannot be read or made.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, when webhooks were kept.
     pub fn new(
+        client: Client,
         home: &FilePath,
         group: Option<String>,
         secured: bool,
         readers: Readers,
         random: fn(&mut [u8]),
-    ) -> Result<Self, ErrorInfo> {
-        Ok(Self(Arc::new(Shared {
-            client: Client::at(home.join(SOCKET_NAME)),
+    ) -> Result<(Self, Following), ErrorInfo> {
+        let key = CardKey::open(home, random)?;
+        let (kept, tasks) = Kept::open(home, group.as_deref()).unzip();
+        let agents = Self(Arc::new(Shared {
+            client,
             group,
-            key: CardKey::open(home, random)?,
+            key,
             secured,
             readers,
             known: Mutex::default(),
             followed: Mutex::default(),
-        })))
+            kept,
+        }));
+        for task in tasks.into_iter().flatten() {
+            agents.follow_again(task);
+        }
+        Ok((agents.clone(), Following(agents)))
     }
 
     /// What an agent is called in paths: `ADDRESS~CAPABILITY` for `ADDRESS/CAPABILITY`.
@@ -113,6 +146,10 @@ impl Agents {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Known>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        self.0.kept.as_ref()
     }
 
     pub(super) fn followed(&self) -> std::sync::MutexGuard<'_, Followed> {

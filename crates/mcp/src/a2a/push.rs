@@ -3,9 +3,11 @@
 //! A webhook at a loopback address means the client's own machine, but the agent would call its own. So this endpoint keeps such
 //! webhooks itself, follows their tasks over the network, and posts what happens to them as the agent would: events of the stream
 //! (A2A 1.0), or the whole task (0.3). It does so for agents whose cards say that they push; all other webhooks are theirs to call.
+//! They are kept on disk, with the state of the task that they know of, so that an endpoint that is started anew goes on.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -17,9 +19,12 @@ use serde_json::{Map, Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoint::{Agents, json_response, rpc_error};
+use super::kept::{KeptHook, KeptTask, now_ms};
 use super::shim::{self, Version};
 use crate::whole::{Events, Exchange, Http, Method};
 
+/// Longest configuration of a webhook, in bytes of JSON.
+const HOOK_BYTES_MAX: usize = 4 << 10;
 /// Tasks followed at once.
 const FOLLOWED_MAX: usize = 256;
 /// Webhooks of one task.
@@ -44,6 +49,10 @@ pub(super) type Followed = BTreeMap<(String, String), Watch>;
 #[derive(Debug)]
 pub(super) struct Watch {
     hooks: BTreeMap<String, Hook>,
+    /// Until when, in milliseconds since 1970.
+    until_ms: u64,
+    /// The state that they were told last.
+    last: Value,
     _follower: AbortOnDropHandle<()>,
 }
 
@@ -99,6 +108,10 @@ impl Hook {
 
     fn id(&self) -> String {
         self.config.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    fn kept(&self) -> KeptHook {
+        KeptHook { config: self.config.clone(), old: self.version == Version::V03 }
     }
 
     fn shown(&self, task: &str) -> Value {
@@ -338,12 +351,15 @@ impl Agents {
                 Some(asked.answered(json!({ "configs": all })))
             }
             "DeleteTaskPushNotificationConfig" => {
-                let mut followed = self.followed();
-                let watch = followed.get_mut(&key)?;
-                watch.hooks.remove(&asked.text("id"))?;
-                if watch.hooks.is_empty() {
-                    followed.remove(&key);
+                {
+                    let mut followed = self.followed();
+                    let watch = followed.get_mut(&key)?;
+                    watch.hooks.remove(&asked.text("id"))?;
+                    if watch.hooks.is_empty() {
+                        followed.remove(&key);
+                    }
                 }
+                self.keep();
                 Some(asked.answered(json!({})))
             }
             _ => None,
@@ -351,7 +367,17 @@ impl Agents {
     }
 
     /// Follows a task for a webhook, and returns its configuration as it is kept.
-    fn watch(&self, agent: &str, task: &str, mut hook: Hook) -> Result<Value, ErrorInfo> {
+    fn watch(&self, agent: &str, task: &str, hook: Hook) -> Result<Value, ErrorInfo> {
+        if Value::from(hook.config.clone()).to_string().len() > HOOK_BYTES_MAX {
+            let text = format!("a webhook is described in at most {HOOK_BYTES_MAX} bytes");
+            return Err(ErrorInfo::new(ErrorCode::TooLarge, text));
+        }
+        let shown = self.add_hook(agent, task, hook)?;
+        self.keep();
+        Ok(shown)
+    }
+
+    fn add_hook(&self, agent: &str, task: &str, mut hook: Hook) -> Result<Value, ErrorInfo> {
         let full = |what: &str| Err(ErrorInfo::new(ErrorCode::Busy, what));
         let key = (agent.to_owned(), task.to_owned());
         let mut followed = self.followed();
@@ -370,20 +396,89 @@ impl Agents {
         if followed.len() >= FOLLOWED_MAX {
             return full("too many tasks are followed");
         }
-        let (agents, of) = (self.clone(), key.clone());
-        let follower = tokio::spawn(async move {
-            let _ = tokio::time::timeout(FOLLOW_MAX, agents.follow(&of)).await;
-            agents.followed().remove(&of);
-        });
         let hooks = BTreeMap::from([(hook.id(), hook)]);
-        followed.insert(key, Watch { hooks, _follower: AbortOnDropHandle::new(follower) });
+        let most = u64::try_from(FOLLOW_MAX.as_millis()).unwrap_or(u64::MAX);
+        self.begin(&mut followed, key, hooks, now_ms().saturating_add(most), Value::Null);
         Ok(shown)
     }
 
-    /// Tells the webhooks of a task what happens to it until nothing more can. A stream that breaks off is taken up again.
-    async fn follow(&self, key: &(String, String)) {
+    /// Follows a task that an endpoint before this one followed.
+    pub(super) fn follow_again(&self, kept: KeptTask) {
+        let KeptTask { agent, task, until_ms, last, hooks, .. } = kept;
+        let hooks: BTreeMap<String, Hook> = hooks
+            .into_iter()
+            .take(HOOKS_MAX)
+            .filter_map(|kept| {
+                let version = kept.version();
+                Hook::read(&Value::Object(kept.config), version)
+            })
+            .map(|hook| (hook.id(), hook))
+            .collect();
+        let mut followed = self.followed();
+        if !hooks.is_empty() && followed.len() < FOLLOWED_MAX {
+            self.begin(&mut followed, (agent, task), hooks, until_ms, last);
+        }
+    }
+
+    fn begin(
+        &self,
+        followed: &mut Followed,
+        key: (String, String),
+        hooks: BTreeMap<String, Hook>,
+        until_ms: u64,
+        last: Value,
+    ) {
+        let (agents, of, first) = (self.clone(), key.clone(), last.clone());
+        let left = Duration::from_millis(until_ms.saturating_sub(now_ms())).min(FOLLOW_MAX);
+        let follower = tokio::spawn(async move {
+            let _ = tokio::time::timeout(left, agents.follow(&of, first)).await;
+            agents.followed().remove(&of);
+            agents.keep();
+        });
+        let follower = AbortOnDropHandle::new(follower);
+        followed.insert(key, Watch { hooks, until_ms, last, _follower: follower });
+    }
+
+    /// Writes to disk what is followed, if this endpoint is the one that does.
+    fn keep(&self) {
+        let Some(kept) = self.kept() else { return };
+        kept.save(|| {
+            let group = self.group();
+            let followed = self.followed();
+            if kept.ended.load(Ordering::Relaxed) {
+                return None;
+            }
+            let all = followed
+                .iter()
+                .map(|((agent, task), watch)| KeptTask {
+                    agent: agent.clone(),
+                    task: task.clone(),
+                    group: group.clone(),
+                    until_ms: watch.until_ms,
+                    last: watch.last.clone(),
+                    hooks: watch.hooks.values().map(Hook::kept).collect(),
+                })
+                .collect();
+            Some(all)
+        });
+    }
+
+    /// Remembers which state the webhooks of a task were told.
+    fn told(&self, key: &(String, String), state: &Value) {
+        if let Some(watch) = self.followed().get_mut(key) {
+            if watch.last == *state {
+                return;
+            }
+            watch.last.clone_from(state);
+        }
+        self.keep();
+    }
+
+    /// Tells the webhooks of a task, which know of the state `last`, what happens to it until nothing more can. A stream that breaks off
+    /// is taken up again.
+    async fn follow(&self, key: &(String, String), mut last: Value) {
         let (agent, task) = key;
-        let (mut pause, mut last) = (LOOK_MIN, Value::Null);
+        let mut pause = LOOK_MIN;
         loop {
             if self.follow_stream(key, &mut last, &mut pause).await {
                 return;
@@ -400,6 +495,7 @@ impl Agents {
             if state != last {
                 last = state.clone();
                 self.tell(key, &json!({"task": found["result"]})).await;
+                self.told(key, &state);
             }
             if is_final(&state) {
                 return;
@@ -442,6 +538,9 @@ impl Agents {
                 *pause = LOOK_MIN;
                 if event.is_object() && !known {
                     self.tell(key, &event).await;
+                }
+                if let Some(state) = &state {
+                    self.told(key, state);
                 }
                 if state.as_ref().is_some_and(is_final) {
                     return true;

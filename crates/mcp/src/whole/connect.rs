@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::Response;
@@ -15,6 +15,7 @@ use comity_api::types::{AttemptOutcome, CallEvent, CallRequest, ErrorCode, Error
 use comity_api::{CallStream, Client};
 use futures_util::stream;
 use http_body_util::{BodyExt as _, Limited};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::wire::{
@@ -139,6 +140,29 @@ impl Answer {
 /// The local endpoint, at `/mcp`.
 pub fn router(remote: Remote) -> Router {
     Router::new().route("/mcp", any(handle)).route("/mcp/", any(handle)).with_state(remote)
+}
+
+/// The local endpoints of all whole servers that `client`'s node can reach, at `/mcp/PEER/SERVER`; `?group=NAME` calls as a member.
+pub fn all(client: Client) -> Router {
+    Router::new()
+        .route("/mcp/{peer}/{server}", any(handle_named))
+        .route("/mcp/{peer}/{server}/", any(handle_named))
+        .with_state(client)
+}
+
+#[derive(Deserialize)]
+struct AsMember {
+    group: Option<String>,
+}
+
+async fn handle_named(
+    State(client): State<Client>,
+    Path((peer, server)): Path<(String, String)>,
+    Query(AsMember { group }): Query<AsMember>,
+    request: Request,
+) -> Response {
+    let remote = Remote::new(client, format!("{peer}/{server}"), group);
+    handle(State(remote), request).await
 }
 
 async fn handle(State(remote): State<Remote>, request: Request) -> Response {

@@ -333,12 +333,7 @@ pub(crate) async fn call<B: Backend>(
     headers: HeaderMap,
     Json(request): Json<CallRequest>,
 ) -> Result<Response, Failure> {
-    if let Some(attempts) = request.max_attempts {
-        in_range("max_attempts", u64::from(attempts), 1, u64::from(MAX_ATTEMPTS))?;
-    }
-    let limit = deadline(request.timeout_ms, Some(DEFAULT_CALL_TIMEOUT_MS))?;
-    let ends_at = tokio::time::Instant::now() + limit;
-    let events = within(limit, node.backend.call(request)).await?;
+    let (ends_at, events) = begun(&*node.backend, request).await?;
     if wants_events(&headers) {
         let events = together(until(ends_at, events).fuse().boxed());
         let events = events.map(|event| Ok::<_, Infallible>(to_sse(&event)));
@@ -348,6 +343,19 @@ pub(crate) async fn call<B: Backend>(
     }
     let response = collect(until(ends_at, events)).await?;
     Ok(axum::Json(response).into_response())
+}
+
+/// Begins a call; until when its events may come.
+pub(super) async fn begun<B: Backend>(
+    backend: &B,
+    request: CallRequest,
+) -> Result<(tokio::time::Instant, CallEvents), ErrorInfo> {
+    if let Some(attempts) = request.max_attempts {
+        in_range("max_attempts", u64::from(attempts), 1, u64::from(MAX_ATTEMPTS))?;
+    }
+    let limit = deadline(request.timeout_ms, Some(DEFAULT_CALL_TIMEOUT_MS))?;
+    let ends_at = tokio::time::Instant::now() + limit;
+    Ok((ends_at, within(limit, backend.call(request)).await?))
 }
 
 /// Holds back that an attempt has begun until something comes of it, or a moment: most calls then need the reader's attention once.
@@ -490,7 +498,7 @@ fn too_late() -> ErrorInfo {
 }
 
 /// The server's limit for a request: its own deadline, or a default, plus [`DEADLINE_GRACE`].
-fn deadline(timeout_ms: Option<u64>, default_ms: Option<u64>) -> Result<Duration, Failure> {
+fn deadline(timeout_ms: Option<u64>, default_ms: Option<u64>) -> Result<Duration, ErrorInfo> {
     if let Some(timeout_ms) = timeout_ms {
         in_range("timeout_ms", timeout_ms, 1, MAX_CALL_TIMEOUT_MS)?;
     }
@@ -499,14 +507,14 @@ fn deadline(timeout_ms: Option<u64>, default_ms: Option<u64>) -> Result<Duration
         .map_or(REQUEST_TIMEOUT, |ms| Duration::from_millis(ms) + DEADLINE_GRACE))
 }
 
-fn in_range(name: &str, value: u64, min: u64, max: u64) -> Result<(), Failure> {
+fn in_range(name: &str, value: u64, min: u64, max: u64) -> Result<(), ErrorInfo> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(Failure(ErrorInfo::new(
+    Err(ErrorInfo::new(
         ErrorCode::BadRequest,
         format!("`{name}` is {value}; it must be {min} to {max}"),
-    )))
+    ))
 }
 
 fn wants_events(headers: &HeaderMap) -> bool {
@@ -518,7 +526,7 @@ fn wants_events(headers: &HeaderMap) -> bool {
 }
 
 /// The events up to and including the last one; an `error` event when the time is up or the backend ends early.
-fn until(
+pub(super) fn until(
     ends_at: tokio::time::Instant,
     events: CallEvents,
 ) -> impl Stream<Item = CallEvent> + Send {

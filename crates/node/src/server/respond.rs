@@ -87,9 +87,7 @@ pub(crate) async fn admit<B: Backend>(
         return Failure(info).into_response();
     }
     let Ok(permit) = shared.permits.clone().try_acquire_owned() else {
-        let info = ErrorInfo::new(ErrorCode::Busy, "too many requests in flight on this node")
-            .hint("wait for one to end and try again");
-        return Failure(info).into_response();
+        return Failure(busy()).into_response();
     };
     let mut response = next.run(request).await;
     if is_event_stream(&response) {
@@ -102,6 +100,12 @@ pub(crate) async fn admit<B: Backend>(
         response = Response::from_parts(parts, Body::from_stream(body));
     }
     response
+}
+
+/// There is no place.
+pub(super) fn busy() -> ErrorInfo {
+    ErrorInfo::new(ErrorCode::Busy, "too many requests in flight on this node")
+        .hint("wait for one to end and try again")
 }
 
 fn is_event_stream(response: &Response) -> bool {

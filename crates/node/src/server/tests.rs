@@ -16,15 +16,17 @@ use comity_api::types::{
     PrivateGroups, Proof, ReceiptView, ResolveRequest, ResolveResponse, SearchSummary,
     ServeRequest, ServeResponse, ShowResponse, Source, Status,
 };
-use comity_api::{Client, ClientError};
-use futures_util::StreamExt;
+use comity_api::types::{EndpointKind, EndpointRequest};
+use comity_api::{Client, ClientError, Endpoints, OpenEndpoint};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiSocket, ApiSocketError, Backend, CallEvents, listener, router_with_limit};
+use super::{Api, ApiSocket, ApiSocketError, Backend, CallEvents, listener, router_with_limit};
 
 /// Answers from a script; reports when work that never ends begins and when it is dropped.
 struct Fake {
@@ -578,4 +580,89 @@ async fn private_groups_are_made_joined_shown_and_left() {
     assert_eq!(client.group_show("join").await.unwrap().name, "join");
     assert_eq!(client.group_invitation("team").await.unwrap().group, group("team"));
     assert_eq!(client.group_leave("team").await.unwrap().message, "left team");
+}
+
+/// Opens endpoints that do nothing but tell of their beginning and their end, once the node they are in front of has answered.
+#[derive(Debug)]
+struct Opener(mpsc::Sender<Report>);
+
+impl Endpoints for Opener {
+    fn open(
+        &self,
+        node: Client,
+        request: EndpointRequest,
+    ) -> BoxFuture<'static, Result<OpenEndpoint, ErrorInfo>> {
+        let reports = self.0.clone();
+        async move {
+            if request.listen.port() == 1 {
+                return Err(ErrorInfo::new(ErrorCode::AddressInUse, "taken"));
+            }
+            assert_eq!(node.unserve("a b/c").await.unwrap().message, "withdrawn: a b/c");
+            assert_eq!(node.call(&call("refused at once")).await.unwrap_err().info(), nothing());
+            let mut stream = node.call_stream(&call("stream")).await.unwrap();
+            let mut names = Vec::new();
+            while let Some(event) = stream.next().await.unwrap() {
+                names.push(event.name());
+            }
+            assert_eq!(names.join(" "), "attempt chunk chunk chunk receipt attempt done");
+            let mut short = node.call_stream(&call("stop short")).await.unwrap();
+            short.next().await.unwrap();
+            let last = short.next().await.unwrap().unwrap();
+            assert!(matches!(last, CallEvent::Error(_)), "{last:?}");
+            let long = CallRequest { timeout_ms: Some(u64::MAX), ..call("answer") };
+            let refused = node.call_stream(&long).await.unwrap_err().info();
+            assert_eq!(refused.code, ErrorCode::BadRequest);
+            let work = async move {
+                let _guard = Guard::new(&reports);
+                std::future::pending().await
+            };
+            Ok(OpenEndpoint { listen: request.listen, work: work.boxed() })
+        }
+        .boxed()
+    }
+}
+
+fn endpoint(port: u16) -> EndpointRequest {
+    EndpointRequest {
+        listen: ([127, 0, 0, 1], port).into(),
+        serves: EndpointKind::All {},
+        origins: Vec::new(),
+        unauthenticated: false,
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_ends_with_its_reader_and_with_the_server() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("api.sock");
+    let socket = ApiSocket::bind(&path).unwrap();
+    let (sender, mut reports) = mpsc::channel(8);
+    let stop = CancellationToken::new();
+    let backend = Arc::new(Fake { reports: mpsc::channel(8).0 });
+    let api = Api::new(backend, stop.clone()).endpoints(Some(Arc::new(Opener(sender))));
+    let task = tokio::spawn(api.serve(socket));
+    let client = Client::connect(&path).await.unwrap();
+    let refused = client.endpoint(&endpoint(1)).await.unwrap_err().info();
+    assert_eq!(refused.code, ErrorCode::AddressInUse);
+
+    let open = client.endpoint(&endpoint(8)).await.unwrap();
+    assert_eq!(open.opened().listen, endpoint(8).listen);
+    assert_eq!(reports.recv().await, Some(Report::Begun));
+    drop(open);
+    assert_eq!(reports.recv().await, Some(Report::Dropped));
+
+    let mut open = client.endpoint(&endpoint(8)).await.unwrap();
+    assert_eq!(reports.recv().await, Some(Report::Begun));
+    stop.cancel();
+    open.ended().await;
+    assert_eq!(reports.recv().await, Some(Report::Dropped));
+    drop(open);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_without_an_opener_says_so() {
+    let served = Served::new();
+    let refused = served.client().await.endpoint(&endpoint(8)).await.unwrap_err().info();
+    assert_eq!(refused.code, ErrorCode::NotPermitted);
 }
