@@ -222,6 +222,7 @@ impl Node {
         })
     }
 
+    /// What few calls need is boxed, so that all others carry no room for it: a call is a task, and is moved several times.
     async fn run_call(
         &self,
         request: CallRequest,
@@ -230,7 +231,7 @@ impl Node {
         let started = Instant::now();
         let wanted = Wanted::read(&request)?;
         if let Some(known) = self.recall(&wanted) {
-            return self.hand_out(known, events, started).await;
+            return Box::pin(self.hand_out(known, events, started)).await;
         }
         let timeout =
             request.timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS).clamp(1, MAX_CALL_TIMEOUT_MS);
@@ -240,7 +241,7 @@ impl Node {
             let producers: Vec<Producer<'_>> = meant.iter().map(Callee::producer).collect();
             let known = self.remembered(&wanted, &request.input, &producers, timeout).await;
             if let Some(known) = known {
-                return self.hand_out(known, events, started).await;
+                return Box::pin(self.hand_out(known, events, started)).await;
             }
         }
         let call = Call { wanted, request: &request, events, started, timeout };
@@ -251,7 +252,7 @@ impl Node {
             }
         }
         let search = timeout.saturating_sub(started.elapsed()) / SEARCH_SHARE;
-        let callees = tokio::time::timeout(timeout, self.callees(&request, search))
+        let callees = tokio::time::timeout(timeout, Box::pin(self.callees(&request, search)))
             .await
             .map_err(|_| {
                 ErrorInfo::new(
@@ -264,7 +265,7 @@ impl Node {
             let asked = self.all_asked(&callees, input)?;
             let left = timeout.saturating_sub(started.elapsed());
             let question = (&call.wanted, input);
-            return self.by_quorum(spec, asked, question, events, started, left).await;
+            return Box::pin(self.by_quorum(spec, asked, question, events, started, left)).await;
         }
         self.try_callees(&call, &callees).await.map_err(|ended| ended.error)
     }
@@ -279,12 +280,14 @@ impl Node {
         let left = timeout.saturating_sub(started.elapsed());
         // Held until the answer is there, so that others who ask the same wait for it.
         let _turn = match self.road(wanted, &request.input, &producers, left).await? {
-            Road::Known(known) => return Ok(self.hand_out(*known, events, *started).await?),
+            Road::Known(known) => {
+                return Ok(Box::pin(self.hand_out(*known, events, *started)).await?);
+            }
             Road::Work(turn) => turn,
         };
 
         if let Some(comparable) = self.to_check(call, callees)
-            && let Some(ended) = self.checked(call, &comparable).await
+            && let Some(ended) = Box::pin(self.checked(call, &comparable)).await
         {
             return ended;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::header::{HOST, HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Request, Uri};
 use bytes::Bytes;
 use comity_specialist::{Answer, Ends, Invocation, Specialist, SpecialistError};
@@ -27,6 +27,8 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest body of a response, in bytes.
 const RESPONSE_BYTES_MAX: usize = 60 << 20;
+/// A body whose length is told beforehand and no more than this is read whole before anything of it is handed on.
+const AT_ONCE_BYTES: u64 = 64 << 10;
 /// Idle connections kept.
 const IDLE_CONNECTIONS: usize = 16;
 /// Tells the server who asks: the AgentId that the session proved.
@@ -270,11 +272,20 @@ impl Http {
             status: parts.status.as_u16(),
             headers: passed_on(&parts.headers, &RESPONSE_HEADERS),
         };
-        let body = body.into_data_stream().map(|frame| {
-            frame.map_err(|_| SpecialistError::Crashed {
-                what: "the server behind it broke the answer".to_owned(),
-            })
-        });
+        let broken = || SpecialistError::Crashed {
+            what: "the server behind it broke the answer".to_owned(),
+        };
+        let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let length = hyper::body::Body::size_hint(&body).exact();
+        if length.is_some_and(|bytes| bytes <= AT_ONCE_BYTES)
+            && !kind.starts_with(b"text/event-stream")
+        {
+            // Nobody can use a part of it, so head and body travel together.
+            let whole = body.collect().await.map_err(|_| broken())?.to_bytes();
+            let whole = stream::iter((!whole.is_empty()).then_some(Ok(whole)));
+            return Ok(Answered { head, body: whole.boxed() });
+        }
+        let body = body.into_data_stream().map(move |frame| frame.map_err(|_| broken()));
         Ok(Answered { head, body: body.boxed() })
     }
 }

@@ -11,6 +11,7 @@ use comity_trust::log::Event;
 use rand::RngExt as _;
 use tracing::debug;
 
+use super::shelf::Item;
 use super::{AGENT, APPRAISED_AGE_MAX, APPRAISED_MAX, ASKED_MAX, LISTED_MAX};
 use crate::access::{Listed, Question, Told, locked};
 use crate::node::Node;
@@ -169,7 +170,11 @@ impl Node {
         if items.is_empty() {
             return false;
         }
-        let rpc = &self.inner.rpc;
+        Box::pin(self.present(callee, addrs, items)).await
+    }
+
+    async fn present(&self, callee: AgentId, addrs: &[SocketAddr], items: Vec<Item>) -> bool {
+        let (attest, rpc) = (&self.inner.attest, &self.inner.rpc);
         match rpc.greet(callee, addrs).await {
             Ok(hello) if hello.features.has(Features::EVIDENCE) => {}
             Ok(_) | Err(_) => return false,

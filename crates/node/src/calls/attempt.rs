@@ -133,7 +133,7 @@ impl Running<'_> {
         let checked = self.node.check_input(self.callee, input);
         checked.map_err(|error| Failed { error, try_others: true })?;
         if self.callee.agent == self.node.id() {
-            return self.run_here(input, deadline).await;
+            return Box::pin(self.run_here(input, deadline)).await;
         }
         let capability = &self.callee.capability;
         let request = self.callee.request(input);
@@ -203,7 +203,7 @@ impl Running<'_> {
         let watch = async move {
             loop {
                 tokio::time::sleep(PATIENCE).await;
-                match tokio::time::timeout(PING_TIMEOUT, rpc.ping(peer, &addrs)).await {
+                match tokio::time::timeout(PING_TIMEOUT, Box::pin(rpc.ping(peer, &addrs))).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) => return error,
                     Err(_) => {

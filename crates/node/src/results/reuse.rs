@@ -181,7 +181,7 @@ impl Node {
         let accepted = same_declaration(producers, terms);
         let max_age = wanted.ask.max_age;
         let fit = Fit { terms, request, producers: &accepted, max_age };
-        let found = self.held_by_helpers(&fit, &outside, left).await?;
+        let found = Box::pin(self.held_by_helpers(&fit, &outside, left)).await?;
         self.take_over(wanted, input, (terms, &request), outside, found)
     }
 
@@ -232,7 +232,7 @@ impl Node {
         }
         if plan.uses(Source::Holders)
             && let Some(reused) =
-                self.shared(wanted, input, (terms, &request), producers, left).await
+                Box::pin(self.shared(wanted, input, (terms, &request), producers, left)).await
         {
             return Ok(Road::Known(Box::new(reused)));
         }

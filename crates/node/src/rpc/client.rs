@@ -504,13 +504,13 @@ impl Shared {
                 let result = match (early.stream.take(), nonce) {
                     (Some(stream), Some(nonce)) => tokio::select! {
                         biased;
-                        result = self.listen_early(want, stream, nonce, connect) => result,
+                        result = Box::pin(self.listen_early(want, stream, nonce, connect)) => result,
                         error = early.failed() => return Err(error.into()),
                     },
                     (Some(_) | None, _) => Err(Attempt::NotBegun),
                 };
                 if let Err(Attempt::NotBegun) = result {
-                    return self.after_handshake(want, early, connect).await;
+                    return Box::pin(self.after_handshake(want, early, connect)).await;
                 }
                 Ok(result)
             }
@@ -534,8 +534,8 @@ impl Shared {
         link: &Arc<Link>,
         connect: Duration,
     ) -> Result<AnswerStream, Attempt> {
-        if want.request.needs_hello() {
-            self.greet(want.peer, link).await?;
+        if want.request.needs_hello() && link.greeting.theirs().is_none() {
+            Box::pin(self.greet(want.peer, link)).await?;
         }
         let mut loan =
             link.borrow().await.map_err(|error| Attempt::connection(want.peer, &error))?;
@@ -557,7 +557,7 @@ impl Shared {
             (_, Err(Attempt::Final(CallError::Failed { code: ErrorCode::HelloFirst, .. })))
                 if link.greeting.theirs().is_none() =>
             {
-                self.greet(want.peer, link).await?;
+                Box::pin(self.greet(want.peer, link)).await?;
                 Err(Attempt::NotBegun)
             }
             (Ok(()), begun) => begun,

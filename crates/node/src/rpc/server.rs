@@ -636,7 +636,13 @@ impl Session {
         let mut out = BytesMut::new();
         wire::push_frame(&mut out, &ResponseFrame::Head);
         loop {
-            let next = match AssertUnwindSafe(items.next()).catch_unwind().now_or_never() {
+            let mut next = AssertUnwindSafe(items.next()).catch_unwind().now_or_never();
+            if next.is_none() && !out.is_empty() {
+                // What is about to be there shares a packet with what is: whoever makes it may be waiting for this thread.
+                tokio::task::yield_now().await;
+                next = AssertUnwindSafe(items.next()).catch_unwind().now_or_never();
+            }
+            let next = match next {
                 Some(next) => next,
                 None => {
                     self.flush(&mut out, accepted.deadline).await?;
@@ -649,7 +655,14 @@ impl Session {
                 }
             };
             let item = match next {
-                Ok(Some(item)) => item?,
+                Ok(Some(Ok(item))) => item,
+                Ok(Some(Err(failure))) => {
+                    // What came before it is the caller's.
+                    if sent > 0 {
+                        self.flush(&mut out, accepted.deadline).await?;
+                    }
+                    return Err(failure.into());
+                }
                 Ok(None) => break,
                 Err(_) => return panicked(),
             };
