@@ -31,3 +31,16 @@ first_line() {
     done
     exit 1
 }
+# Ends the script as skipped (77) where a program is missing.
+wants() {
+    local program
+    for program in "$@"; do
+        command -v "$program" > /dev/null || { echo "skipped: there is no $program here"; exit 77; }
+    done
+}
+# Runs what installs something, its output in the file `$1`; ends the script as skipped where that fails.
+installed_by() {
+    local log=$1
+    shift
+    "$@" > "$log" 2>&1 || { tail -5 "$log"; echo "skipped: what judges cannot be installed here"; exit 77; }
+}

@@ -28,8 +28,8 @@ use crate::Inside;
 use crate::MAX_RESPONSE_BYTES;
 use crate::types::{
     AuditPage, AuditPeers, AuditPeersRequest, AuditProof, AuditPruneRequest, AuditRequest,
-    CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo,
-    Exit, FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
+    CallRequest, CallResponse, Capabilities, Done, ErrorBody, ErrorCode, ErrorInfo, Exit,
+    FindRequest, FindResponse, GroupCreateRequest, GroupInvitation, GroupJoinRequest, Groups,
     HandleMeaning, HandlePin, HandlePinRequest, HandlePins, HandleRequest, KeptReceipt, Peers,
     PingRequest, PingResponse, PrivateGroup, PrivateGroups, Receipts, ReceiptsRequest,
     ReputationRequest, ReputationView, ResolveRequest, ResolveResponse, Results, RetractRequest,
