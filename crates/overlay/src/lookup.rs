@@ -44,6 +44,11 @@ const SWEPT_REGION_FACTOR: u32 = 2;
 const FAILING_SAMPLE_MIN: u32 = 4;
 /// Requests in flight at most, however many fail: when nine of ten nodes are gone, three of thirty answer.
 const WIDTH_MAX: usize = 32;
+/// Requests that a path may have in flight beyond its share, one for each in a row that was not answered in time.
+const PATH_EXTRA_MAX: usize = 7;
+/// Nodes nearest to a place that must be heard after many went at once. The nearest would do; one of them may lie, and not all publishers
+/// see the same region.
+const OLDEST: usize = 2;
 /// Nodes nearest to a random target that have to answer before the names around it count as a sample of the network's size.
 const SAMPLE_ANSWERED: usize = 5;
 
@@ -62,6 +67,8 @@ pub(crate) struct Breadth {
     pub(crate) expected: usize,
     /// Nodes that were only named are part of a crowd. Not after many went at once: their names are told for a while.
     pub(crate) trust_names: bool,
+    /// Many nodes went of late, and the region has grown since: see [`Oldest`].
+    pub(crate) grown: bool,
     /// Requests in flight.
     pub(crate) alpha: usize,
     /// Requests in flight when most fail, at least.
@@ -103,6 +110,15 @@ struct Path {
     waiting: usize,
     /// Nodes it asked.
     asked: u32,
+    /// Nodes it asked in a row that did not answer in the time most answers take.
+    silent: usize,
+}
+
+impl Path {
+    /// Slots it has beyond its share: names of nodes that went together come together, and most often to one path alone.
+    fn extra(&self) -> usize {
+        self.silent.min(PATH_EXTRA_MAX)
+    }
 }
 
 /// How much a search has been widened.
@@ -146,6 +162,21 @@ pub(crate) struct Surroundings {
     /// Everyone known inside the region answered or did not, and so did three quarters of the nodes expected within twice the
     /// region: nobody is left that could know more.
     pub(crate) exhausted: bool,
+    /// Whether those who have kept the place longest were heard.
+    pub(crate) oldest: Oldest,
+}
+
+/// Those who have kept a place longest, after many nodes went at once: when the network shrinks, the region grows around those who were
+/// in it. If anybody is left who kept the place before, the nearest is; the others keep only what was stored since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Oldest {
+    /// Nothing of that kind happened of late, or too few are known: custodians are alike.
+    #[default]
+    Alike,
+    /// Not all of them were heard.
+    Unheard,
+    /// The nearest of those that are left were.
+    Heard,
 }
 
 /// A subtree to search.
@@ -428,10 +459,10 @@ impl Lookup {
 
     /// The next candidate of the next path that has one and a free slot; leaves `turn` at that path.
     fn next_on_paths(&mut self) -> Option<Slot> {
-        let slots = (self.width() / self.paths.len()).max(1);
+        let slots = (self.share() / self.paths.len()).max(1);
         for offset in 0..self.paths.len() {
             let path = (self.turn + offset) % self.paths.len();
-            if self.paths[path].waiting < slots
+            if self.paths[path].waiting < slots + self.paths[path].extra()
                 && let Some(slot) = self.next_on(path)
             {
                 self.turn = path;
@@ -532,7 +563,8 @@ impl Lookup {
     /// More nodes are known near the target than chance puts there.
     ///
     /// Nodes that were only named count too, which makes the test free: everyone named has minted its id. They do not while requests
-    /// fail, nor when [`Breadth::trust_names`] says so.
+    /// fail, nor when [`Breadth::trust_names`] says so. When the region has just grown it takes twice as many, because the size of the network
+    /// that is left reads half of what it is at first.
     pub(crate) fn is_crowded(&self) -> bool {
         let (Some(region), expected) = (self.breadth.region, self.breadth.expected) else {
             return false;
@@ -549,6 +581,7 @@ impl Lookup {
             let nodes = self.nodes.up_to(region.distance());
             nodes.filter(|(_, node)| counts(node)).count()
         };
+        let expected = if self.breadth.grown { 2 * expected } else { expected };
         expected > 0
             && (count(region.divided(DENSITY_DIVISOR)) * 100 >= expected * DENSITY_TIGHT_PERCENT
                 || count(region) * DENSITY_FACTOR_DIVISOR >= expected * DENSITY_FACTOR)
@@ -559,6 +592,13 @@ impl Lookup {
     }
 
     fn width(&self) -> usize {
+        let extra: usize = self.paths.iter().map(Path::extra).sum();
+        let most = WIDTH_MAX.max(self.breadth.alpha_failing).max(self.paths.len());
+        (self.share() + extra).min(most)
+    }
+
+    /// Requests in flight, paths that meet silence not counted.
+    fn share(&self) -> usize {
         let alpha = if self.is_quiet() { self.width_failing() } else { self.breadth.alpha };
         alpha.max(self.paths.len())
     }
@@ -570,9 +610,10 @@ impl Lookup {
         width.clamp(self.breadth.alpha_failing, WIDTH_MAX.max(self.breadth.alpha_failing))
     }
 
-    /// Some did not answer in the time most answers take.
-    pub(crate) const fn has_silent(&self) -> bool {
-        self.failed + self.slow > 0
+    /// Some did not answer in the time most answers take, or the region has grown: then it matters not only what is answered, but who
+    /// has answered.
+    pub(crate) const fn judges_silence(&self) -> bool {
+        self.failed + self.slow > 0 || self.breadth.grown
     }
 
     /// More than half of the requests got no answer in the time most answers take; as long as few were sent, those of other searches.
@@ -604,6 +645,7 @@ impl Lookup {
         {
             node.state = State::Slow;
             self.paths[node.path].waiting -= 1;
+            self.paths[node.path].silent += 1;
             self.slow += 1;
         }
     }
@@ -625,7 +667,10 @@ impl Lookup {
         } else {
             self.slow -= 1;
         }
-        self.heard += u32::from(state == State::Answered);
+        if state == State::Answered {
+            self.heard += 1;
+            self.paths[node.path].silent = 0;
+        }
         node.state = state;
         Some((node.path, node.hops))
     }
@@ -680,8 +725,9 @@ impl Lookup {
     /// What is known of the nodes around the target.
     pub(crate) fn surroundings(&self) -> Surroundings {
         let failing = self.is_quiet();
+        let hasty = failing || self.breadth.grown;
         let silent =
-            |node: &Node| node.state == State::Failed || (failing && node.state == State::Slow);
+            |node: &Node| node.state == State::Failed || (hasty && node.state == State::Slow);
         let settled = |node: &Node| node.state == State::Answered || silent(node);
         // While most are gone, fewer must do: in one of ten places there never were so many.
         let around = if failing && self.heard >= FAILING_SAMPLE_MIN {
@@ -693,6 +739,24 @@ impl Lookup {
             crowded: self.is_crowded(),
             silent: self.inside().filter(|(_, node)| silent(node)).count(),
             exhausted: around && self.inside().all(|(_, node)| settled(node)),
+            oldest: self.oldest(silent),
+        }
+    }
+
+    fn oldest(&self, silent: impl Fn(&Node) -> bool) -> Oldest {
+        if !self.breadth.grown {
+            return Oldest::Alike;
+        }
+        let left = self.inside().map(|(_, node)| node).filter(|node| !silent(node)).take(OLDEST);
+        let (mut heard, mut unheard) = (0, 0);
+        left.for_each(|node| {
+            *(if node.state == State::Answered { &mut heard } else { &mut unheard }) += 1;
+        });
+        match (heard, unheard) {
+            (OLDEST, _) => Oldest::Heard,
+            // So few are no measure.
+            (_, 0) => Oldest::Alike,
+            _ => Oldest::Unheard,
         }
     }
 

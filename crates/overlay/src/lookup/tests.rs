@@ -11,6 +11,7 @@ const BREADTH: Breadth = Breadth {
     region: None,
     expected: 0,
     trust_names: true,
+    grown: false,
     alpha: 3,
     alpha_failing: 8,
     failing: false,
@@ -251,6 +252,49 @@ fn a_path_cannot_use_up_what_the_others_need() {
     }
     assert_eq!(next, lookup.path_requests_max());
     assert!(next < LOOKUP_REQUESTS_MAX / 2);
+}
+
+#[test]
+fn when_the_region_has_grown_the_nearest_that_are_left_are_heard() {
+    let even: Vec<_> = (1..16).map(|index| contact(index * 4)).collect();
+    let grown = || search(Breadth { grown: true, paths: 1, ..custody() }, even.clone());
+    let oldest = |silent: &[usize], heard: &[usize]| {
+        let mut lookup = grown();
+        for (index, contact) in even.iter().enumerate() {
+            let Step::Ask(_) = lookup.step() else { break };
+            if silent.contains(&index) {
+                lookup.on_slow(&contact.overlay_id);
+            }
+            if heard.contains(&index) {
+                lookup.on_success(&contact.overlay_id, Vec::new());
+            }
+        }
+        lookup.surroundings().oldest
+    };
+    assert_eq!(oldest(&[], &[]), Oldest::Unheard);
+    assert_eq!(oldest(&[], &[1, 2]), Oldest::Unheard, "the nearest is not heard");
+    assert_eq!(oldest(&[], &[0, 1]), Oldest::Heard);
+    assert_eq!(oldest(&[0], &[1, 2]), Oldest::Heard, "who does not answer in time is gone");
+    let calm = search(custody(), even.clone());
+    assert_eq!(calm.surroundings().oldest, Oldest::Alike);
+}
+
+#[test]
+fn a_path_that_meets_silence_asks_more_at_once() {
+    let mut lookup = search(Breadth { paths: 4, ..BREADTH }, contacts(1..60));
+    let ask = |lookup: &mut Lookup| {
+        let Step::Ask(contact) = lookup.step() else { panic!("there is room for one more") };
+        contact.overlay_id
+    };
+    let first: Vec<_> = (0..4).map(|_| ask(&mut lookup)).collect();
+    assert_eq!(lookup.step(), Step::Wait);
+    lookup.on_slow(&first[0]);
+    let (second, third) = (ask(&mut lookup), ask(&mut lookup));
+    assert_eq!(lookup.step(), Step::Wait, "one in the place of the slow one, one beyond");
+    lookup.on_success(&second, Vec::new());
+    lookup.on_success(&third, Vec::new());
+    ask(&mut lookup);
+    assert_eq!(lookup.step(), Step::Wait, "an answer ends it");
 }
 
 #[test]

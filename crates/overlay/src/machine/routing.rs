@@ -47,8 +47,9 @@ pub(super) struct Upkeep {
     pub(super) recovery: Option<Recovery>,
     /// When a recovery last began.
     pub(super) suspected: Time,
-    /// When many last went at once.
+    /// When many last went at once, and how many nodes the network was thought to have before.
     pub(super) struck: Time,
+    pub(super) size_before: u64,
     last_sample: Time,
     /// Buckets at the last sample: one more means that the network has doubled, which makes old samples worthless.
     sampled_at: usize,
@@ -134,7 +135,7 @@ impl Overlay {
         }
         if let Struck::Evicted { candidate } = self.table.strike(&contact.overlay_id) {
             self.actions.push_back(Action::Peers(PeerChange::Removed(contact.agent)));
-            let cut = self.upkeep.recovery.is_some_and(|recovery| recovery.is_mass());
+            let cut = self.upkeep.recovery.as_ref().is_some_and(Recovery::is_mass);
             if !cut {
                 self.vitals.note_death();
             }

@@ -100,7 +100,7 @@ impl Overlay {
     ) -> Vec<Contact> {
         let mut contacts = self.table.closest(target, 2 * CONTACTS_MAX);
         contacts.retain(|contact| {
-            contact.agent != asker.agent && !self.vitals.is_silent(now, &contact.overlay_id)
+            contact.agent != asker.agent && !self.is_silent(now, &contact.overlay_id)
         });
         contacts.truncate(CONTACTS_MAX);
         contacts.retain(|contact| {

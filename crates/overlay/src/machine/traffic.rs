@@ -388,6 +388,7 @@ impl Overlay {
             region: None,
             expected: 0,
             trust_names: false,
+            grown: false,
             alpha: self.config.alpha,
             alpha_failing: self.config.alpha_failing,
             failing: self.vitals.is_failing(),
@@ -400,7 +401,9 @@ impl Overlay {
         let region = self.config.region.then(|| self.region());
         let holders = self.config.holders.max(1);
         let trust_names = self.upkeep.is_calm(now);
-        Breadth { want: holders, region, expected: holders, trust_names, ..self.near_breadth() }
+        let grown = self.has_shrunk(now);
+        let near = self.near_breadth();
+        Breadth { want: holders, region, expected: holders, trust_names, grown, ..near }
     }
 
     /// Breadth of a lookup that finds where to store.
@@ -447,13 +450,20 @@ impl Overlay {
     pub(super) fn seeds(&self, now: Time, target: &OverlayId) -> Vec<Contact> {
         if self.vitals.is_failing() {
             let mut seeds = self.table.closest(target, LOOKUP_SEEDS_MAX);
-            seeds.retain(|seed| !self.vitals.is_silent(now, &seed.overlay_id));
+            seeds.retain(|seed| !self.is_silent(now, &seed.overlay_id));
             seeds.truncate(K);
             if !seeds.is_empty() {
                 return seeds;
             }
         }
         self.table.closest(target, K)
+    }
+
+    /// Whether a peer is not worth asking or naming now. For a while after many went, the names of those who did are told by nodes that
+    /// have not noticed: of them, one failure is enough.
+    pub(super) fn is_silent(&self, now: Time, id: &OverlayId) -> bool {
+        let doubtful = !self.upkeep.is_calm(now) && self.table.get(id).is_none();
+        self.vitals.is_silent(now, id, doubtful)
     }
 
     /// Starts a lookup, or queues it when too many run.
@@ -536,7 +546,8 @@ impl Overlay {
 
     /// Whether those that did not answer leave nobody worth asking: answers are judged as they come, silence is here.
     fn is_answered(&self, id: LookupId) -> bool {
-        let running = self.lookups.running.get(&id).filter(|running| running.lookup.has_silent());
+        let running =
+            self.lookups.running.get(&id).filter(|running| running.lookup.judges_silence());
         let Some(Running { lookup, goal: Goal::Query { command, key, placement }, .. }) = running
         else {
             return false;
@@ -651,8 +662,7 @@ impl Overlay {
         let trusted = |contact: &Contact| {
             !goal.asks_custodians() || !self.quarantine.holds(now, &contact.agent)
         };
-        contacts
-            .retain(|contact| trusted(contact) && !self.vitals.is_silent(now, &contact.overlay_id));
+        contacts.retain(|contact| trusted(contact) && !self.is_silent(now, &contact.overlay_id));
         if let Some(running) = self.lookups.running.get_mut(&id) {
             running.lookup.on_success(&from.overlay_id, contacts);
             self.lookups.ready.insert(id);

@@ -14,6 +14,9 @@ const WINDOW_MIN: u32 = 16;
 const SUSPICION_MIN: u32 = 4;
 const SUSPICION_OF: u32 = 8;
 const SUSPICION_MASK: u32 = (1 << SUSPICION_OF) - 1;
+/// So is it when each of so many failed, once in 1,000 requests then: what an idle node learns in a minute.
+const SUSPICION_ALL_OF: u32 = 3;
+const SUSPICION_ALL_MASK: u32 = (1 << SUSPICION_ALL_OF) - 1;
 /// Table entries gone after which older observations of session lengths count half.
 const DEATHS_REMEMBERED: u64 = 32;
 /// Fewer say nothing about session lengths.
@@ -56,9 +59,13 @@ impl Vitals {
         self.failing && !before
     }
 
-    /// So many of the newest requests failed that all entries should be asked: more than twice as many as churn explains.
+    /// So many of the newest requests failed that others should be asked: more than twice as many as churn explains.
     pub(super) const fn is_suspicious(&self) -> bool {
-        self.seen >= SUSPICION_OF && (self.outcomes & SUSPICION_MASK).count_ones() >= SUSPICION_MIN
+        let many = self.seen >= SUSPICION_OF
+            && (self.outcomes & SUSPICION_MASK).count_ones() >= SUSPICION_MIN;
+        let all = self.seen >= SUSPICION_ALL_OF
+            && (self.outcomes & SUSPICION_ALL_MASK).count_ones() == SUSPICION_ALL_OF;
+        many || all
     }
 
     /// More than half of the recent requests to table entries failed, and not three quarters of the newest were answered since.
@@ -114,9 +121,9 @@ impl Vitals {
         }
     }
 
-    /// Whether `id` is not worth asking now. After a mass failure, once is enough.
-    pub(super) fn is_silent(&self, now: Time, id: &OverlayId) -> bool {
-        let enough = if self.failing { 1 } else { SILENT_STRIKES };
+    /// Whether `id` is not worth asking now. While most requests fail, and where the caller has reason to doubt it, once is enough.
+    pub(super) fn is_silent(&self, now: Time, id: &OverlayId, doubtful: bool) -> bool {
+        let enough = if self.failing || doubtful { 1 } else { SILENT_STRIKES };
         self.silent.get(id).is_some_and(|(at, strikes)| {
             *strikes >= enough && now.saturating_since(*at) < SILENT_FOR
         })
@@ -144,6 +151,11 @@ mod tests {
         (0..20).for_each(|_| assert!(!vitals.note_entry(false)));
         (0..4).for_each(|_| assert!(!vitals.note_entry(true)));
         assert!(vitals.is_suspicious() && !vitals.is_failing());
+        let mut vitals = Vitals::default();
+        (0..2).for_each(|_| assert!(!vitals.note_entry(true)));
+        assert!(!vitals.is_suspicious());
+        vitals.note_entry(true);
+        assert!(vitals.is_suspicious(), "nobody answers");
     }
 
     #[test]
@@ -172,12 +184,13 @@ mod tests {
         let (id, mut vitals) = (OverlayId([1; 32]), Vitals::default());
         let now = Time::from_secs(1_000);
         vitals.note_silence(now, id);
-        assert!(!vitals.is_silent(now, &id), "one request may have been lost");
+        assert!(!vitals.is_silent(now, &id, false), "one request may have been lost");
+        assert!(vitals.is_silent(now, &id, true), "unless there is reason to doubt");
         vitals.note_silence(now, id);
-        assert!(vitals.is_silent(now, &id));
-        assert!(!vitals.is_silent(now + SILENT_FOR, &id));
+        assert!(vitals.is_silent(now, &id, false));
+        assert!(!vitals.is_silent(now + SILENT_FOR, &id, false));
         vitals.note_answer(&id);
-        assert!(!vitals.is_silent(now, &id));
+        assert!(!vitals.is_silent(now, &id, false));
     }
 
     #[test]

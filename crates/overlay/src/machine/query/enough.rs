@@ -14,7 +14,7 @@ use crate::config::HOLDERS_MAX;
 use crate::contact::IpPrefix;
 use crate::drive::CustodianSaid;
 use crate::item::ItemKey;
-use crate::lookup::Surroundings;
+use crate::lookup::{Oldest, Surroundings};
 use crate::shard::PLACEMENTS;
 
 /// Custodians of one placement that hold something and are heard before their disagreement is accepted: the union is the answer.
@@ -35,6 +35,13 @@ pub(super) struct Rule {
     pub(super) fresh: bool,
     /// What the search knows of the nodes around the placement.
     pub(super) around: Surroundings,
+}
+
+impl Rule {
+    /// Custodians differ because they came to keep the place at different times, and those that have kept it longest were heard.
+    fn trusts_oldest(&self) -> bool {
+        self.around.oldest == Oldest::Heard && !self.around.crowded && !self.fresh
+    }
 }
 
 /// Who a custodian is to the asker.
@@ -111,7 +118,13 @@ impl Witnesses {
     /// Whether no more custodians of `placement` need to be asked.
     pub(super) fn is_enough(&self, placement: u8, rule: Rule) -> bool {
         let inside = || self.inside(placement);
-        let Surroundings { crowded, silent, exhausted } = rule.around;
+        let Surroundings { crowded, silent, exhausted, oldest } = rule.around;
+        if oldest == Oldest::Unheard {
+            return false;
+        }
+        if rule.trusts_oldest() {
+            return true;
+        }
         // As many as are expected in the region were asked: the dead are not waited for.
         let all_asked = exhausted
             || (inside().count() >= 1 && inside().count() + silent >= EMPTY_CUSTODIANS_ENOUGH);
@@ -139,7 +152,8 @@ impl Witnesses {
         if self.newest.is_empty() {
             return unsettled;
         }
-        let disputed = (0..PLACEMENTS).all(|placement| self.agreeing(placement) < rule.agreeing);
+        let disputed = !rule.trusts_oldest()
+            && (0..PLACEMENTS).all(|placement| self.agreeing(placement) < rule.agreeing);
         (unsettled && disputed) || (rule.fresh && self.copies() < FRESH_COPIES)
     }
 

@@ -6,7 +6,8 @@ use comity_core::{Hash, Identity, Time};
 use super::*;
 use crate::item::{Content, Subject, Verified, VerifiedItem};
 
-const CALM: Surroundings = Surroundings { crowded: false, silent: 0, exhausted: false };
+const CALM: Surroundings =
+    Surroundings { crowded: false, silent: 0, exhausted: false, oldest: Oldest::Alike };
 const CROWD: Surroundings = Surroundings { crowded: true, ..CALM };
 const RULE: Rule = Rule { agreeing: 2, fresh: false, around: CALM };
 const LIMIT: u16 = 10;
@@ -187,6 +188,21 @@ fn the_dead_are_not_waited_for() {
     assert!(heard(0, &[]).is_enough(0, exhausted), "unless nobody is left");
     let crowded = Rule { around: Surroundings { silent: 20, ..CROWD }, ..RULE };
     assert!(!heard(0, &[empty(), empty()]).is_enough(0, crowded));
+}
+
+#[test]
+fn when_the_region_has_grown_newcomers_decide_nothing() {
+    let rule = |oldest| Rule { around: Surroundings { oldest, ..CALM }, ..RULE };
+    // Two that keep what was stored since and agree.
+    let newcomers = || heard(0, &[shows(&[(1, 1)], false), shows(&[(1, 1)], false)]);
+    assert!(newcomers().is_enough(0, rule(Oldest::Alike)));
+    assert!(!newcomers().is_enough(0, rule(Oldest::Unheard)));
+    let different = || heard(0, &[shows(&[(1, 1)], false), shows(&[(1, 1), (2, 1)], false)]);
+    assert!(!different().is_enough(0, rule(Oldest::Alike)));
+    assert!(different().is_enough(0, rule(Oldest::Heard)), "that they differ is no wonder");
+    assert!(!different().is_doubtful(rule(Oldest::Heard), 0));
+    let crowded = Surroundings { oldest: Oldest::Heard, ..CROWD };
+    assert!(!different().is_enough(0, Rule { around: crowded, ..RULE }), "the nearest may lie");
 }
 
 #[test]
