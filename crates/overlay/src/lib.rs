@@ -64,6 +64,7 @@
 //!
 //! * [`contact`], [`shard`], [`item`]: the nouns; [`drive`]: commands, outcomes, actions; [`wire`]: messages.
 //! * [`Finder`]: from a question to agents that keep what they declare, over several questions if need be.
+//! * [`gossip`]: telling a group everything, a state machine of its own beside [`Overlay`].
 //! * [`table`]: split-last k-buckets; `lookup`: one iterative search over disjoint paths; `estimate`: round trips and network size.
 //! * [`store`]: custody rules; `machine`: [`Overlay`] itself, one file per concern; [`directory`]: the production services.
 
@@ -75,6 +76,7 @@ pub mod drive;
 mod estimate;
 mod few;
 mod finder;
+pub mod gossip;
 pub mod item;
 mod lookup;
 mod machine;

@@ -84,7 +84,7 @@ impl Baseline {
     #[must_use]
     pub const fn of(protocol: Protocol) -> Option<Self> {
         match protocol {
-            Protocol::Comity => None,
+            Protocol::Comity | Protocol::Group => None,
             Protocol::Gossip => Some(Self::Gossip),
             Protocol::Providers => Some(Self::Providers),
             Protocol::ProvidersTyped => Some(Self::ProvidersTyped),

@@ -33,6 +33,7 @@ pub mod bootstrap;
 pub mod calibrate;
 pub mod check;
 pub mod cost;
+pub mod group;
 pub mod link;
 pub mod node;
 pub mod places;

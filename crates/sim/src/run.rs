@@ -22,12 +22,13 @@ use comity_overlay::{Command, CommandError, Config, Contact, ItemKey, ItemKind, 
 use crate::baseline::{self, Baseline, BaselineError};
 use crate::bootstrap::{CustodyBuilder, build_tables};
 use crate::check::{Rule, Violations};
+use crate::group;
 use crate::publisher::{Lives, Register};
 use crate::random::{Ppm, Random, micros};
 use crate::report::{
     Attack, Hits, Mark, PhaseBuilder, REPORT_FORMAT, Report, SampleBuilder, SeriesBuilder,
 };
-use crate::scenario::{EPOCH, Fault, Scenario, Sessions, Start};
+use crate::scenario::{EPOCH, Fault, Protocol, Scenario, Sessions, Start};
 use crate::workload::{self, Drawer};
 use crate::world::{Completed, NodeIx, Op, Settings, World};
 
@@ -98,6 +99,9 @@ pub fn run_with(
     scenario: &Scenario,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Box<RunFailure>> {
+    if scenario.protocol == Protocol::Group {
+        return Ok(group::run_with(scenario, progress));
+    }
     if let Some(baseline) = Baseline::of(scenario.protocol) {
         return baseline::run_with(scenario, baseline, progress)
             .map_err(|error| Box::new(RunFailure { report: refused(scenario, &error) }));

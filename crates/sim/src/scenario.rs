@@ -63,6 +63,8 @@ pub enum Protocol {
     CentralStruck,
     /// Kademlia provider records at the 20 closest nodes, without countermeasures.
     Kademlia,
+    /// No directory: one group that all nodes are members of, and what they broadcast in it. See [`crate::group`].
+    Group,
 }
 
 /// How the network comes into being.

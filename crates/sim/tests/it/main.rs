@@ -4,6 +4,7 @@ mod adversaries;
 mod baselines;
 mod determinism;
 mod faults;
+mod group;
 mod healthy;
 mod lifecycle;
 mod rules;
