@@ -1,6 +1,6 @@
 //! Endpoints for programs of other protocols, inside the node.
 //!
-//! What an endpoint is made of is another crate's business ([`Endpoints`]); it is handed a client that reaches the API without the socket.
+//! What an endpoint is made of is another crate's business ([`comity_api::Endpoints`]); it is handed a client that reaches the API without the socket.
 //! An endpoint that was asked for over the API is there for as long as the answer is being read, so that none outlives whoever asked.
 
 use std::convert::Infallible;
