@@ -1,12 +1,12 @@
 //! What happens when many peers went at once, and when many came back.
 //!
-//! When several requests in a row fail, some entries are asked, and more as long as they fail. After a mass failure every table entry is asked until it answered or left, what the buckets lost is looked up, the size of the
+//! After a mass failure every table entry is asked until it answered or left, what the buckets lost is looked up, the size of the
 //! network is sampled anew, and own items are stored again. Contacts that went together and come back are the other half of a network
 //! that was cut: then this node joins again, through them, and stores its items where they belong in the whole.
 
 use std::time::Duration;
 
-use comity_core::{OverlayId, Time};
+use comity_core::Time;
 
 use super::routing::JoinJob;
 use super::traffic::{Goal, Purpose};
@@ -21,10 +21,8 @@ const ROUND_EVERY: Duration = Duration::from_secs(2);
 const ROUNDS_MAX: u32 = 60;
 /// Entries pinged in a round.
 const PINGS_PER_ROUND: usize = 32;
-/// The same while it is but suspected that many went.
-const SUSPECTS_PER_ROUND: usize = 8;
-/// Suspicion alone makes a node ask its entries this often at most.
-const SUSPICION_EVERY: Duration = Duration::from_secs(60);
+/// Suspicion alone makes a node ask all its entries this often at most.
+const SUSPICION_EVERY: Duration = Duration::from_secs(300);
 /// The names of nodes that went together are told for so long.
 pub(super) const NAMES_TOLD_FOR: Duration = Duration::from_secs(900);
 /// A network that has so many times as few nodes as before is another one: most of those who keep a place now did not before.
@@ -49,7 +47,7 @@ const ASK_AFTER_RETURN: usize = 8;
 const MERGE_PAUSE: Duration = Duration::from_secs(300);
 
 /// Cleaning up after a mass failure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Recovery {
     began: Time,
     round: u32,
@@ -57,12 +55,10 @@ pub(super) struct Recovery {
     mass: bool,
     /// Buckets that were looked up, once every entry is settled.
     refilled: usize,
-    /// Entries that were asked in the last round.
-    asked: Vec<OverlayId>,
 }
 
 impl Recovery {
-    pub(super) const fn is_mass(&self) -> bool {
+    pub(super) const fn is_mass(self) -> bool {
         self.mass
     }
 }
@@ -96,7 +92,7 @@ impl Overlay {
         lately && self.upkeep.size_before >= self.size_estimate().saturating_mul(SHRUNK)
     }
 
-    /// Many requests to table entries fail: some entries are asked, and more as long as many of them fail too, but not all the time.
+    /// Many requests to table entries fail: all entries are asked, but not all the time.
     pub(super) fn suspicion(&mut self, now: Time) {
         if now.saturating_since(self.upkeep.suspected) >= SUSPICION_EVERY {
             self.begin_recovery(now, false);
@@ -109,14 +105,13 @@ impl Overlay {
             recovery.mass |= mass;
             return;
         }
-        self.upkeep.recovery =
-            Some(Recovery { began: now, round: 0, mass, refilled: 0, asked: Vec::new() });
+        self.upkeep.recovery = Some(Recovery { began: now, round: 0, mass, refilled: 0 });
         self.timers.insert((now, Timer::Recovery));
     }
 
     /// One round of cleaning up.
     pub(super) fn recover(&mut self, now: Time) {
-        let Some(mut recovery) = self.upkeep.recovery.take() else { return };
+        let Some(mut recovery) = self.upkeep.recovery else { return };
         recovery.round += 1;
         let mut unheard: Vec<_> = self
             .table
@@ -125,20 +120,8 @@ impl Overlay {
             .map(|entry| (entry.seen(), entry.contact.clone()))
             .collect();
         unheard.sort_by_key(|(seen, _)| *seen);
-        let heard = |id: &&OverlayId| {
-            self.table.get(id).is_some_and(|entry| entry.seen() >= recovery.began)
-        };
-        let answered = recovery.asked.iter().filter(heard).count();
-        let unfounded = !recovery.mass && recovery.round > 1 && answered * 2 > recovery.asked.len();
-        let settled = unheard.is_empty() || recovery.round > ROUNDS_MAX || unfounded;
-        let pings = match (unfounded, recovery.mass) {
-            (true, _) => 0,
-            (false, true) => PINGS_PER_ROUND,
-            (false, false) => SUSPECTS_PER_ROUND,
-        };
-        unheard.truncate(pings);
-        recovery.asked = unheard.iter().map(|(_, contact)| contact.overlay_id).collect();
-        for (_, contact) in unheard {
+        let settled = unheard.is_empty() || recovery.round > ROUNDS_MAX;
+        for (_, contact) in unheard.into_iter().take(PINGS_PER_ROUND) {
             self.send(now, contact, Request::Ping, Purpose::Ping);
         }
         if settled && !recovery.mass {
@@ -154,7 +137,9 @@ impl Overlay {
             }
             recovery.refilled = self.refill(now, recovery.refilled);
         }
-        if !settled || recovery.refilled < self.table.buckets() {
+        if settled && recovery.refilled >= self.table.buckets() {
+            self.upkeep.recovery = None;
+        } else {
             self.upkeep.recovery = Some(recovery);
             self.timers.insert((now + ROUND_EVERY, Timer::Recovery));
         }

@@ -135,7 +135,7 @@ impl Overlay {
         }
         if let Struck::Evicted { candidate } = self.table.strike(&contact.overlay_id) {
             self.actions.push_back(Action::Peers(PeerChange::Removed(contact.agent)));
-            let cut = self.upkeep.recovery.as_ref().is_some_and(Recovery::is_mass);
+            let cut = self.upkeep.recovery.is_some_and(|recovery| recovery.is_mass());
             if !cut {
                 self.vitals.note_death();
             }
