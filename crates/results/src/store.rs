@@ -149,11 +149,12 @@ impl<K: Keepable> Store<K> {
     /// [`Unkept`] says why not.
     pub fn admit(
         &mut self,
-        accepted: K,
+        accepted: impl Into<Arc<K>>,
         took: Duration,
         retracted: &Retractions,
         now: Time,
     ) -> Result<Arc<K>, Unkept> {
+        let accepted = accepted.into();
         if check_times(accepted.finished(), accepted.valid_until(), None, now).is_err() {
             return Err(Unkept::NotValid);
         }
@@ -170,7 +171,7 @@ impl<K: Keepable> Store<K> {
         }
         let uses = known.map_or(0, |known| known.uses);
         self.remove(&question);
-        let (producer, accepted) = (accepted.statement().callee, Arc::new(accepted));
+        let producer = accepted.statement().callee;
         self.by_producer.entry(producer).or_default().insert(question);
         let entry = Entry { accepted: Arc::clone(&accepted), took, uses };
         let mut evicted = Vec::new();

@@ -120,6 +120,30 @@ impl Columns {
     }
 }
 
+/// Whether a question has the form of a request to a table: nothing else is answered from another's answer.
+#[must_use]
+pub fn is_request(request: &Value) -> bool {
+    Request::read(request).is_ok()
+}
+
+/// Whether `request` may be answered from the answer to `larger`, as far as the requests tell; [`derive`] decides.
+#[must_use]
+pub fn is_within(table: &Columns, larger: &Value, request: &Value) -> bool {
+    let (Ok(larger), Ok(wanted)) = (Request::read(larger), Request::read(request)) else {
+        return false;
+    };
+    let shows = |column: &&str| larger.columns.as_ref().is_none_or(|all| all.contains(column));
+    let columns = match &wanted.columns {
+        Some(columns) => columns.iter().all(shows),
+        None => larger.columns.is_none(),
+    };
+    larger.offset == 0
+        && larger.order == wanted.order
+        && columns
+        && extra_conditions(table, larger.conditions, wanted.conditions)
+            .is_ok_and(|extra| extra.iter().all(|(column, _)| shows(column)))
+}
+
 /// The answer to `request` out of the complete answer `items` to `larger`, as the table of these columns would give it.
 ///
 /// # Errors

@@ -97,6 +97,45 @@ fn an_answer_is_worked_out_once_and_then_known() {
 }
 
 #[test]
+fn holders_that_left_do_not_hide_the_one_that_stays() {
+    const LEFT: u64 = 8;
+    let world = World::new();
+    let producer = world.node("producer", &[]);
+    let stays = world.joined("stays", &producer);
+    let asker = world.joined("asker", &producer);
+    let (command, requests) = slow_program(&world, "slow", r#"{"verdict": "sound"}"#);
+    serve(&world, &producer, "shared", &command, &format!("{REUSE}{PUBLIC}"));
+    let target = format!("{}/{NAME}", producer.address());
+    let question = json!({ "cite": "RFC 8446" });
+    assert_eq!(origin(&call(&stays, &target, &question, &[])), "producer");
+    let left: Vec<Node> = (0..LEFT)
+        .map(|number| world.joined(&format!("leaves-{number}"), &producer))
+        .inspect(|leaves| {
+            // Whoever has it says so beside the call.
+            let held = wait("a pointer to the answer is found", || {
+                let input = question.to_string();
+                let line = ["--json", "call", &target, "--only-shared", "--json", &input];
+                let run = leaves.run(&line);
+                (run.code == 0).then(|| run.json())
+            });
+            assert_eq!(origin(&held), "holder");
+        })
+        .collect();
+    let kept = || {
+        let nodes = left.iter().chain([&producer, &stays, &asker]);
+        nodes.map(|node| node.get("/v1/results")["pointers"].as_u64().unwrap()).sum::<u64>()
+    };
+    wait("several nodes keep the pointer of each", || (kept() >= 3 * (LEFT + 1)).then_some(()));
+    for mut leaves in left {
+        leaves.kill();
+    }
+    let held = call(&asker, &target, &question, &["--only-shared"]);
+    assert_eq!(origin(&held), "holder");
+    assert_eq!(held["summary"]["origin"]["holder"]["agent"], stays.agent());
+    assert_eq!(notes(&requests).len(), 1);
+}
+
+#[test]
 fn what_is_private_or_undeclared_is_handed_to_nobody() {
     let world = World::new();
     let producer = world.node("producer", &[]);

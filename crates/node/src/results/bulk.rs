@@ -198,7 +198,6 @@ struct Moving<'a> {
     outline: Arc<Outline>,
     part: Arc<Part>,
     secret: Option<&'a GroupSecret>,
-    sources: &'a [Source],
 }
 
 impl Results {
@@ -416,17 +415,18 @@ impl Results {
 }
 
 impl Node {
-    /// Fetches the body of a large answer from those who hold it; by the outline of the first. Dropping the future breaks the transfer off.
+    /// Fetches the body of a large answer from those who hold it: at once from `source`, whose outline it is, and from the others as soon as they
+    /// are known. Dropping the future breaks the transfer off.
     pub(super) async fn move_large(
         &self,
         outside: &Outside,
         large: &Large,
-        sources: &[Source],
+        source: Source,
+        others: impl Future<Output = Vec<Source>> + Send,
     ) -> Result<Arc<Part>, NotMoved> {
         let bulk = &self.inner.results.bulk;
         let nobody = || NotMoved::Holders { missing: large.outline.pieces() as usize };
         let shelf = bulk.shelf.clone().ok_or_else(nobody)?;
-        let source = sources.first().ok_or_else(nobody)?.agent;
         let _turn = bulk.turn(large.response()).lock_owned().await;
         let _place = bulk.places.acquire().await.map_err(|_| nobody())?;
 
@@ -452,9 +452,8 @@ impl Node {
             outline: Arc::clone(&large.outline),
             part: Arc::new(part),
             secret: group.as_ref().map(|group| group.secret()),
-            sources,
         };
-        self.drive(&moving, source, &there).await?;
+        self.drive(&moving, source, others, &there).await?;
         moving.part.cut(&moving.outline).map_err(NotMoved::Disk)?;
         Ok(moving.part)
     }
@@ -463,19 +462,22 @@ impl Node {
     async fn drive(
         &self,
         moving: &Moving<'_>,
-        source: AgentId,
+        source: Source,
+        others: impl Future<Output = Vec<Source>> + Send,
         there: &BTreeSet<u32>,
     ) -> Result<(), NotMoved> {
-        let mut transfer = Transfer::new(moving.outline.pieces(), there, source);
-        for other in moving.sources {
-            transfer.add(other.agent);
-        }
+        let mut transfer = Transfer::new(moving.outline.pieces(), there, source.agent);
+        let mut sources = vec![source];
+        let (mut others, mut awaited) = (std::pin::pin!(others), true);
         let (mut under_way, mut handles) =
             (FuturesUnordered::new(), BTreeMap::<_, AbortHandle>::new());
         loop {
             match transfer.step(self.inner.clock.now()) {
                 Step::Ask { holder, piece } => {
-                    let (asked, handle) = abortable(self.one_piece(moving, holder, piece));
+                    let known = sources.iter().find(|source| source.agent == holder);
+                    let addrs = known.map(|source| source.addrs.clone()).unwrap_or_default();
+                    let source = Source { agent: holder, addrs };
+                    let (asked, handle) = abortable(self.one_piece(moving, source, piece));
                     handles.insert((holder, piece), handle);
                     under_way.push(async move { (holder, piece, asked.await) });
                 }
@@ -495,11 +497,19 @@ impl Node {
                                 self.piece_heard(&mut transfer, &holder, piece, said)?;
                             }
                         }
+                        known = &mut others, if awaited => {
+                            awaited = false;
+                            join(&mut transfer, &mut sources, known);
+                        }
                         () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
                         else => return Err(NotMoved::Holders { missing: transfer.missing() }),
                     }
                 }
                 Step::Done => return Ok(()),
+                Step::Stuck if awaited => {
+                    awaited = false;
+                    join(&mut transfer, &mut sources, (&mut others).await);
+                }
                 Step::Stuck if transfer.is_settled() => {
                     return Err(NotMoved::Holders { missing: transfer.missing() });
                 }
@@ -509,12 +519,11 @@ impl Node {
     }
 
     /// Asks one holder for one piece, verifies it and writes it.
-    async fn one_piece(&self, moving: &Moving<'_>, holder: AgentId, piece: u32) -> Said {
-        let known = moving.sources.iter().find(|source| source.agent == holder);
-        let addrs = known.map_or(&[][..], |source| &source.addrs);
+    async fn one_piece(&self, moving: &Moving<'_>, holder: Source, piece: u32) -> Said {
+        let Source { agent, addrs } = holder;
         let ask = PieceAsk { key: moving.key, response: moving.response, piece };
         let length = moving.outline.len_of(piece);
-        let sent = self.inner.rpc.piece(holder, addrs, &ask, moving.secret, length).await;
+        let sent = self.inner.rpc.piece(agent, &addrs, &ask, moving.secret, length).await;
         let bytes = match sent {
             Ok(bytes) => bytes,
             Err(NoPiece::Busy) => return Said::Busy,
@@ -643,6 +652,11 @@ impl Node {
         let text = "the kept answer was damaged on disk and has been dropped";
         ErrorInfo::new(ApiCode::NotVerified, text).hint("ask again: it is fetched anew")
     }
+}
+
+/// Other holders take part from now on, as many as there is room for.
+fn join(transfer: &mut Transfer, sources: &mut Vec<Source>, others: Vec<Source>) {
+    sources.extend(others.into_iter().filter(|other| transfer.add(other.agent)));
 }
 
 fn malformed(error: &dyn std::error::Error) -> ErrorInfo {

@@ -51,7 +51,8 @@ impl Row {
             Some(outside) => (Some(outside.key), outside.group.clone()),
             None => (None, None),
         };
-        let request = held.request.as_ref().and_then(|request| canonical::from_json(request).ok());
+        let request = held.request.as_ref();
+        let request = request.and_then(|(request, _)| canonical::from_json(request).ok());
         let result = entry.accepted.result.encode().into();
         let took_us = super::reuse::micros(entry.took);
         Self { result, took_us, key, group, request: request.map(Into::into) }
@@ -159,12 +160,12 @@ impl Results {
         let accepted = accept(&terms, &request, result, &rules, &mut state.roots, now).ok()?;
         let question = accepted.question;
         let took = Duration::from_micros(row.took_us);
-        state.store.admit(accepted, took, &state.retracted, now).ok()?;
+        let kept = state.store.admit(accepted, took, &state.retracted, now).ok()?;
         if let Some(outside) = &outside {
             state.named.insert(outside.key, question);
         }
         locked(&self.on_disk).written.insert(question);
-        let request = input.map(Arc::new);
+        let request = input.map(|input| (Arc::new(input), kept.result.body.len()));
         state.held.insert(question, Held { descriptor: terms.descriptor, request, outside });
         Some(())
     }

@@ -13,6 +13,7 @@
 //! Nothing enters the store that did not pass [`comity_results::result::accept`].
 
 mod bulk;
+mod held;
 mod keep;
 mod ops;
 mod quorum;
@@ -47,6 +48,8 @@ use crate::clock::Clock;
 use crate::rpc::{CallFailure, ErrorCode};
 use crate::storage::{Storage, StorageError};
 
+use held::{Held, HeldAnswers};
+
 pub(crate) use bulk::Bulk;
 pub(crate) use quorum::Asked;
 pub(crate) use receipts::Receipts;
@@ -58,7 +61,9 @@ pub(crate) use shelf::{Body, Gathered, Shelf};
 pub(crate) const STORE_BYTES_MAX: usize = 64 << 20;
 /// Largest request whose text is kept beside its answer, so that smaller questions can be answered from it; canonical CBOR.
 const REQUEST_BYTES_MAX: usize = 4 * 1024;
-/// Larger answers to one capability that are looked at for a smaller question.
+/// Requests of one capability, those with the longest answers first, that are compared with a smaller question.
+const COMPARED_MAX: usize = 256;
+/// Answers that are opened because their request contains the smaller question.
 const LARGER_MAX: usize = 16;
 /// Longest answer that is committed to before it is revealed, in bytes.
 pub(crate) const PROMISE_BYTES_MAX: usize = 1 << 20;
@@ -99,7 +104,7 @@ struct State {
     /// Answers whose bodies are on disk.
     large: Store<Large>,
     /// What is known of the kept answers besides: at least of those in the store.
-    held: BTreeMap<QuestionKey, Held>,
+    held: HeldAnswers,
     /// Names by which others ask for them.
     named: BTreeMap<IndexKey, QuestionKey>,
     retracted: Retractions,
@@ -112,16 +117,6 @@ struct State {
     disappointing: Holders,
     /// Who handed out other answers to the same capability.
     helpful: share::Helpful,
-}
-
-/// What is known of a kept answer besides itself.
-#[derive(Debug, Clone)]
-struct Held {
-    descriptor: Hash,
-    /// The request, where it is small.
-    request: Option<Arc<Value>>,
-    /// What others know it as.
-    outside: Option<Outside>,
 }
 
 /// Answers that were committed to.
@@ -143,9 +138,7 @@ struct Promise {
 #[derive(Debug)]
 pub(crate) struct Learned {
     pub(crate) terms: Arc<Terms>,
-    pub(crate) request: Hash,
     pub(crate) input: Value,
-    pub(crate) result: SharedResult,
     pub(crate) took: Duration,
     pub(crate) outside: Option<Outside>,
 }
@@ -163,7 +156,7 @@ impl Results {
         let state = State {
             store: Store::new(Limits { bytes_max: STORE_BYTES_MAX }, seed),
             large: Bulk::store(seed),
-            held: BTreeMap::new(),
+            held: HeldAnswers::default(),
             named: BTreeMap::new(),
             retracted: Retractions::new(),
             roots: RootCache::new(),
@@ -222,30 +215,48 @@ impl Results {
     }
 
     /// Checks an answer and keeps it. `asked`: how often it was asked for, as far as is known.
-    fn admit(&self, learned: Learned, asked: u32) -> Result<Arc<Accepted>, Refusal> {
+    fn admit(
+        &self,
+        learned: Learned,
+        request: &Hash,
+        result: SharedResult,
+        asked: u32,
+    ) -> Result<Arc<Accepted>, Refusal> {
+        let accepted = {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            let rules = Rules { retracted: Some(&state.retracted), ..Rules::default() };
+            let now = self.clock.now();
+            accept(&learned.terms, request, result, &rules, &mut state.roots, now)?
+        };
+        Ok(self.take_in(learned, accepted, asked))
+    }
+
+    /// Keeps an answer that was checked.
+    fn take_in(&self, learned: Learned, accepted: Accepted, asked: u32) -> Arc<Accepted> {
         let now = self.clock.now();
-        let Learned { terms, request, input, result, took, outside } = learned;
+        let Learned { terms, input, took, outside } = learned;
+        let (question, accepted) = (accepted.question, Arc::new(accepted));
         let mut guard = self.state();
         let state = &mut *guard;
-        let rules = Rules { retracted: Some(&state.retracted), ..Rules::default() };
-        let accepted = accept(&terms, &request, result, &rules, &mut state.roots, now)?;
-        let question = accepted.question;
         state.announcer.asked(terms.descriptor, asked > 0, now);
-        let Ok(kept) = state.store.admit(accepted.clone(), took, &state.retracted, now) else {
-            return Ok(Arc::new(accepted));
-        };
+        let kept = state.store.admit(Arc::clone(&accepted), took, &state.retracted, now);
+        if kept.is_err() {
+            return accepted;
+        }
         if let Some(outside) = &outside {
             state.named.insert(outside.key, question);
         }
-        let small = kept.result.body.len() <= comity_results::result::MAX_BODY
+        let bytes = accepted.result.body.len();
+        let small = bytes <= comity_results::result::MAX_BODY
             && comity_core::canonical::from_json(&input)
                 .is_ok_and(|bytes| bytes.len() <= REQUEST_BYTES_MAX);
-        let request = small.then(|| Arc::new(input));
+        let request = small.then(|| (Arc::new(input), bytes));
         state.held.insert(question, Held { descriptor: terms.descriptor, request, outside });
         state.sweep(now);
         drop(guard);
         self.changed(question);
-        Ok(kept)
+        accepted
     }
 
     /// Whether peers are told that this answer is held here; the pointer if so.
@@ -382,11 +393,11 @@ impl State {
             return;
         }
         let (store, large) = (&self.store, &self.large);
-        self.held.retain(|question, _| {
+        self.held.retain(|question| {
             store.look(question, now) != Local::Absent || large.look(question, now) != Local::Absent
         });
         let held = &self.held;
-        self.named.retain(|_, question| held.contains_key(question));
+        self.named.retain(|_, question| held.contains(question));
     }
 }
 

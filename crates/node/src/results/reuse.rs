@@ -27,7 +27,7 @@ use super::bulk::LearnedLarge;
 use super::share::{Came, Fit, Handed, Outside};
 use super::shelf::{Arrived, Body, Spilled};
 use super::working::Turn;
-use super::{LARGER_MAX, Learned};
+use super::{COMPARED_MAX, LARGER_MAX, Learned};
 use crate::groups::PrivateGroup;
 use crate::node::Node;
 
@@ -285,11 +285,12 @@ impl Node {
         terms: &Terms,
         input: &Value,
     ) -> Option<Reused> {
-        let candidates = self.inner.results.larger(&terms.descriptor, wanted.ask.max_age);
-        if candidates.is_empty() {
+        if !subsume::is_request(input) || !self.inner.results.has_larger(&terms.descriptor) {
             return None;
         }
         let columns = Columns::of_schema(&capability.interface.input_schema());
+        let within = |larger: &Value| subsume::is_within(&columns, larger, input);
+        let candidates = self.inner.results.larger(&terms.descriptor, wanted.ask.max_age, within);
         for (larger, accepted) in candidates {
             let items: Option<Vec<Value>> = accepted.result.items().and_then(|items| {
                 items.into_iter().map(|item| canonical::to_json(item).ok()).collect()
@@ -324,7 +325,8 @@ impl Node {
         let accepted = same_declaration(producers, terms);
         let max_age = wanted.ask.max_age;
         let fit = Fit { terms, request: *request, producers: &accepted, max_age };
-        let found = self.held_by_peers(&fit, &outside, left).await?;
+        let nobody_else = wanted.ask.only_shared;
+        let found = self.held_by_peers(&fit, &outside, left, nobody_else).await?;
         self.take_over(wanted, input, (terms, request), outside, found)
     }
 
@@ -346,10 +348,8 @@ impl Node {
         };
         let (answer, question, finished) = match came {
             Came::Whole(accepted) => {
-                let (result, input) = (accepted.result.clone(), input.clone());
-                let took = took(&result.receipt);
-                let learned = Learned { terms, request, input, result, took, outside };
-                let kept = results.admit(learned, 1).unwrap_or_else(|_| Arc::new(accepted));
+                let (input, took) = (input.clone(), took(&accepted.result.receipt));
+                let kept = results.take_in(Learned { terms, input, took, outside }, accepted, 1);
                 let (question, finished) = (kept.question, kept.finished);
                 (Answer::Kept(kept), question, finished)
             }
@@ -456,9 +456,9 @@ impl Node {
         }
         let outside = self.outside(wanted, &terms, &request, producer.group);
         let input = input.clone();
-        let learned = Learned { terms, request, input, result, took, outside };
+        let learned = Learned { terms, input, took, outside };
         let results = &self.inner.results;
-        match results.admit(learned, 0) {
+        match results.admit(learned, &request, result, 0) {
             Ok(accepted) => {
                 results.note_alias(wanted.alias, accepted.question);
                 self.announce(accepted.question, 1);
@@ -574,27 +574,33 @@ impl super::Results {
         })
     }
 
-    /// Requests and answers of a capability, the largest first, out of which smaller ones may be answered.
+    fn has_larger(&self, descriptor: &Hash) -> bool {
+        self.state().held.of(descriptor).next().is_some()
+    }
+
+    /// Requests and answers of a capability, the longest first, whose request says that a smaller one may be answered from them.
     fn larger(
         &self,
         descriptor: &Hash,
         max_age: Option<Duration>,
+        within: impl Fn(&Value) -> bool,
     ) -> Vec<(Arc<Value>, Arc<Accepted>)> {
         let now = self.clock.now();
-        let state = self.state();
-        let of_capability = state.held.iter().filter(|(_, held)| held.descriptor == *descriptor);
-        let mut found: Vec<(Arc<Value>, Arc<Accepted>)> = of_capability
-            .filter_map(|(question, held)| {
+        let known: Vec<(Arc<Value>, Arc<Accepted>)> = {
+            let state = self.state();
+            let of_declaration = state.held.of(descriptor).take(COMPARED_MAX);
+            let kept = of_declaration.filter_map(|(question, request)| {
                 let accepted = Arc::clone(&state.store.peek(question, now)?.accepted);
-                let age = now.saturating_since(accepted.finished);
-                let fits = max_age.is_none_or(|max| age <= max);
-                fits.then_some((Arc::clone(held.request.as_ref()?), accepted))
-            })
-            .collect();
-        drop(state);
-        found.sort_by_key(|(_, accepted)| std::cmp::Reverse(accepted.result.body.len()));
-        found.truncate(LARGER_MAX);
-        found
+                Some((Arc::clone(request), accepted))
+            });
+            kept.collect()
+        };
+        let fits = |accepted: &Accepted| {
+            let age = now.saturating_since(accepted.finished);
+            max_age.is_none_or(|max| age <= max)
+        };
+        let fit = known.into_iter().filter(|(request, kept)| fits(kept) && within(request));
+        fit.take(LARGER_MAX).collect()
     }
 }
 

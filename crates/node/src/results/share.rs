@@ -7,6 +7,7 @@
 //! A pointer is a hint and its keeper may lie: what a holder hands over is verified like any answer, whoever led to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -39,9 +40,12 @@ const TELL: usize = 4;
 /// Nodes that are asked for pointers at once.
 const ASK: usize = 3;
 /// Holders that are tried for one question.
-const TRY: usize = 6;
-/// After such a silence the next holder is asked besides.
+const TRY: usize = 16;
+/// After such a silence others are asked besides: one, then twice as many each time, so that it does not take long to get past holders that
+/// have left.
 const NEXT_AFTER: Duration = Duration::from_millis(150);
+/// The same while one of those asked is linked.
+const NEXT_AFTER_LINKED: Duration = Duration::from_secs(1);
 /// Declarations of which it is remembered who handed out answers.
 const HELPED_MAX: usize = 1_024;
 /// Peers that are remembered of one.
@@ -373,15 +377,17 @@ impl Node {
         self.inner.rpc.ask_results(peer, addrs, &question.encode(), group, limit).await
     }
 
-    /// The answer from a peer that holds it or is about to, which, and whether it was waited for.
+    /// The answer from a peer that holds it or is about to, which, and whether it was waited for. `nobody_else`: no producer is asked if none has it.
     pub(super) async fn held_by_peers(
         &self,
         fit: &Fit<'_>,
         outside: &Outside,
         left: Duration,
+        nobody_else: bool,
     ) -> Option<Handed> {
         let (started, share) = (Instant::now(), left / LOOK_SHARE);
-        let patience = share.min(LOOK_FOR);
+        // Nodes that have left make a search slow. Where nobody would work the answer out instead, there is no reason to end it.
+        let patience = if nobody_else { left / 2 } else { share.min(LOOK_FOR) };
         let own = self.own_leads(fit, &outside.key);
         if !own.is_empty() {
             let heard = self.hear_retractions(&fit.terms.descriptor);
@@ -402,7 +408,7 @@ impl Node {
         }
         let (given, worker) = self.held_by_workers(fit, outside, &workers, share).await?;
         let left = left.saturating_sub(started.elapsed());
-        let came = self.bring(outside, given, &worker, &[], left).await.ok()?;
+        let came = self.bring(outside, given, &worker, ready(Vec::new()), left).await.ok()?;
         Some(Handed { came, holder: worker.holder, awaited: true })
     }
 
@@ -414,29 +420,40 @@ impl Node {
         deadline: Instant,
     ) -> Option<Handed> {
         let mut leads = known.iter().take(TRY);
-        let mut asked = FuturesUnordered::new();
+        let (mut asked, mut silent) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut at_once = 1;
         loop {
             // One after the other, but who keeps silent is not waited for: holders come and go.
-            let next = leads.next();
-            let last = next.is_none();
-            if let Some(lead) = next {
+            for lead in leads.by_ref().take(at_once) {
+                silent.insert(lead.holder);
                 asked.push(async move { (lead, self.fetch_result(fit, outside, lead).await) });
             }
+            // Who is linked is there, and may need its time for a long answer, which is not to come several times.
+            let is_there =
+                silent.iter().any(|holder| self.inner.transport.is_linked(holder, Protocol::Rpc));
+            let patience = if is_there { NEXT_AFTER_LINKED } else { NEXT_AFTER };
+            let last = leads.len() == 0;
             let (lead, fetched) = tokio::select! {
                 biased;
                 Some(fetched) = asked.next() => fetched,
-                () = tokio::time::sleep(NEXT_AFTER), if !last => continue,
+                () = tokio::time::sleep(patience), if !last => {
+                    at_once = if is_there { 1 } else { 2 * at_once };
+                    continue;
+                }
                 else => return None,
             };
+            silent.remove(&lead.holder);
+            at_once = 1;
             match fetched {
                 Ok(given) => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    let came = match self.bring(outside, given, lead, &known, left).await {
-                        Ok(came) => came,
-                        // Another may say something better of it.
-                        Err(NotMoved::Source) => continue,
-                        Err(NotMoved::Holders { .. } | NotMoved::Disk(_)) => return None,
-                    };
+                    let came =
+                        match self.bring(outside, given, lead, ready(known.clone()), left).await {
+                            Ok(came) => came,
+                            // Another may say something better of it.
+                            Err(NotMoved::Source) => continue,
+                            Err(NotMoved::Holders { .. } | NotMoved::Disk(_)) => return None,
+                        };
                     let mut state = self.inner.results.state();
                     state.helpful.helped(fit.terms.descriptor, lead.holder, &lead.addrs);
                     return Some(Handed { came, holder: lead.holder, awaited: false });
@@ -490,21 +507,12 @@ impl Node {
             None
         };
         let (given, lead) = tokio::time::timeout(HELP_FOR, found).await.ok().flatten()?;
-        let others = match &given {
-            Given::Whole(_) => Vec::new(),
-            // Who else has it makes it come faster.
-            Given::Large(_) => {
-                let own = self.own_leads(fit, &outside.key);
-                if own.is_empty() {
-                    let looked = self.leads(fit, &outside.key);
-                    let looked = tokio::time::timeout(left.min(LOOK_FOR), looked).await;
-                    looked.map(|(leads, _)| leads).unwrap_or_default()
-                } else {
-                    own
-                }
-            }
+        // Who else has it makes a large one come faster.
+        let others = async {
+            let own = self.own_leads(fit, &outside.key);
+            if own.is_empty() { self.leads(fit, &outside.key).await.0 } else { own }
         };
-        let came = self.bring(outside, given, &lead, &others, left).await.ok()?;
+        let came = self.bring(outside, given, &lead, others, left).await.ok()?;
         Some(Handed { came, holder: lead.holder, awaited: false })
     }
 
@@ -514,20 +522,24 @@ impl Node {
         outside: &Outside,
         given: Given,
         lead: &Lead,
-        known: &[Lead],
+        others: impl Future<Output = Vec<Lead>> + Send,
         left: Duration,
     ) -> Result<Came, NotMoved> {
         let large = match given {
             Given::Whole(accepted) => return Ok(Came::Whole(accepted)),
             Given::Large(large) => large,
         };
-        let same = known.iter().filter(|one| {
-            one.holder != lead.holder
-                && one.response == Some(large.response())
-                && !self.inner.results.is_disappointing(&one.holder)
-        });
-        let sources: Vec<Source> = std::iter::once(lead).chain(same).map(Lead::source).collect();
-        let moved = tokio::time::timeout(left, self.move_large(outside, &large, &sources)).await;
+        let response = large.response();
+        let others = async {
+            let same = |one: &Lead| {
+                one.holder != lead.holder
+                    && one.response == Some(response)
+                    && !self.inner.results.is_disappointing(&one.holder)
+            };
+            others.await.into_iter().filter(same).map(|lead| lead.source()).collect()
+        };
+        let moved = self.move_large(outside, &large, lead.source(), others);
+        let moved = tokio::time::timeout(left, moved).await;
         let moved = moved.unwrap_or_else(|_| {
             debug!(?left, "a large answer did not get here in time: its pieces are kept");
             Err(NotMoved::Holders { missing: 0 })

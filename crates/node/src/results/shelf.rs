@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -377,8 +377,14 @@ pub(super) fn read_piece(
 
 /// A piece of a file, for who verifies it.
 pub(super) fn read_unverified(file: &File, outline: &Outline, piece: u32) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; outline.len_of(piece)];
-    file.read_exact_at(&mut bytes, outline.start(piece))?;
+    let length = outline.len_of(piece);
+    let mut bytes = Vec::with_capacity(length);
+    let mut file = file;
+    file.seek(SeekFrom::Start(outline.start(piece)))?;
+    file.take(length as u64).read_to_end(&mut bytes)?;
+    if bytes.len() < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(bytes)
 }
 

@@ -68,14 +68,16 @@ impl Rpc {
             };
             read.map_err(|attempt| refused(peer, attempt))?;
         }
-        let mut piece = vec![0; length];
+        let mut piece = Vec::with_capacity(length);
         let held = std::mem::take(&mut stream.held);
-        let mut filled = held.len();
-        piece.get_mut(..filled).ok_or(NoPiece::Cut)?.copy_from_slice(&held);
-        while filled < length {
-            let more = stream.recv.read(&mut piece[filled..]);
+        if held.len() > length {
+            return Err(NoPiece::Cut);
+        }
+        piece.extend_from_slice(&held);
+        while piece.len() < length {
+            let more = stream.recv.read_chunk(length - piece.len());
             match tokio::time::timeout(PIECE_PATIENCE, more).await {
-                Ok(Ok(Some(count))) => filled += count,
+                Ok(Ok(Some(more))) => piece.extend_from_slice(&more),
                 Ok(Ok(None)) => return Err(NoPiece::Cut),
                 Ok(Err(_)) => return Err(interrupted(None)),
                 Err(_) => return Err(late(peer)),
