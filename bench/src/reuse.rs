@@ -16,7 +16,7 @@ use bytes::Bytes;
 use clap::Args;
 use comity::api::types::{CallRequest, Origin};
 use comity::specialist::{Answer, function::Function};
-use comity::{Capability, Determinism, Node, Period, Reuse, Scope, Visibility};
+use comity::{Capability, Determinism, NetworkRuntime, Node, Period, Reuse, Scope, Visibility};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -277,7 +277,13 @@ const ROADS: [(&str, &str); 6] = [
 ];
 
 async fn pass(web: Arc<Web>, producer: Node) -> Result<Times> {
-    let asker = Node::builder().join(producer.ticket()).places_of(&producer).spawn().await?;
+    // Its network tasks run where it is asked, as those of the web's client do.
+    let asker = Node::builder()
+        .join(producer.ticket())
+        .places_of(&producer)
+        .runtime(NetworkRuntime::Current)
+        .spawn()
+        .await?;
     let mut times = Times::new();
     let mut kept = web.connect().await?;
     let mut note = |road, started: Instant| {
