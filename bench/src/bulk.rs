@@ -259,6 +259,13 @@ async fn read_raw(address: EndpointAddr, bytes: u64) -> Result<f64> {
     Ok(rate(bytes, took))
 }
 
+/// Has the system write what earlier steps left to be written, so that it does not do so while the next is timed.
+fn flush() -> Result<()> {
+    let done = std::process::Command::new("sync").status().context("run `sync`")?;
+    ensure!(done.success(), "`sync` ended with {done}");
+    Ok(())
+}
+
 fn rate(bytes: u64, took: Duration) -> f64 {
     bytes as f64 / MIB / took.as_secs_f64()
 }
@@ -306,10 +313,12 @@ pub(crate) fn run(options: &Options, json: bool) -> Result<()> {
             hold(&producer, &[&first], seed + 1, limited).await?;
             hold(&producer, &[&first, &second], seed + 2, limited).await
         })?;
+        flush()?;
         let to = address.clone();
         rates.raw.push(client.run(LIMIT, move || read_raw(to, mib << 20))?);
         let ask = |small, seed, mib| {
             let producer = known.clone();
+            flush()?;
             client.run(LIMIT, move || asked_after(small, producer, seed, mib))
         };
         rates.verified.push(ask(SMALL, seed, mib)?);
