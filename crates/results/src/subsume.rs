@@ -126,7 +126,7 @@ pub fn is_request(request: &Value) -> bool {
     Request::read(request).is_ok()
 }
 
-/// Whether `request` may be answered from the answer to `larger`, as far as the requests tell; [`derive`] decides.
+/// Whether `request` may be answered from the answer to `larger`, as far as the requests tell; [`derive()`] decides.
 #[must_use]
 pub fn is_within(table: &Columns, larger: &Value, request: &Value) -> bool {
     let (Ok(larger), Ok(wanted)) = (Request::read(larger), Request::read(request)) else {
