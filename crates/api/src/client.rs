@@ -57,7 +57,7 @@ pub enum ClientError {
     /// The node closed the connection before the answer was complete.
     #[error("the node closed the connection before it had answered; its log says why")]
     Closed(#[source] Option<hyper::Error>),
-    /// The answer exceeds [`MAX_RESPONSE_BYTES`] (or an event [`MAX_EVENT_BYTES`]).
+    /// The answer exceeds [`MAX_RESPONSE_BYTES`] (or an event [`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES)).
     #[error("the answer is larger than {limit} bytes; ask for a stream or for less")]
     TooLarge {
         /// The limit it exceeds.
