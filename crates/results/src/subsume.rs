@@ -120,28 +120,33 @@ impl Columns {
     }
 }
 
-/// Whether a question has the form of a request to a table: nothing else is answered from another's answer.
-#[must_use]
-pub fn is_request(request: &Value) -> bool {
-    Request::read(request).is_ok()
-}
+/// A question that has the form of a request to a table, read once to be held against many answers: nothing else is answered from another's.
+#[derive(Debug)]
+pub struct Asked<'a>(Request<'a>);
 
-/// Whether `request` may be answered from the answer to `larger`, as far as the requests tell; [`derive()`] decides.
-#[must_use]
-pub fn is_within(table: &Columns, larger: &Value, request: &Value) -> bool {
-    let (Ok(larger), Ok(wanted)) = (Request::read(larger), Request::read(request)) else {
-        return false;
-    };
-    let shows = |column: &&str| larger.columns.as_ref().is_none_or(|all| all.contains(column));
-    let columns = match &wanted.columns {
-        Some(columns) => columns.iter().all(shows),
-        None => larger.columns.is_none(),
-    };
-    larger.offset == 0
-        && larger.order == wanted.order
-        && columns
-        && extra_conditions(table, larger.conditions, wanted.conditions)
-            .is_ok_and(|extra| extra.iter().all(|(column, _)| shows(column)))
+impl<'a> Asked<'a> {
+    /// Reads a question; `None` when it is no request to a table.
+    #[must_use]
+    pub fn read(request: &'a Value) -> Option<Self> {
+        Request::read(request).ok().map(Self)
+    }
+
+    /// Whether it may be answered from the answer to `larger`, as far as the requests tell; [`derive()`] decides.
+    #[must_use]
+    pub fn is_within(&self, table: &Columns, larger: &Value) -> bool {
+        let Self(wanted) = self;
+        let Ok(larger) = Request::read(larger) else { return false };
+        let shows = |column: &&str| larger.columns.as_ref().is_none_or(|all| all.contains(column));
+        let columns = match &wanted.columns {
+            Some(columns) => columns.iter().all(shows),
+            None => larger.columns.is_none(),
+        };
+        larger.offset == 0
+            && larger.order == wanted.order
+            && columns
+            && extra_conditions(table, larger.conditions, wanted.conditions)
+                .is_ok_and(|extra| extra.iter().all(|(column, _)| shows(column)))
+    }
 }
 
 /// The answer to `request` out of the complete answer `items` to `larger`, as the table of these columns would give it.
@@ -214,6 +219,7 @@ pub fn derive_with_chain(
     Ok((derived, chain))
 }
 
+#[derive(Debug)]
 struct Request<'a> {
     conditions: Option<&'a Map<String, Value>>,
     columns: Option<Vec<&'a str>>,

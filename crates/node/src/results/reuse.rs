@@ -17,7 +17,7 @@ use comity_results::key::{IndexKey, QuestionKey};
 use comity_results::quorum::Spec;
 use comity_results::result::{Accepted, SharedResult};
 use comity_results::store::Entry;
-use comity_results::subsume::{self, Columns};
+use comity_results::subsume::{self, Asked, Columns};
 use comity_results::terms::Terms;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -285,11 +285,12 @@ impl Node {
         terms: &Terms,
         input: &Value,
     ) -> Option<Reused> {
-        if !subsume::is_request(input) || !self.inner.results.has_larger(&terms.descriptor) {
+        let asked = Asked::read(input)?;
+        if !self.inner.results.has_larger(&terms.descriptor) {
             return None;
         }
         let columns = Columns::of_schema(&capability.interface.input_schema());
-        let within = |larger: &Value| subsume::is_within(&columns, larger, input);
+        let within = |larger: &Value| asked.is_within(&columns, larger);
         let candidates = self.inner.results.larger(&terms.descriptor, wanted.ask.max_age, within);
         for (larger, accepted) in candidates {
             let items: Option<Vec<Value>> = accepted.result.items().and_then(|items| {

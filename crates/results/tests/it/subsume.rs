@@ -2,9 +2,7 @@
 
 use comity_core::Hash;
 use comity_core::canonical::hash_json;
-use comity_results::subsume::{
-    Columns, NotContained, PART_ROWS, derive, derive_with_chain, is_request, is_within,
-};
+use comity_results::subsume::{Asked, Columns, NotContained, PART_ROWS, derive, derive_with_chain};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -155,7 +153,9 @@ fn what_is_not_contained_is_left_to_the_table() {
         assert_eq!(derived(100, &larger, &request), Err(why), "{larger} {request}");
         // What the requests alone tell is known before an answer is opened.
         let told = matches!(why, Rows | Order | Form);
-        assert!(!(told && is_within(&columns(), &larger, &request)), "{larger} {request}");
+        let within =
+            Asked::read(&request).is_some_and(|asked| asked.is_within(&columns(), &larger));
+        assert!(!(told && within), "{larger} {request}");
     }
 }
 
@@ -235,7 +235,7 @@ proptest! {
     fn whatever_is_derived_is_what_the_table_says(larger in request(), smaller in request()) {
         if let Ok(derived) = derived(300, &larger, &smaller) {
             prop_assert_eq!(derived, table(300, &smaller), "from {}", larger);
-            prop_assert!(is_request(&smaller) && is_within(&columns(), &larger, &smaller));
+            prop_assert!(Asked::read(&smaller).is_some_and(|asked| asked.is_within(&columns(), &larger)));
         }
     }
 
