@@ -30,6 +30,8 @@ const FEW: usize = 2;
 /// How often the shell is told so: twice as seldom each time, until a neighbour is lost.
 const ALONE_FIRST: Duration = Duration::from_secs(5);
 const ALONE_EVERY: Duration = Duration::from_secs(600);
+/// Members that said that they have no room, remembered until the neighbours are watched next.
+const FULL_MAX: usize = 2 * OTHERS_MAX;
 /// Members that broke rules have no part in the views for so long, and so many are remembered.
 const SHUNNED_FOR: Duration = Duration::from_secs(600);
 const SHUNNED_MAX: usize = 64;
@@ -88,6 +90,17 @@ impl<P: Copy + Ord> Members<P> {
 
     fn is_shunned(&self, peer: &P) -> bool {
         self.shunned.iter().any(|(_, shunned)| shunned == peer)
+    }
+
+    #[cfg(test)]
+    pub(super) fn full_len(&self) -> usize {
+        self.full.len()
+    }
+
+    fn note_full(&mut self, peer: P) {
+        if self.full.len() < FULL_MAX {
+            self.full.insert(peer);
+        }
     }
 
     pub(super) fn heard(&mut self, now: Time, peer: &P) {
@@ -194,7 +207,7 @@ impl<P: Copy + Ord + Debug> Group<P> {
 
     pub(super) fn refused(&mut self, now: Time, from: P) {
         if self.answered(&from) {
-            self.members.full.insert(from);
+            self.members.note_full(from);
             self.fill(now);
         }
     }
@@ -208,7 +221,7 @@ impl<P: Copy + Ord + Debug> Group<P> {
         } else {
             self.learn(vec![from]);
             // Whoever made room for another has none.
-            self.members.full.insert(from);
+            self.members.note_full(from);
         }
         self.fill(now);
     }

@@ -166,6 +166,39 @@ fn what_is_lost_is_fetched() {
 }
 
 #[test]
+fn a_burst_is_named_whole() {
+    let mut group = Group::new(0, [9; 32], START);
+    group.receive(START, 1, GroupMessage::Join, &mut |_| true);
+    group.receive(START, 1, GroupMessage::Prune { id: BroadcastId([0; 16]) }, &mut |_| true);
+    while group.poll_action().is_some() {}
+    // More names than one message holds, before the first of them goes out.
+    let said: BTreeSet<_> = (0..3 * NEWS_MAX + 1)
+        .map(|n| group.broadcast(START, format!("burst {n}").into_bytes()).unwrap())
+        .collect();
+    group.timeout(START + Duration::from_secs(1));
+    let mut named = BTreeSet::new();
+    while let Some(action) = group.poll_action() {
+        if let GroupAction::Send { to: 1, message: GroupMessage::Have { news } } = action {
+            assert!(news.len() <= NEWS_MAX);
+            named.extend(news.into_iter().map(|(id, _)| id));
+        }
+    }
+    assert_eq!(named, said);
+}
+
+#[test]
+fn those_who_come_and_go_take_no_room() {
+    let mut group = Group::new(0, [9; 32], START);
+    for stranger in 1..=10_000 {
+        group.receive(START, stranger, GroupMessage::Join, &mut |_| true);
+        group.receive(START, stranger, GroupMessage::Part { leaves: false }, &mut |_| true);
+        while group.poll_action().is_some() {}
+    }
+    check_bounds(&group);
+    assert!(group.members.full_len() <= 2 * OTHERS_MAX, "{}", group.members.full_len());
+}
+
+#[test]
 fn four_of_five_vanish_and_the_rest_hears_what_was_said_meanwhile() {
     let mut net = Net::new(200);
     net.members.retain(|member, _| member % 5 == 0);

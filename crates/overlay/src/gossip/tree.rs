@@ -203,16 +203,22 @@ impl<P: Copy + Ord + Debug> Group<P> {
         }
         self.tree.remember(now, id, Arc::clone(&payload), hops);
         let next = hops.saturating_add(1);
-        let mut whole = Vec::new();
+        let (mut whole, mut full) = (Vec::new(), Vec::new());
         for (peer, branch) in &mut self.tree.branches {
             if Some(*peer) == from {
                 continue;
             }
             if !branch.by_name {
                 whole.push(*peer);
-            } else if branch.news.len() < NEWS_MAX {
+            } else {
                 branch.news.push((id, next));
+                if branch.news.len() >= NEWS_MAX {
+                    full.push((*peer, std::mem::take(&mut branch.news)));
+                }
             }
+        }
+        for (peer, news) in full {
+            self.send(now, peer, GroupMessage::Have { news });
         }
         for peer in whole {
             let payload = Arc::clone(&payload);
