@@ -13,6 +13,8 @@ use crate::record::{Bloom, Declared, Digest, Sought, head_of};
 pub const POINTS_MAX: u32 = 1_000_000;
 /// Words of a question that count; further ones in alphabetical order do not.
 const WORDS_MAX: usize = 64;
+/// The attribute that says what a call costs.
+const PRICE: &str = "offer:price";
 /// The unit of shares and weights here.
 const UNIT: u64 = 1_000;
 
@@ -23,6 +25,7 @@ pub(super) struct Points {
     heads: u64,
     preferences: u64,
     weights: [u64; 3],
+    price: Sought<'static>,
     members: Vec<Member>,
 }
 
@@ -62,6 +65,7 @@ impl Points {
             words,
             preferences: preferences as u64,
             weights: [weights.text, weights.soft, weights.price].map(thousandths),
+            price: Sought::new(PRICE),
             members: Vec::new(),
         }
     }
@@ -78,7 +82,7 @@ impl Points {
             headed: [0; 2],
             preferred: preferred as u64,
             classes: digest.classes.len() as u64,
-            price: price(digest),
+            price: price(digest, self.price),
         };
         for (at, word) in self.words.iter().enumerate() {
             member.held |= u64::from(digest.terms.includes(&word.filter)) << at;
@@ -100,10 +104,11 @@ impl Points {
         let median = median(&self.members);
         let [text_weight, soft_weight, price_weight] = self.weights;
         let preferences = self.preferences.max(1);
+        let saturated = [0, 1, 2, 4].map(saturation);
         self.members.into_iter().map(move |member| {
             let mut text = 0;
             for (at, word) in words.iter().enumerate() {
-                text += word.rarity * member.saturated(at);
+                text += word.rarity * saturated[member.found(at)];
             }
             let text = text * UNIT / all / breadth(member.classes);
             let soft = UNIT * member.preferred / preferences;
@@ -115,19 +120,21 @@ impl Points {
 }
 
 impl Member {
-    /// What a word adds, in thousandths: tf / (tf + [`TERM_SATURATION`]) with tf 1 for a word somewhere, 2 for one in title or name,
-    /// 4 for one in both.
-    fn saturated(&self, word: usize) -> u64 {
+    /// Where it has a word: 0 nowhere, 1 somewhere, 2 in title or name, 3 in both.
+    fn found(&self, word: usize) -> usize {
         let has = |bits: u64| bits >> word & 1 == 1;
-        let tf = if has(self.headed[1]) {
-            4
-        } else if has(self.headed[0]) {
-            2
-        } else {
-            u64::from(has(self.held))
-        };
-        UNIT * UNIT * tf / (UNIT * tf + thousandths(TERM_SATURATION))
+        match self.headed {
+            [_, twice] if has(twice) => 3,
+            [once, _] if has(once) => 2,
+            _ => usize::from(has(self.held)),
+        }
     }
+}
+
+/// What a word adds that counts `tf` times, in thousandths: tf / (tf + [`TERM_SATURATION`]), with tf 1 for a word somewhere, 2 for one in
+/// title or name, 4 for one in both.
+fn saturation(tf: u64) -> u64 {
+    UNIT * UNIT * tf / (UNIT * tf + thousandths(TERM_SATURATION))
 }
 
 /// Two classes are free, each further one makes the words worth a tenth less, as in [`crate::rank`].
@@ -140,9 +147,8 @@ fn thousandths(share: f64) -> u64 {
     (share * 1_000.0).round() as u64
 }
 
-fn price(digest: &Digest) -> Option<Money> {
-    let key = "offer:price";
-    match digest.seek(Sought::new(key), key) {
+fn price(digest: &Digest, sought: Sought<'_>) -> Option<Money> {
+    match digest.seek(sought, PRICE) {
         (_, Declared::Value(Value::Money(money))) if money.amount >= Decimal::ZERO => Some(*money),
         (_, Declared::Value(_) | Declared::Omitted | Declared::Undeclared) => None,
     }
@@ -165,12 +171,22 @@ fn relative_price(price: Option<Money>, median: Option<(Currency, u128)>) -> u64
     match (price, median) {
         (Some(price), _) if price.amount == Decimal::ZERO => 0,
         (Some(price), Some((currency, median))) if price.currency == currency => {
-            let price = billionths(&price.amount);
-            let share = price * u128::from(UNIT) / (price + median).max(1);
-            u64::try_from(share).unwrap_or(UNIT)
+            share_of(billionths(&price.amount), median)
         }
         _ => UNIT / 2,
     }
+}
+
+/// `part / (part + rest)` in thousandths.
+fn share_of(part: u128, rest: u128) -> u64 {
+    // Numbers of 128 bits take ten times as long to divide, and prices are small.
+    if let (Ok(part), Ok(rest)) = (u64::try_from(part), u64::try_from(rest))
+        && let (Some(scaled), Some(whole)) = (part.checked_mul(UNIT), part.checked_add(rest))
+    {
+        return scaled / whole.max(1);
+    }
+    let share = part * u128::from(UNIT) / (part + rest).max(1);
+    u64::try_from(share).unwrap_or(UNIT)
 }
 
 fn billionths(amount: &Decimal) -> u128 {

@@ -117,13 +117,12 @@ pub fn evaluate_shard<'a>(
     let lots = Lots::of(query);
     let scores = points.scores();
     let ordered = matching.into_iter().zip(scores);
-    let ordered = ordered
-        .map(|((member, open), score)| ((open, Reverse(score), member.digest.breadth()), member))
-        .collect();
+    let ordered = ordered.map(|((member, open), score)| ((open, Reverse(score)), member)).collect();
+    let breadth = |member: &Member<'_>| member.digest.breadth();
     answer.found = lots
-        .best_spread(ordered, limits.results)
+        .best_spread(ordered, limits.results, breadth)
         .into_iter()
-        .map(|((open, Reverse(score), _), Member { index, agent, .. })| Found {
+        .map(|((open, Reverse(score)), Member { index, agent, .. })| Found {
             index,
             agent,
             open,
@@ -131,7 +130,7 @@ pub fn evaluate_shard<'a>(
         })
         .collect();
     answer.near_misses = lots
-        .best(misses.kept, limits.near_misses)
+        .best(misses.kept, limits.near_misses, |_| ())
         .into_iter()
         .map(|(_, Member { index, agent, digest })| NearMiss {
             index,
@@ -199,16 +198,17 @@ impl Lots {
     }
 
     /// The `limit` smallest as [`Lots::best`] has them, but of one agent only [`RESULTS_PER_AGENT`] while there are others.
-    fn best_spread<'a, K: Ord + Copy>(
+    fn best_spread<'a, K: Ord + Copy, T: Ord>(
         &self,
         members: Vec<(K, Member<'a>)>,
         limit: usize,
+        tie: impl Fn(&Member<'a>) -> T,
     ) -> Vec<(K, Member<'a>)> {
         let all = members.len();
         if all <= limit {
-            return self.best(members, limit);
+            return self.best(members, limit, tie);
         }
-        let best = self.best(members.clone(), limit);
+        let best = self.best(members.clone(), limit, &tie);
         let mut agents: Vec<_> = best.iter().map(|(_, member)| member.agent).collect();
         agents.sort_unstable();
         if !agents.windows(RESULTS_PER_AGENT + 1).any(|run| run.first() == run.last()) {
@@ -216,7 +216,7 @@ impl Lots {
         }
         let mut taken: BTreeMap<AgentId, usize> = BTreeMap::new();
         let (mut first, mut rest) = (Vec::new(), Vec::new());
-        for (at, member) in self.best(members, all).into_iter().enumerate() {
+        for (at, member) in self.best(members, all, tie).into_iter().enumerate() {
             let count = taken.entry(member.1.agent).or_default();
             *count += 1;
             let list = if *count <= RESULTS_PER_AGENT { &mut first } else { &mut rest };
@@ -229,32 +229,40 @@ impl Lots {
         first.into_iter().map(|(_, member)| member).collect()
     }
 
-    /// The `limit` smallest by key and then lot, in order. Lots are drawn only where keys are equal.
-    fn best<'a, K: Ord + Copy>(
+    /// The `limit` smallest in order: by key, of equals by `tie`, then by lot. Those are asked for only where they decide.
+    fn best<'a, K: Ord + Copy, T: Ord>(
         &self,
         mut members: Vec<(K, Member<'a>)>,
         limit: usize,
+        tie: impl Fn(&Member<'a>) -> T,
     ) -> Vec<(K, Member<'a>)> {
         if limit == 0 {
             return Vec::new();
         }
-        if members.len() > limit {
-            let (_, (last, _), _) = members.select_nth_unstable_by_key(limit - 1, |(key, _)| *key);
-            let last = *last;
-            members.retain(|(key, _)| *key <= last);
-        }
-        members.sort_unstable_by_key(|(key, member)| (*key, member.index));
-        let mut drawn = Vec::with_capacity(members.len());
-        let mut rest = members.into_iter().peekable();
-        while let Some((key, member)) = rest.next() {
-            let alone = rest.peek().is_none_or(|(next, _)| *next != key)
-                && drawn.last().is_none_or(|(last, _, _)| *last != key);
-            let lot = if alone { (0, member.index) } else { self.draw(&member) };
-            drawn.push((key, lot, member));
-        }
-        drawn.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        drawn.truncate(limit);
-        drawn.into_iter().map(|(key, _, member)| (key, member)).collect()
+        let broken =
+            |(key, member): (K, Member<'a>)| ((key, tie(&member), self.draw(&member)), member);
+        let mut drawn: Vec<_> = if members.len() > limit {
+            let (nearer, last, others) =
+                members.select_nth_unstable_by_key(limit - 1, |(key, _)| *key);
+            let key = last.0;
+            let mut tied = vec![*last];
+            tied.extend(others.iter().filter(|other| other.0 == key));
+            tied.extend(nearer.iter().filter(|other| other.0 == key));
+            let mut drawn: Vec<_> =
+                nearer.iter().filter(|other| other.0 != key).copied().map(broken).collect();
+            let mut tied: Vec<_> = tied.into_iter().map(broken).collect();
+            let room = limit - drawn.len();
+            if tied.len() > room {
+                tied.select_nth_unstable_by(room - 1, |a, b| a.0.cmp(&b.0));
+                tied.truncate(room);
+            }
+            drawn.append(&mut tied);
+            drawn
+        } else {
+            members.into_iter().map(broken).collect()
+        };
+        drawn.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        drawn.into_iter().map(|((key, ..), member)| (key, member)).collect()
     }
 }
 
