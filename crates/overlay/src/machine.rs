@@ -34,7 +34,7 @@ use crate::estimate::{NetworkSize, RoundTrip};
 use crate::few::Few;
 use crate::item::{ItemKey, ItemKind, Reject, Services, VerifiedItem};
 use crate::shard::{Place, Region};
-use crate::store::Custody;
+use crate::store::{Custody, GroupName};
 use crate::table::Table;
 
 use audit::Audits;
@@ -334,6 +334,7 @@ impl Overlay {
         for contact in contacts {
             self.table.insert(now, contact);
         }
+        self.table.shrink();
     }
 
     /// Makes the node as sure of the network's size as if all its samples had shown `size` nodes: for simulations that start from a
@@ -359,7 +360,7 @@ impl Overlay {
     }
 
     /// Stores an item as if its publisher had offered it, without asking whether this node is a custodian of the place: for
-    /// simulations that start from a built network. `label` is that of the shard's group. Nothing is reported for persistence.
+    /// simulations that start from a built network. `group` is the shard's. Nothing is reported for persistence.
     ///
     /// # Errors
     /// [`Reject`] names the custody rule that refuses it.
@@ -368,16 +369,16 @@ impl Overlay {
         now: Time,
         item: VerifiedItem,
         place: Place,
-        label: &Arc<str>,
+        group: &Arc<GroupName>,
     ) -> Result<(), Reject> {
-        self.custody.offer_shared(now, item, place, label, &mut Vec::new())
+        self.custody.offer_shared(now, item, place, group, &mut Vec::new())
     }
 
     /// [`Self::preload_custody`] for everything that this node is to hold, in one go. Returns how many were stored and how many refused.
     pub fn preload_whole_custody<'a>(
         &mut self,
         now: Time,
-        offers: impl ExactSizeIterator<Item = (VerifiedItem, Place, &'a Arc<str>)>,
+        offers: impl ExactSizeIterator<Item = (VerifiedItem, Place, &'a Arc<GroupName>)>,
     ) -> (u64, u64) {
         self.custody.preload(now, offers)
     }

@@ -15,6 +15,7 @@ mod slot;
 use std::ops::Range;
 use std::sync::Arc;
 
+use comity_capability::keys::GroupKey;
 use comity_core::{AgentId, Hash, OverlayId, Time};
 
 use crate::config::{
@@ -28,16 +29,16 @@ use crate::shard::{Place, ShardId};
 use rules::{Known, check_place, order};
 pub use rules::{check_times, shares_prefix};
 pub(crate) use set::set_part;
+pub use set::{GroupName, element_name, element_state};
 use set::{Shard, state_of};
-pub use set::{element_name, element_state};
 use slab::{Slab, grow, insert_sorted, remove_sorted};
 use slot::{Further, Prefixes, Slot, lead};
 
 /// Bookkeeping and parsed content counted for each item besides its bytes.
 const ITEM_OVERHEAD_BYTES: usize = 256;
 
-/// Makes the label of a shard's group, for a shard that has none yet.
-type Label<'a> = &'a dyn Fn() -> Arc<str>;
+/// Makes the name of a shard's group, for a shard that has none yet.
+type Naming<'a> = &'a dyn Fn() -> Arc<GroupName>;
 
 /// Where changes are noted, if anybody wants to know them.
 struct Changes<'a>(Option<&'a mut Vec<CustodyChange>>);
@@ -170,32 +171,35 @@ impl Custody {
     }
 
     /// Shards with at least one digest, and how many each holds.
-    pub fn shards(&self) -> impl Iterator<Item = (&ShardId, usize)> + '_ {
+    pub fn shards(&self) -> impl Iterator<Item = (ShardId, usize)> + '_ {
         let shards = self.shard_order.iter().map(|shard| self.shards.get(*shard));
-        shards
-            .filter(|shard| shard.digests > 0)
-            .map(|shard| (&shard.id, usize::from(shard.digests)))
+        let counted = shards.map(|shard| (shard, usize::from(shard.entries(&self.slots))));
+        counted.filter(|(_, entries)| *entries > 0).map(|(shard, entries)| (shard.id(), entries))
     }
 
     /// All shards held, in order, with a fingerprint of what is held of each: digests, beats and tombstones.
-    pub fn fingerprints(&self) -> impl Iterator<Item = (&ShardId, u64)> + '_ {
+    pub fn fingerprints(&self) -> impl Iterator<Item = (ShardId, u64)> + '_ {
         self.shard_order
             .iter()
             .map(|shard| self.shards.get(*shard))
-            .map(|shard| (&shard.id, shard.state))
+            .map(|shard| (shard.id(), shard.sums(&self.slots).state))
     }
 
     /// The label of the group a shard belongs to, if a digest of it came here.
     #[must_use]
     pub fn label(&self, shard: &ShardId) -> Option<&Arc<str>> {
         let shard = self.shards.get(self.find_shard(shard).ok()?);
-        Some(&shard.label).filter(|label| !label.is_empty())
+        Some(&shard.group.label).filter(|label| !label.is_empty())
     }
 
     /// Digests of a shard, shown or not.
     #[must_use]
     pub fn digests(&self, shard: &ShardId) -> usize {
-        self.find_shard(shard).map_or(0, |shard| usize::from(self.shards.get(shard).digests))
+        self.find_shard(shard).map_or(0, |shard| self.entries_of(shard))
+    }
+
+    fn entries_of(&self, shard: u32) -> usize {
+        usize::from(self.shards.get(shard).entries(&self.slots))
     }
 
     /// Everything, in key order.
@@ -238,17 +242,21 @@ impl Custody {
         prefix: Option<IpPrefix>,
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
-        self.offer_labelled(
+        let key = match place {
+            Place::Shard { shard, .. } => shard.group,
+            Place::Peer => GroupKey([0; 32]),
+        };
+        self.offer_named(
             now,
             item,
             place,
-            &|| Arc::from(label),
+            &|| Arc::new(GroupName { key, label: Arc::from(label) }),
             prefix,
             &mut Changes::to(changes),
         )
     }
 
-    /// [`Custody::offer`] with a label that is shared: the custodians of a simulated network keep one copy.
+    /// [`Custody::offer`] with the name of the place's group, which is shared: the custodians of a simulated network keep one copy.
     ///
     /// # Errors
     /// As [`Custody::offer`].
@@ -257,17 +265,10 @@ impl Custody {
         now: Time,
         item: VerifiedItem,
         place: Place,
-        label: &Arc<str>,
+        group: &Arc<GroupName>,
         changes: &mut Vec<CustodyChange>,
     ) -> Result<(), Reject> {
-        self.offer_labelled(
-            now,
-            item,
-            place,
-            &|| Arc::clone(label),
-            None,
-            &mut Changes::to(changes),
-        )
+        self.offer_named(now, item, place, &|| Arc::clone(group), None, &mut Changes::to(changes))
     }
 
     /// [`Custody::offer_shared`] for all that an empty custody is to hold: takes no more room than that needs, and reports nothing.
@@ -275,14 +276,14 @@ impl Custody {
     pub(crate) fn preload<'a>(
         &mut self,
         now: Time,
-        offers: impl ExactSizeIterator<Item = (VerifiedItem, Place, &'a Arc<str>)>,
+        offers: impl ExactSizeIterator<Item = (VerifiedItem, Place, &'a Arc<GroupName>)>,
     ) -> (u64, u64) {
         self.slots.reserve(offers.len());
         self.order.reserve_exact(offers.len());
         let (mut stored, mut refused) = (0, 0);
-        for (item, place, label) in offers {
-            let label: Label<'_> = &|| Arc::clone(label);
-            let kept = self.offer_labelled(now, item, place, label, None, &mut Changes::dropped());
+        for (item, place, group) in offers {
+            let naming: Naming<'_> = &|| Arc::clone(group);
+            let kept = self.offer_named(now, item, place, naming, None, &mut Changes::dropped());
             stored += u64::from(kept.is_ok());
             refused += u64::from(kept.is_err());
         }
@@ -291,16 +292,16 @@ impl Custody {
         self.peers.shrink_to_fit();
         self.shards.shrink();
         self.shard_order.shrink_to_fit();
-        self.shards.values_mut().for_each(|shard| shard.members.shrink());
+        self.shards.values_mut().for_each(Shard::shrink);
         (stored, refused)
     }
 
-    fn offer_labelled(
+    fn offer_named(
         &mut self,
         now: Time,
         item: VerifiedItem,
         place: Place,
-        label: Label<'_>,
+        naming: Naming<'_>,
         prefix: Option<IpPrefix>,
         changes: &mut Changes<'_>,
     ) -> Result<(), Reject> {
@@ -323,8 +324,8 @@ impl Custody {
         }
         self.check_quotas(now, &item, shard, known, prefix, changes)?;
         match known {
-            Known::Same => self.add_place(&item.key(), shard, label, changes),
-            Known::Older | Known::Nothing => self.put(item, shard, label, prefix, changes),
+            Known::Same => self.add_place(&item.key(), shard, naming, changes),
+            Known::Older | Known::Nothing => self.put(item, shard, naming, prefix, changes),
         }
         Ok(())
     }
@@ -409,7 +410,9 @@ impl Custody {
     /// Hash over (signer, subject, seq) of the unexpired entries of `shard`, whatever their order and their beats.
     #[must_use]
     pub fn set_hash(&self, now: Time, shard: &ShardId) -> Hash {
-        let held = self.find_shard(shard).map_or(0, |shard| self.shards.get(shard).set());
+        let held = self
+            .find_shard(shard)
+            .map_or(0, |shard| self.shards.get(shard).sums(&self.slots).set());
         if self.earliest > now {
             return set::set_hash(held);
         }
@@ -423,8 +426,7 @@ impl Custody {
     #[must_use]
     pub fn has_room(&self, now: Time, shard: &ShardId, key: &ItemKey) -> bool {
         let Ok(at) = self.find_shard(shard) else { return true };
-        let held = self.shards.get(at);
-        usize::from(held.digests) < self.room_for(key.kind)
+        self.entries_of(at) < self.room_for(key.kind)
             || self.is_in(at, key)
             || self.silent_member(now, at).is_some()
     }
@@ -462,12 +464,12 @@ impl Custody {
     }
 
     fn find_shard(&self, shard: &ShardId) -> Result<u32, usize> {
-        let at = self.shard_order.binary_search_by(|id| self.shards.get(*id).id.cmp(shard))?;
+        let at = self.shard_order.binary_search_by(|id| self.shards.get(*id).id().cmp(shard))?;
         Ok(self.shard_order[at])
     }
 
     fn slots_of(&self, shard: &ShardId) -> impl Iterator<Item = &Slot> + '_ {
-        let members = self.find_shard(shard).map(|shard| &*self.shards.get(shard).members);
+        let members = self.find_shard(shard).map(|shard| self.shards.get(shard).members());
         members.unwrap_or_default().iter().map(|id| self.slots.get(*id))
     }
 
@@ -478,7 +480,7 @@ impl Custody {
 
     /// An entry of the shard that is not shown, the longest expired or issued first.
     fn silent_member(&self, now: Time, shard: u32) -> Option<ItemKey> {
-        let members = self.shards.get(shard).members.iter().map(|id| self.slots.get(*id));
+        let members = self.shards.get(shard).members().iter().map(|id| self.slots.get(*id));
         let silent = members.filter(|slot| {
             slot.item.content.kind().is_entry() && !is_shown(now, &slot.item, slot.beat.as_ref())
         });
@@ -528,7 +530,7 @@ impl Custody {
 
     fn held<'a>(&'a self, slot: &'a Slot) -> Held<'a> {
         let mut shards: Vec<_> =
-            self.further.shards(slot).map(|id| self.shards.get(id).id).collect();
+            self.further.shards(slot).map(|id| self.shards.get(id).id()).collect();
         shards.sort_unstable();
         Held { item: &slot.item, shards }
     }
@@ -615,7 +617,7 @@ impl Custody {
         if (self.prefixes.count(&prefix) as usize) < share || self.is_in(at, key) {
             return Ok(());
         }
-        let members = self.shards.get(at).members.iter().map(|id| self.slots.get(*id));
+        let members = self.shards.get(at).members().iter().map(|id| self.slots.get(*id));
         let same = |slot: &&Slot| {
             slot.item.content.kind().is_entry()
                 && self.further.prefix(slot).is_some_and(|name| self.prefixes.get(name) == prefix)
@@ -646,7 +648,7 @@ impl Custody {
     ) -> Result<(), Reject> {
         let Ok(at) = self.find_shard(shard) else { return Ok(()) };
         let room = self.room_for(key.kind);
-        if usize::from(self.shards.get(at).digests) < room || self.is_in(at, key) {
+        if self.entries_of(at) < room || self.is_in(at, key) {
             return Ok(());
         }
         let silent = self.silent_member(now, at).ok_or(Reject::Quota)?;
@@ -701,8 +703,7 @@ impl Custody {
         slot.beat = beat;
         let after = state_of(&slot.item, slot.beat.as_ref());
         for shard in self.further.shards(slot) {
-            let state = &mut self.shards.get_mut(shard).state;
-            *state = state.wrapping_sub(before).wrapping_add(after);
+            self.shards.get_mut(shard).restate(before, after);
         }
     }
 
@@ -724,12 +725,12 @@ impl Custody {
         &mut self,
         key: &ItemKey,
         shard: Option<ShardId>,
-        label: Label<'_>,
+        naming: Naming<'_>,
         changes: &mut Changes<'_>,
     ) {
         let (Some(shard), Ok(at)) = (shard, self.find(key)) else { return };
         let id = self.order[at];
-        if self.link(id, shard, label) {
+        if self.link(id, shard, naming) {
             changes.note(|| self.put_change(id));
         }
     }
@@ -738,7 +739,7 @@ impl Custody {
         &mut self,
         item: VerifiedItem,
         shard: Option<ShardId>,
-        label: Label<'_>,
+        naming: Naming<'_>,
         prefix: Option<IpPrefix>,
         changes: &mut Changes<'_>,
     ) {
@@ -765,35 +766,50 @@ impl Custody {
             insert_sorted(&mut self.peers, id, |other| place_of(slots, *other).cmp(&place));
         }
         if let Some(shard) = shard {
-            self.link(id, shard, label);
+            self.link(id, shard, naming);
         }
         changes.note(|| self.put_change(id));
     }
 
     /// Puts a slot under a shard. Returns whether it was not there yet.
-    fn link(&mut self, id: u32, shard: ShardId, label: Label<'_>) -> bool {
-        let at = match self.find_shard(&shard) {
-            Ok(at) => at,
+    fn link(&mut self, id: u32, shard: ShardId, naming: Naming<'_>) -> bool {
+        let found = self.find_shard(&shard);
+        if found.is_ok_and(|at| self.further.shards(self.slots.get(id)).any(|known| known == at)) {
+            return false;
+        }
+        let is_entry = self.slots.get(id).item.content.kind().is_entry();
+        // Tombstones bring no label; the first entry does.
+        let named = || {
+            let group = naming();
+            let key = shard.group;
+            if group.key == key {
+                group
+            } else {
+                Arc::new(GroupName { key, label: group.label.clone() })
+            }
+        };
+        let at = match found {
+            Ok(at) => {
+                let held = self.shards.get_mut(at);
+                if is_entry && held.entries(&self.slots) == 0 {
+                    held.group = named();
+                }
+                held.add(id, &self.slots);
+                at
+            }
             Err(place) => {
-                let at = self.shards.insert(Shard::new(shard));
+                let group = if is_entry {
+                    named()
+                } else {
+                    Arc::new(GroupName { key: shard.group, label: Arc::from("") })
+                };
+                let at = self.shards.insert(Shard::new(shard, group, id));
                 grow(&mut self.shard_order);
                 self.shard_order.insert(place, at);
                 at
             }
         };
-        if self.further.shards(self.slots.get(id)).any(|known| known == at) {
-            return false;
-        }
         self.further.add(self.slots.get_mut(id), at);
-        let slots = &self.slots;
-        let slot = slots.get(id);
-        let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
-        let shard = self.shards.get_mut(at);
-        shard.members.insert_sorted(id, |other| slots.get(*other).cmp_key(lead, &key));
-        if shard.digests == 0 && key.kind.is_entry() {
-            shard.label = label();
-        }
-        shard.count_in(&slot.item, slot.beat.as_ref());
         true
     }
 
@@ -831,16 +847,11 @@ impl Custody {
 
     fn leave_shard(&mut self, id: u32, shard: u32) {
         self.further.remove(self.slots.get_mut(id), shard);
-        let slots = &self.slots;
-        let slot = slots.get(id);
-        let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
         let held = self.shards.get_mut(shard);
-        held.members.remove_sorted(|other| slots.get(*other).cmp_key(lead, &key));
-        held.count_out(&slot.item, slot.beat.as_ref());
-        if held.members.is_empty() {
-            let id = held.id;
+        if held.remove(id, &self.slots) {
+            let id = held.id();
             let shards = &self.shards;
-            remove_sorted(&mut self.shard_order, |other| shards.get(*other).id.cmp(&id));
+            remove_sorted(&mut self.shard_order, |other| shards.get(*other).id().cmp(&id));
             self.shards.remove(shard);
         }
     }

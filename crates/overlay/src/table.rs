@@ -6,6 +6,7 @@
 //! are those of discv5).
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::time::Duration;
 
 use comity_core::{AgentId, OverlayId, Time};
@@ -15,100 +16,116 @@ use crate::config::{
 };
 use crate::contact::{Contact, Exempt, IpPrefix};
 
-/// Bits of [`Entry`]'s facts, from the lowest: strikes, the [`tag`] of its prefix, the [`lead`] of its overlay id, and above them when it
-/// last answered, in quarters of a second (2^34 of them last until the year 2106).
+/// Bits of [`Facts`], from the lowest: strikes, the [`lead`] of the overlay id, and above them when the entry last answered, in quarters of
+/// a second since the table was begun (2^31 of them are 17 years; later counts as then).
 const STRIKE_BITS: u32 = 1;
-const TAG_BITS: u32 = 10;
-const LEAD_BITS: u32 = 19;
-const SEEN_SHIFT: u32 = STRIKE_BITS + TAG_BITS + LEAD_BITS;
+const LEAD_BITS: u32 = 8;
+const SEEN_SHIFT: u32 = STRIKE_BITS + LEAD_BITS;
+const SEEN_MAX: u64 = (1 << (FACTS_BITS - SEEN_SHIFT)) - 1;
+const FACTS_BITS: u32 = 40;
 /// Microseconds of a quarter of a second.
 const SEEN_UNIT: u64 = 250_000;
 /// One strike fits beside the others; the next one evicts.
 const _: () = assert!(STRIKES_MAX <= 1 << STRIKE_BITS);
-const _: () = assert!(size_of::<Entry>() == 16);
+/// What an entry takes in a table.
+pub const ENTRY_BYTES: usize = size_of::<Contact>() + size_of::<Facts>();
+const _: () = assert!(ENTRY_BYTES == 13);
 
 /// Counts of entries by prefix tag.
 const CROWDS: usize = 64;
 /// What [`tag`] gives an address that does not count against the prefix caps.
 const UNCOUNTED: u32 = 0;
 
-/// A contact in the table and what is known of its health: 16 bytes, so that a scan over a bucket stays within a few cache lines and
-/// follows the handle only to break a tie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Who and where.
-    pub contact: Contact,
-    /// See [`SEEN_SHIFT`].
-    facts: u64,
-}
+/// What is known of an entry's health, and a little of its place, so that a scan over a bucket follows few handles: five bytes, because
+/// a simulation holds the tables of all nodes.
+#[derive(Clone, Copy, Debug)]
+struct Facts([u8; 5]);
 
-impl Entry {
-    /// `prefix` is a [`tag`], [`UNCOUNTED`] when the caps ignore the address.
-    fn new(contact: Contact, seen: Time, prefix: u32) -> Self {
-        let lead = u64::from(lead(&contact.overlay_id));
-        let facts = (lead << TAG_BITS | u64::from(prefix)) << STRIKE_BITS;
-        let mut entry = Self { contact, facts };
-        entry.see(seen);
-        entry
+impl Facts {
+    const fn of(number: u64) -> Self {
+        let [a, b, c, d, e, ..] = number.to_le_bytes();
+        Self([a, b, c, d, e])
     }
 
+    const fn number(self) -> u64 {
+        let [a, b, c, d, e] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+    }
+
+    fn new(lead: u8, seen: u64) -> Self {
+        Self::of(seen << SEEN_SHIFT | u64::from(lead) << STRIKE_BITS)
+    }
+
+    /// When it last answered or asked, in [`SEEN_UNIT`]s since the table was begun.
+    const fn seen(self) -> u64 {
+        self.number() >> SEEN_SHIFT
+    }
+
+    const fn strikes(self) -> u8 {
+        self.0[0] & ((1 << STRIKE_BITS) - 1)
+    }
+
+    fn lead(self) -> u8 {
+        u8::try_from(self.number() >> STRIKE_BITS & 0xff).expect("masked to a byte")
+    }
+
+    fn lead_to(&mut self, lead: u8) {
+        *self = Self::of(self.number() & !(0xff << STRIKE_BITS) | u64::from(lead) << STRIKE_BITS);
+    }
+
+    /// It answered: no strikes.
+    const fn see(&mut self, seen: u64) {
+        self.hear(seen);
+        self.0[0] &= !((1 << STRIKE_BITS) - 1);
+    }
+
+    /// It asked something: its strikes stay.
+    const fn hear(&mut self, seen: u64) {
+        let rest = self.number() & ((1 << SEEN_SHIFT) - 1);
+        *self = Self::of(seen << SEEN_SHIFT | rest);
+    }
+
+    /// One more strike; gives their number.
+    const fn strike(&mut self) -> u8 {
+        let strikes = self.strikes() + 1;
+        self.0[0] |= 1;
+        strikes
+    }
+}
+
+/// A contact in the table and what is known of its health.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Who and where.
+    pub contact: &'a Contact,
+    facts: Facts,
+    began: u64,
+}
+
+impl Entry<'_> {
     /// When it last answered or asked, to a quarter of a second.
     #[must_use]
     pub const fn seen(&self) -> Time {
-        Time((self.facts >> SEEN_SHIFT) * SEEN_UNIT)
+        Time((self.began + self.facts.seen()) * SEEN_UNIT)
     }
 
     /// Unanswered requests since it last answered.
     #[must_use]
-    pub fn strikes(&self) -> u8 {
-        u8::try_from(self.bits(0, STRIKE_BITS)).expect("masked to a bit")
-    }
-
-    fn prefix(&self) -> u32 {
-        self.bits(STRIKE_BITS, TAG_BITS)
-    }
-
-    fn lead(&self) -> u32 {
-        self.bits(STRIKE_BITS + TAG_BITS, LEAD_BITS)
-    }
-
-    fn bits(&self, from: u32, count: u32) -> u32 {
-        u32::try_from(self.facts >> from & ((1 << count) - 1)).expect("fewer than 32 bits")
-    }
-
-    /// It answered: no strikes.
-    const fn see(&mut self, now: Time) {
-        self.hear(now);
-        self.facts &= !((1 << STRIKE_BITS) - 1);
-    }
-
-    /// It asked something: its strikes stay.
-    const fn hear(&mut self, now: Time) {
-        let rest = self.facts & ((1 << SEEN_SHIFT) - 1);
-        self.facts = (now.as_micros() / SEEN_UNIT) << SEEN_SHIFT | rest;
-    }
-
-    /// One more strike; gives their number.
-    fn strike(&mut self) -> u8 {
-        let strikes = self.strikes() + 1;
-        self.facts |= 1;
-        strikes
-    }
-
-    fn is_at(&self, lead: u32, id: &OverlayId) -> bool {
-        self.lead() == lead && self.contact.overlay_id == *id
+    pub const fn strikes(&self) -> u8 {
+        self.facts.strikes()
     }
 }
 
-/// The leading bits of an id: enough to order most of a bucket.
-const fn lead(id: &OverlayId) -> u32 {
-    let [a, b, c, d, ..] = id.0;
-    u32::from_be_bytes([a, b, c, d]) >> (u32::BITS - LEAD_BITS)
+/// Eight bits of an id that tell the members of bucket `index` apart: those behind the ones that all of them share.
+fn lead(index: usize, id: &OverlayId) -> u8 {
+    let byte = |at: usize| u16::from(id.0.get(at).copied().unwrap_or(0));
+    let pair = byte(index / 8) << 8 | byte(index / 8 + 1);
+    u8::try_from(pair << (index % 8) >> 8).expect("a shift by eight leaves a byte")
 }
 
 /// A number that equal prefixes share, different ones rarely, never [`UNCOUNTED`].
 fn tag(prefix: IpPrefix) -> u32 {
-    const TAGS: u32 = (1 << TAG_BITS) - 1;
+    const TAGS: u32 = (1 << 10) - 1;
     let folded = match prefix {
         IpPrefix::V4([a, b, c]) => u32::from_be_bytes([0, a, b, c]),
         IpPrefix::V6([a, b, c, d, e, f]) => {
@@ -118,33 +135,13 @@ fn tag(prefix: IpPrefix) -> u32 {
     folded % TAGS + 1
 }
 
-#[derive(Clone, Debug)]
+/// A bucket's part of the table's lists.
+#[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Oldest first; at most [`K`].
-    entries: Vec<Entry>,
-    /// Newest last.
-    spares: Vec<Contact>,
+    /// Entries; at most [`K`].
+    len: u8,
     /// When a lookup last aimed here.
     refreshed: Time,
-}
-
-impl Bucket {
-    const fn new(now: Time) -> Self {
-        Self { entries: Vec::new(), spares: Vec::new(), refreshed: now }
-    }
-
-    fn position(&self, id: &OverlayId) -> Option<usize> {
-        let lead = lead(id);
-        self.entries.iter().position(|entry| entry.is_at(lead, id))
-    }
-
-    fn push(&mut self, entry: Entry) {
-        if self.entries.len() == self.entries.capacity() && self.entries.len() >= K / 4 {
-            // Doubling would leave room that a bucket never uses.
-            self.entries.reserve_exact(K.saturating_sub(self.entries.len()));
-        }
-        self.entries.push(entry);
-    }
 }
 
 /// What became of a contact offered to the table.
@@ -178,64 +175,117 @@ pub enum Struck {
     },
 }
 
-/// The routing table.
+/// The routing table: lists of all entries, far buckets first, oldest first within a bucket. A list for each bucket would take as much
+/// again where a process holds many tables.
 #[derive(Clone, Debug)]
 pub struct Table {
     me: OverlayId,
+    contacts: Vec<Contact>,
+    facts: Vec<Facts>,
     buckets: Vec<Bucket>,
+    /// The bucket of each, and who waits for it; the newest last.
+    spares: Vec<(u8, Contact)>,
     /// Entries by the last bits of their prefix tag: no prefix has more than its count says, and most counts say enough.
     crowds: [u8; CROWDS],
     exempt: Vec<Exempt>,
+    /// When it was begun, in [`SEEN_UNIT`]s.
+    began: u64,
 }
 
 impl Table {
     /// An empty table around `me`. Contacts in `exempt` networks and on loopback do not count against the prefix caps.
     #[must_use]
     pub fn new(me: OverlayId, exempt: Vec<Exempt>, now: Time) -> Self {
-        Self { me, buckets: vec![Bucket::new(now)], crowds: [0; CROWDS], exempt }
+        Self {
+            me,
+            contacts: Vec::new(),
+            facts: Vec::new(),
+            buckets: vec![Bucket { len: 0, refreshed: now }],
+            spares: Vec::new(),
+            crowds: [0; CROWDS],
+            exempt,
+            began: now.as_micros() / SEEN_UNIT,
+        }
     }
 
     /// Number of entries.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.entries.len()).sum()
+    pub const fn len(&self) -> usize {
+        self.contacts.len()
     }
 
     /// Whether there is no entry.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.buckets.iter().all(|bucket| bucket.entries.is_empty())
+    pub const fn is_empty(&self) -> bool {
+        self.contacts.is_empty()
     }
 
     /// Number of buckets, at least 1.
     #[must_use]
-    pub fn buckets(&self) -> usize {
+    pub const fn buckets(&self) -> usize {
         self.buckets.len()
     }
 
     /// Number of entries in a bucket.
     #[must_use]
     pub fn bucket_len(&self, index: usize) -> usize {
-        self.buckets.get(index).map_or(0, |bucket| bucket.entries.len())
+        self.buckets.get(index).map_or(0, |bucket| usize::from(bucket.len))
     }
 
     /// All entries, far buckets first, oldest first within a bucket.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> + '_ {
-        self.buckets.iter().flat_map(|bucket| bucket.entries.iter())
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> + '_ {
+        self.within(0..self.contacts.len())
+    }
+
+    fn within(&self, range: Range<usize>) -> impl Iterator<Item = Entry<'_>> + '_ {
+        let contacts = self.contacts[range.clone()].iter();
+        let began = self.began;
+        contacts.zip(&self.facts[range]).map(move |(contact, facts)| Entry {
+            contact,
+            facts: *facts,
+            began,
+        })
+    }
+
+    /// Where the entries of a bucket are.
+    fn range(&self, index: usize) -> Range<usize> {
+        let before = self.buckets[..index].iter().map(|bucket| usize::from(bucket.len));
+        let start = before.sum();
+        start..start + self.bucket_len(index)
+    }
+
+    /// Where the entry at `id` is, which is in bucket `index` if there is one.
+    fn position(&self, index: usize, id: &OverlayId) -> Option<usize> {
+        let (lead, range) = (lead(index, id), self.range(index));
+        let is_there =
+            |at: &usize| self.facts[*at].lead() == lead && self.contacts[*at].overlay_id == *id;
+        range.into_iter().find(is_there)
+    }
+
+    /// `now` as it is noted of entries.
+    fn quarters(&self, now: Time) -> u64 {
+        (now.as_micros() / SEEN_UNIT).saturating_sub(self.began).min(SEEN_MAX)
+    }
+
+    /// Gives back the room that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.contacts.shrink_to_fit();
+        self.facts.shrink_to_fit();
+        self.buckets.shrink_to_fit();
     }
 
     /// The entry at `id`.
     #[must_use]
-    pub fn get(&self, id: &OverlayId) -> Option<&Entry> {
-        let bucket = self.buckets.get(self.index(id))?;
-        bucket.entries.get(bucket.position(id)?)
+    pub fn get(&self, id: &OverlayId) -> Option<Entry<'_>> {
+        let at = self.position(self.index(id), id)?;
+        Some(Entry { contact: &self.contacts[at], facts: self.facts[at], began: self.began })
     }
 
     /// Whether a contact at `id` that answers could enter its bucket now: room, or a split that would make some.
     #[must_use]
     pub fn has_room(&self, id: &OverlayId) -> bool {
         let index = self.index(id);
-        *id != self.me && (self.buckets[index].entries.len() < K || self.splittable(index))
+        *id != self.me && (self.bucket_len(index) < K || self.splittable(index))
     }
 
     /// The `count` contacts nearest to `target`, nearest first.
@@ -244,15 +294,17 @@ impl Table {
         let mut closest = Vec::with_capacity(count.min(self.len()));
         let mut order = Vec::with_capacity(K);
         for index in self.outwards(target) {
-            let entries = &self.buckets[index].entries;
             let room = count - closest.len();
             if room == 0 {
                 break;
             }
+            let aim = lead(index, target);
             order.clear();
-            order.extend(entries.iter().map(|entry| (entry.lead() ^ lead(target), entry)));
+            order.extend(
+                self.range(index).map(|at| (self.facts[at].lead() ^ aim, &self.contacts[at])),
+            );
             order.sort_unstable_by(|a, b| nearer(*a, *b, target));
-            closest.extend(order.iter().take(room).map(|(_, entry)| entry.contact.clone()));
+            closest.extend(order.iter().take(room).map(|(_, contact)| (*contact).clone()));
         }
         closest
     }
@@ -281,10 +333,10 @@ impl Table {
     pub fn nearer_than_me(&self, target: &OverlayId) -> usize {
         let last = self.buckets.len() - 1;
         let whole = (0..last).filter(|index| self.differs(*index, target));
-        let whole: usize = whole.map(|index| self.buckets[index].entries.len()).sum();
+        let whole: usize = whole.map(|index| self.bucket_len(index)).sum();
         let mine = self.me.distance(target);
-        let nearer = |entry: &&Entry| entry.contact.overlay_id.distance(target) < mine;
-        whole + self.buckets[last].entries.iter().filter(nearer).count()
+        let nearer = |contact: &&Contact| contact.overlay_id.distance(target) < mine;
+        whole + self.contacts[self.range(last)].iter().filter(nearer).count()
     }
 
     /// Offers a contact that has just answered.
@@ -294,63 +346,69 @@ impl Table {
         }
         let id = contact.overlay_id;
         let index = self.index(&id);
-        if let Some(at) = self.buckets[index].position(&id) {
+        if let Some(at) = self.position(index, &id) {
             return self.refresh_entry(now, index, at, contact);
         }
-        self.buckets[index].spares.retain(|spare| spare.overlay_id != id);
+        self.forget_spare(&id);
         if !self.prefix_allows(index, &contact) {
             return Inserted::Refused;
         }
-        if self.buckets[index].entries.len() < K {
-            self.push(now, index, contact);
+        if self.bucket_len(index) < K {
+            let facts = Facts::new(lead(index, &id), self.quarters(now));
+            self.put(index, self.range(index).end, contact, facts);
             return Inserted::Added;
         }
         if self.splittable(index) {
             self.split();
             return self.insert(now, contact);
         }
-        let bucket = &mut self.buckets[index];
-        if bucket.spares.len() == SPARES_MAX {
-            bucket.spares.remove(0);
+        let mut waiting = self.spares.iter().filter(|(bucket, _)| usize::from(*bucket) == index);
+        if waiting.clone().count() == SPARES_MAX
+            && let Some(oldest) = waiting.next().map(|(_, oldest)| oldest.overlay_id)
+        {
+            self.forget_spare(&oldest);
         }
-        bucket.spares.push(contact);
-        let doubtful = bucket
-            .entries
-            .iter()
-            .min_by_key(|entry| entry.seen())
-            .expect("a full bucket has entries");
+        self.spares.push((short(index), contact));
+        let entries = self.within(self.range(index));
+        let doubtful = entries.min_by_key(Entry::seen).expect("a full bucket has entries");
         Inserted::Spare { doubtful: doubtful.contact.clone() }
+    }
+
+    fn forget_spare(&mut self, id: &OverlayId) {
+        self.spares.retain(|(_, spare)| spare.overlay_id != *id);
+        if self.spares.is_empty() {
+            self.spares = Vec::new();
+        }
     }
 
     /// Notes that an entry was heard of (it asked something); nothing for others.
     pub fn heard(&mut self, now: Time, id: &OverlayId) {
-        let index = self.index(id);
-        let bucket = &mut self.buckets[index];
-        if let Some(at) = bucket.position(id) {
-            bucket.entries[at].hear(now);
+        if let Some(at) = self.position(self.index(id), id) {
+            let seen = self.quarters(now);
+            self.facts[at].hear(seen);
         }
     }
 
     /// Notes that a request to `id` was not answered.
     pub fn strike(&mut self, id: &OverlayId) -> Struck {
         let index = self.index(id);
-        let bucket = &mut self.buckets[index];
-        let Some(at) = bucket.position(id) else {
-            bucket.spares.retain(|spare| spare.overlay_id != *id);
+        let Some(at) = self.position(index, id) else {
+            self.forget_spare(id);
             return Struck::Kept;
         };
-        if bucket.entries[at].strike() < STRIKES_MAX {
+        if self.facts[at].strike() < STRIKES_MAX {
             return Struck::Kept;
         }
         self.take(index, at);
-        Struck::Evicted { candidate: self.buckets[index].spares.pop() }
+        let newest = self.spares.iter().rposition(|(bucket, _)| usize::from(*bucket) == index);
+        Struck::Evicted { candidate: newest.map(|at| self.spares.remove(at).1) }
     }
 
     /// Removes a contact that said it goes. Returns whether it was an entry.
     pub fn remove(&mut self, id: &OverlayId) -> bool {
         let index = self.index(id);
-        self.buckets[index].spares.retain(|spare| spare.overlay_id != *id);
-        match self.buckets[index].position(id) {
+        self.forget_spare(id);
+        match self.position(index, id) {
             Some(at) => {
                 self.take(index, at);
                 true
@@ -364,7 +422,7 @@ impl Table {
     pub fn unseen(&self, now: Time, idle: Duration, count: usize) -> Vec<Contact> {
         let mut unseen: Vec<_> =
             self.entries().filter(|entry| now.saturating_since(entry.seen()) >= idle).collect();
-        unseen.sort_by_key(|entry| entry.seen());
+        unseen.sort_by_key(Entry::seen);
         unseen.into_iter().take(count).map(|entry| entry.contact.clone()).collect()
     }
 
@@ -404,54 +462,59 @@ impl Table {
         shared.min(self.buckets.len() - 1)
     }
 
-    fn splittable(&self, index: usize) -> bool {
+    const fn splittable(&self, index: usize) -> bool {
         index + 1 == self.buckets.len() && self.buckets.len() < BUCKETS_MAX
     }
 
     fn refresh_entry(&mut self, now: Time, index: usize, at: usize, contact: Contact) -> Inserted {
-        let known = &mut self.buckets[index].entries[at];
-        known.see(now);
-        if known.contact == contact {
+        let seen = self.quarters(now);
+        self.facts[at].see(seen);
+        let known = &self.contacts[at];
+        if *known == contact {
             // The handle known already is the one others share.
             return Inserted::Known { moved: false };
         }
-        let moved = known.contact.addrs != contact.addrs;
-        if moved && known.contact.prefix() != contact.prefix() {
-            let old = self.take(index, at);
+        let moved = known.addrs != contact.addrs;
+        if moved && self.counted(known) != self.counted(&contact) {
+            let (old, facts) = self.take(index, at);
             let allowed = self.prefix_allows(index, &contact);
-            let kept = if allowed { self.entry(now, contact) } else { old };
-            self.count(kept.prefix());
-            self.buckets[index].entries.insert(at, kept);
+            let new = Facts::new(lead(index, &contact.overlay_id), seen);
+            let (kept, facts) = if allowed { (contact, new) } else { (old, facts) };
+            self.put(index, at, kept, facts);
             return Inserted::Known { moved: allowed };
         }
-        known.contact = contact;
+        self.contacts[at] = contact;
         Inserted::Known { moved }
     }
 
-    fn entry(&self, now: Time, contact: Contact) -> Entry {
-        let prefix = self.counted(&contact).map_or(UNCOUNTED, tag);
-        Entry::new(contact, now, prefix)
+    fn tag_of(&self, contact: &Contact) -> u32 {
+        self.counted(contact).map_or(UNCOUNTED, tag)
     }
 
-    fn take(&mut self, index: usize, at: usize) -> Entry {
-        let entry = self.buckets[index].entries.remove(at);
-        let count = &mut self.crowds[crowd(entry.prefix())];
+    fn take(&mut self, index: usize, at: usize) -> (Contact, Facts) {
+        let (contact, facts) = (self.contacts.remove(at), self.facts.remove(at));
+        self.buckets[index].len -= 1;
+        let tag = self.tag_of(&contact);
+        let count = &mut self.crowds[crowd(tag)];
         // A count that is at its end is not known any more.
         if *count < u8::MAX {
-            *count -= u8::from(entry.prefix() != UNCOUNTED);
+            *count -= u8::from(tag != UNCOUNTED);
         }
-        entry
+        (contact, facts)
     }
 
-    fn count(&mut self, prefix: u32) {
-        let count = &mut self.crowds[crowd(prefix)];
-        *count = count.saturating_add(u8::from(prefix != UNCOUNTED));
-    }
-
-    fn push(&mut self, now: Time, index: usize, contact: Contact) {
-        let entry = self.entry(now, contact);
-        self.count(entry.prefix());
-        self.buckets[index].push(entry);
+    fn put(&mut self, index: usize, at: usize, contact: Contact, facts: Facts) {
+        let tag = self.tag_of(&contact);
+        let count = &mut self.crowds[crowd(tag)];
+        *count = count.saturating_add(u8::from(tag != UNCOUNTED));
+        if self.contacts.len() == self.contacts.capacity() {
+            // Doubling would leave room that a table never uses.
+            self.contacts.reserve_exact(K / 2);
+            self.facts.reserve_exact(K / 2);
+        }
+        self.contacts.insert(at, contact);
+        self.facts.insert(at, facts);
+        self.buckets[index].len += 1;
     }
 
     fn split(&mut self) {
@@ -460,25 +523,31 @@ impl Table {
         let nearer = |id: &OverlayId| {
             usize::try_from(me.distance(id).leading_zeros()).is_ok_and(|shared| shared > depth)
         };
-        let last = &mut self.buckets[depth];
-        let mut next = Bucket::new(last.refreshed);
-        let entries = std::mem::take(&mut last.entries);
-        // Room for those there are: collecting them would leave as much again.
-        let count = entries.iter().filter(|entry| nearer(&entry.contact.overlay_id)).count();
-        next.entries.reserve_exact(count);
-        last.entries.reserve_exact(entries.len() - count);
-        for entry in entries {
-            let bucket = if nearer(&entry.contact.overlay_id) { &mut next } else { &mut *last };
-            bucket.entries.push(entry);
-        }
-        (next.spares, last.spares) = std::mem::take(&mut last.spares)
-            .into_iter()
-            .partition(|spare| nearer(&spare.overlay_id));
+        let start = self.range(depth).start;
+        let all: Vec<_> = self.contacts.drain(start..).zip(self.facts.drain(start..)).collect();
+        let (next, last): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(contact, _)| nearer(&contact.overlay_id));
+        let refreshed = self.buckets[depth].refreshed;
+        self.buckets[depth].len = short(last.len());
         // One more now and then: doubling would leave as much room again.
         if self.buckets.len() == self.buckets.capacity() {
             self.buckets.reserve_exact(2);
         }
-        self.buckets.push(next);
+        self.buckets.push(Bucket { len: short(next.len()), refreshed });
+        for (contact, facts) in last {
+            self.contacts.push(contact);
+            self.facts.push(facts);
+        }
+        for (contact, mut facts) in next {
+            facts.lead_to(lead(depth + 1, &contact.overlay_id));
+            self.contacts.push(contact);
+            self.facts.push(facts);
+        }
+        for (bucket, spare) in &mut self.spares {
+            if usize::from(*bucket) == depth && nearer(&spare.overlay_id) {
+                *bucket = short(depth + 1);
+            }
+        }
     }
 
     /// The prefix that counts against the caps; `None` for loopback and exempt networks.
@@ -494,14 +563,20 @@ impl Table {
 
     fn prefix_allows(&self, index: usize, contact: &Contact) -> bool {
         let Some(prefix) = self.counted(contact) else { return true };
-        let tag = tag(prefix);
-        // Tags may collide: the address decides.
-        let same =
-            |entry: &&Entry| entry.prefix() == tag && self.counted(&entry.contact) == Some(prefix);
-        (usize::from(self.crowds[crowd(tag)]) < PREFIX_PER_TABLE_MAX
-            || self.entries().filter(same).count() < PREFIX_PER_TABLE_MAX)
-            && self.buckets[index].entries.iter().filter(same).count() < PREFIX_PER_BUCKET_MAX
+        // Tags may collide: where there are many, the address decides.
+        let most = usize::from(self.crowds[crowd(tag(prefix))]);
+        let same = |entry: &&Contact| self.counted(entry) == Some(prefix);
+        (most < PREFIX_PER_TABLE_MAX
+            || self.contacts.iter().filter(same).count() < PREFIX_PER_TABLE_MAX)
+            && (most < PREFIX_PER_BUCKET_MAX
+                || self.contacts[self.range(index)].iter().filter(same).count()
+                    < PREFIX_PER_BUCKET_MAX)
     }
+}
+
+/// The number of a bucket, or of its entries.
+fn short(number: usize) -> u8 {
+    u8::try_from(number).expect("there are few buckets with few entries")
 }
 
 /// Where a prefix with this tag is counted.
@@ -510,16 +585,16 @@ fn crowd(tag: u32) -> usize {
     usize::try_from(tag).unwrap_or(0) % CROWDS
 }
 
-/// Order by distance to `target`; each comes with the leading bits of its distance.
-fn nearer(a: (u32, &Entry), b: (u32, &Entry), target: &OverlayId) -> Ordering {
+/// Order by distance to `target` within a bucket; each comes with the bits of its distance that its [`lead`] tells.
+fn nearer(a: (u8, &Contact), b: (u8, &Contact), target: &OverlayId) -> Ordering {
     a.0.cmp(&b.0).then_with(|| {
-        let distance = |entry: &Entry| entry.contact.overlay_id.distance(target);
+        let distance = |contact: &Contact| contact.overlay_id.distance(target);
         distance(a.1).cmp(&distance(b.1))
     })
 }
 
 /// Looks an agent up by key, a linear search: for tools, not for the hot path.
 #[must_use]
-pub fn find_agent<'a>(table: &'a Table, agent: &AgentId) -> Option<&'a Entry> {
+pub fn find_agent<'a>(table: &'a Table, agent: &AgentId) -> Option<Entry<'a>> {
     table.entries().find(|entry| entry.contact.agent == *agent)
 }

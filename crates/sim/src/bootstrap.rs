@@ -6,6 +6,7 @@ use std::sync::Arc;
 use comity_capability::keys::GroupKey;
 use comity_capability::zone::ZoneMap;
 use comity_core::{OverlayId, Time};
+use comity_overlay::store::GroupName;
 use comity_overlay::{
     Config, Contact, HOLDERS_MAX, ItemKind, K, LeafReport, PLACEMENTS, Place, Publication, Region,
     SHARD_DEPTH_MAX, ShardId, VerifiedItem, Verifier, directory, peer_position, summary_of,
@@ -115,14 +116,14 @@ pub struct CustodyBuilder {
     custodians: BTreeMap<OverlayId, Arc<[NodeIx]>>,
     /// Their contacts.
     known: BTreeMap<OverlayId, Arc<[Contact]>>,
-    /// Labels seen so far, one copy each.
-    labels: BTreeSet<Arc<str>>,
+    /// Groups seen so far by their labels, one copy each.
+    groups: BTreeMap<Arc<str>, Arc<GroupName>>,
     /// Digests of each shard, and where it is in `places`.
     counts: BTreeMap<ShardId, (u32, u32)>,
     /// What everybody published.
     items: Vec<VerifiedItem>,
-    /// Where items are stored: peer records at the first, and each shard with its group's label.
-    places: Vec<(Place, Arc<str>)>,
+    /// Where items are stored: peer records at the first, and each shard with its group.
+    places: Vec<(Place, Arc<GroupName>)>,
     /// What each node is to hold: a node's custody is built in one go, when all is known.
     offers: Offers,
     /// What the members of each shard below the top of its group have in common.
@@ -143,10 +144,10 @@ impl CustodyBuilder {
             region: Region::expected(holders, size),
             custodians: BTreeMap::new(),
             known: BTreeMap::new(),
-            labels: BTreeSet::new(),
+            groups: BTreeMap::new(),
             counts: BTreeMap::new(),
             items: Vec::new(),
-            places: vec![(Place::Peer, Arc::from(""))],
+            places: vec![(Place::Peer, Arc::new(GroupName::of(Arc::from(""))))],
             offers: Offers::new(world.nodes().len()),
             zones: BTreeMap::new(),
             built: Built::default(),
@@ -214,7 +215,7 @@ impl CustodyBuilder {
             places.map(|(position, of)| (position, self.contacts(world, ix, position, &of)));
         let places: Vec<_> = places.collect();
         let published = verified.into_iter().map(|(item, labels)| {
-            let labels = labels.iter().map(|label| self.label(label)).collect();
+            let labels = labels.iter().map(|label| Arc::clone(&self.group(label).label)).collect();
             (item, labels)
         });
         let published: Vec<_> = published.collect();
@@ -234,8 +235,8 @@ impl CustodyBuilder {
                     continue;
                 };
                 let offers = offers.iter().map(|(_, item, at)| {
-                    let (place, label) = &self.places[index(*at)];
-                    (self.items[index(*item)].clone(), *place, label)
+                    let (place, group) = &self.places[index(*at)];
+                    (self.items[index(*item)].clone(), *place, group)
                 });
                 let (stored, refused) = overlay.preload_whole_custody(self.now, offers);
                 self.built.entries += stored;
@@ -277,13 +278,13 @@ impl CustodyBuilder {
         self.built
     }
 
-    fn label(&mut self, label: &str) -> Arc<str> {
-        if let Some(known) = self.labels.get(label) {
-            return Arc::clone(known);
+    fn group(&mut self, label: &str) -> &Arc<GroupName> {
+        if !self.groups.contains_key(label) {
+            let label: Arc<str> = Arc::from(label);
+            let new = Arc::new(GroupName::of(Arc::clone(&label)));
+            self.groups.insert(label, new);
         }
-        let new: Arc<str> = Arc::from(label);
-        self.labels.insert(Arc::clone(&new));
-        new
+        &self.groups[label]
     }
 
     /// The shard that a digest new in the group of `label` goes to, the first that is not full on the way down, and where that is in
@@ -296,10 +297,10 @@ impl CustodyBuilder {
             shards.filter(|shard| self.counts.get(shard).is_none_or(|(held, _)| *held < full));
         let shard = open.next().unwrap_or_else(|| ShardId::whole(group));
         if !self.counts.contains_key(&shard) {
-            let label = self.label(label);
+            let group = Arc::clone(self.group(label));
             self.counts.insert(shard, (0, short(self.places.len())));
             // Custody does not ask for which of its placements a shard is stored.
-            self.places.push((Place::Shard { shard, index: 0 }, label));
+            self.places.push((Place::Shard { shard, index: 0 }, group));
         }
         let (count, at) = self.counts.entry(shard).or_default();
         *count += 1;

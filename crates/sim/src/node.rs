@@ -120,7 +120,7 @@ impl Node {
     pub fn state_bytes(&self) -> usize {
         let Some(overlay) = &self.overlay else { return 0 };
         let stats = overlay.stats();
-        let entry = size_of::<comity_overlay::table::Entry>() + size_of::<std::net::SocketAddr>();
+        let entry = comity_overlay::table::ENTRY_BYTES + size_of::<std::net::SocketAddr>();
         size_of::<Overlay>() + stats.peers * entry + stats.custody_bytes
     }
 

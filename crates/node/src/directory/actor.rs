@@ -379,7 +379,7 @@ impl Actor {
         let custody = self.overlay.custody();
         for (shard, digests) in custody.shards() {
             let group = shard.group;
-            let label = custody.label(shard).cloned();
+            let label = custody.label(&shard).cloned();
             let new = GroupHeld { group, label, shards: 0, digests: 0 };
             let held = groups.entry(group).or_insert(new);
             held.shards += 1;

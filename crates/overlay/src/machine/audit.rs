@@ -5,7 +5,6 @@
 //! digest matches. Whoever leaves it out may have lost it; it is stored there once more. Left out again after that, the custodian is
 //! put in quarantine: nothing is stored on it any more, its word counts no more, and others take its place.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comity_core::{AgentId, Time};
@@ -14,6 +13,7 @@ use super::Overlay;
 use super::traffic::Purpose;
 use crate::config::K;
 use crate::contact::Contact;
+use crate::few::Few;
 use crate::item::{ItemBytes, ItemKey, ItemKind, Services, VerifiedItem};
 use crate::shard::{Place, ShardId};
 use crate::wire::{
@@ -45,10 +45,13 @@ struct Keeper {
     contact: Contact,
     /// The version it acknowledged.
     seq: u64,
-    audited: Time,
+    /// When it was audited last, in seconds; 0 before. Two audits of a place are further apart.
+    audited: u32,
     /// It left the digest out, and acknowledged it again since.
     suspect: bool,
 }
+
+const _: () = assert!(size_of::<Keeper>() <= 24);
 
 #[derive(Debug)]
 struct Audited {
@@ -57,12 +60,15 @@ struct Audited {
     first: bool,
 }
 
+/// Where a digest is kept: the shard and which of its placements.
+type At = (ShardId, u8);
+
 /// Who said to keep which own digest where.
 #[derive(Debug, Default)]
 pub(super) struct Audits {
     /// A query that the digest matches.
-    questions: BTreeMap<ItemKey, ItemBytes>,
-    places: BTreeMap<(ItemKey, Place), Audited>,
+    questions: Few<ItemKey, ItemBytes>,
+    places: Few<ItemKey, Few<At, Audited>>,
 }
 
 impl Audits {
@@ -79,19 +85,28 @@ impl Audits {
         is_current: impl Fn(&ShardId) -> bool,
     ) {
         self.questions.retain(|key, _| is_published(key));
-        self.places.retain(|(key, place), _| {
-            let moved = matches!(place, Place::Shard { shard, .. } if !is_current(shard));
-            is_published(key) && !moved
+        self.places.retain(|key, places| {
+            places.retain(|(shard, _), _| is_current(shard));
+            places.shrink();
+            is_published(key) && places.len() > 0
         });
     }
 
-    fn keeper(&mut self, key: ItemKey, place: Place, agent: &AgentId) -> Option<&mut Keeper> {
-        let audited = self.places.get_mut(&(key, place))?;
+    fn len(&self) -> usize {
+        self.places.values().map(Few::len).sum()
+    }
+
+    fn audited(&mut self, key: &ItemKey, at: &At) -> Option<&mut Audited> {
+        self.places.get_mut(key)?.get_mut(at)
+    }
+
+    fn keeper(&mut self, key: &ItemKey, at: &At, agent: &AgentId) -> Option<&mut Keeper> {
+        let audited = self.audited(key, at)?;
         audited.keepers.iter_mut().find(|keeper| keeper.contact.agent == *agent)
     }
 
-    fn drop_keeper(&mut self, key: ItemKey, place: Place, agent: &AgentId) {
-        if let Some(audited) = self.places.get_mut(&(key, place)) {
+    fn drop_keeper(&mut self, key: &ItemKey, at: &At, agent: &AgentId) {
+        if let Some(audited) = self.audited(key, at) {
             audited.keepers.retain(|keeper| keeper.contact.agent != *agent);
         }
     }
@@ -119,28 +134,27 @@ impl Overlay {
         if !key.kind.is_entry() || !self.audits.questions.contains_key(&key) {
             return;
         }
-        if let Some(keeper) = self.audits.keeper(key, place, &contact.agent) {
+        let Place::Shard { shard, index } = place else { return };
+        let at = (shard, index);
+        if let Some(keeper) = self.audits.keeper(&key, &at, &contact.agent) {
             keeper.seq = item.seq;
             return;
         }
-        let full = self.audits.places.len() >= AUDITED_PLACES_MAX;
-        if full && !self.audits.places.contains_key(&(key, place)) {
+        let full = self.audits.len() >= AUDITED_PLACES_MAX;
+        if full && self.audits.audited(&key, &at).is_none() {
             return;
         }
         let due = now + AUDIT_SOON + self.part_of(AUDIT_SOON);
-        let audited = self.audits.places.entry((key, place)).or_insert_with(|| Audited {
-            keepers: Vec::new(),
-            due,
-            first: true,
-        });
+        let places = self.audits.places.get_or_insert_with(key, Few::new);
+        let new = || Audited { keepers: Vec::new(), due, first: true };
+        let audited = places.get_or_insert_with(at, new);
         if audited.keepers.len() < KEEPERS_MAX {
+            if audited.keepers.len() == audited.keepers.capacity() {
+                // Doubling would leave as much room again.
+                audited.keepers.reserve_exact(2);
+            }
             let contact = contact.clone();
-            audited.keepers.push(Keeper {
-                contact,
-                seq: item.seq,
-                audited: Time::ZERO,
-                suspect: false,
-            });
+            audited.keepers.push(Keeper { contact, seq: item.seq, audited: 0, suspect: false });
         }
     }
 
@@ -151,18 +165,15 @@ impl Overlay {
         self.audits
             .retain(|key| publishing.item(key).is_some(), |shard| publishing.is_current(shard));
         let alive = self.is_alive(now);
-        let due: Vec<_> = self
-            .audits
-            .places
-            .iter()
-            .filter(|((key, _), audited)| audited.due <= now && is_shown(key, alive))
-            .map(|(at, _)| *at)
-            .take(AUDITS_PER_ROUND)
-            .collect();
-        for (key, place) in due {
+        let shown = self.audits.places.iter().filter(|(key, _)| is_shown(key, alive));
+        let due = shown.flat_map(|(key, places)| {
+            let due = places.iter().filter(|(_, audited)| audited.due <= now);
+            due.map(|(at, _)| (*key, *at))
+        });
+        for (key, at) in due.take(AUDITS_PER_ROUND).collect::<Vec<_>>() {
             let again = AUDIT_EVERY * 3 / 4 + self.part_of(AUDIT_EVERY / 2);
             let shift = self.rng.next_u32();
-            let Some(audited) = self.audits.places.get_mut(&(key, place)) else { continue };
+            let Some(audited) = self.audits.audited(&key, &at) else { continue };
             let count = if audited.first { AUDITED_FIRST } else { AUDITED_LATER };
             audited.first = false;
             audited.due = now + again;
@@ -172,11 +183,11 @@ impl Overlay {
             audited.keepers.sort_by_key(|keeper| (!keeper.suspect, keeper.audited));
             let mut chosen = Vec::new();
             for keeper in audited.keepers.iter_mut().take(count) {
-                keeper.audited = now;
+                keeper.audited = u32::try_from(now.as_millis() / 1_000).unwrap_or(u32::MAX);
                 chosen.push(keeper.contact.clone());
             }
             for contact in chosen {
-                self.ask_keeper(now, key, place, contact);
+                self.ask_keeper(now, key, at, contact);
             }
         }
     }
@@ -185,8 +196,8 @@ impl Overlay {
         self.publishing.beat().is_some_and(|beat| beat.expires > now)
     }
 
-    fn ask_keeper(&mut self, now: Time, key: ItemKey, place: Place, contact: Contact) {
-        let Place::Shard { shard, index } = place else { return };
+    fn ask_keeper(&mut self, now: Time, key: ItemKey, at: At, contact: Contact) {
+        let (shard, index) = at;
         let Some(query) = self.audits.questions.get(&key).cloned() else { return };
         let position = shard.position(index);
         let near = self.table.closest(&position, K);
@@ -202,6 +213,7 @@ impl Overlay {
             known: Known::of(&contact.overlay_id, &near),
         });
         self.counters.audits += 1;
+        let place = Place::Shard { shard, index };
         self.send(now, contact, request, Purpose::Audit { key, place, step: AuditStep::Ask });
     }
 
@@ -214,21 +226,23 @@ impl Overlay {
         (key, place, step): (ItemKey, Place, AuditStep),
         response: Response,
     ) -> bool {
+        let Place::Shard { shard, index } = place else { return false };
+        let at = (shard, index);
         match (step, response) {
             (AuditStep::Store, Response::Stored { outcomes }) => {
                 if outcomes.first() == Some(&StoreOutcome::Stored) {
-                    if let Some(keeper) = self.audits.keeper(key, place, &from.agent) {
+                    if let Some(keeper) = self.audits.keeper(&key, &at, &from.agent) {
                         keeper.suspect = true;
                     }
-                    self.ask_keeper(now, key, place, from.clone());
+                    self.ask_keeper(now, key, at, from.clone());
                 } else {
                     // It says that it does not keep it: nothing to prove.
-                    self.audits.drop_keeper(key, place, &from.agent);
+                    self.audits.drop_keeper(&key, &at, &from.agent);
                 }
                 true
             }
             (AuditStep::Ask, Response::Found { answer, .. }) => {
-                self.judge(now, services, from, key, place, answer);
+                self.judge(now, services, from, key, at, answer);
                 true
             }
             _ => false,
@@ -241,13 +255,13 @@ impl Overlay {
         services: &mut dyn Services,
         from: &Contact,
         key: ItemKey,
-        place: Place,
+        at: At,
         answer: QueryOutcome,
     ) {
-        let Some(keeper) = self.audits.keeper(key, place, &from.agent) else { return };
+        let Some(keeper) = self.audits.keeper(&key, &at, &from.agent) else { return };
         let (seq, suspect) = (keeper.seq, keeper.suspect);
         let shown = match answer {
-            QueryOutcome::Split { .. } => return self.audits.drop_keeper(key, place, &from.agent),
+            QueryOutcome::Split { .. } => return self.audits.drop_keeper(&key, &at, &from.agent),
             QueryOutcome::NotHeld => false,
             QueryOutcome::Answered(answer) => {
                 if is_inconclusive(&answer) {
@@ -265,7 +279,7 @@ impl Overlay {
             }
         };
         if shown {
-            if let Some(keeper) = self.audits.keeper(key, place, &from.agent) {
+            if let Some(keeper) = self.audits.keeper(&key, &at, &from.agent) {
                 keeper.suspect = false;
             }
         } else if !is_shown(&key, self.is_alive(now)) {
@@ -274,13 +288,13 @@ impl Overlay {
             self.convict(now, from);
         } else {
             self.counters.omissions += 1;
-            self.store_once_more(now, key, place, from);
+            self.store_once_more(now, key, at, from);
         }
     }
 
     /// Offers a custodian again what it left out, with the beat without which it would not show it.
-    fn store_once_more(&mut self, now: Time, key: ItemKey, place: Place, to: &Contact) {
-        let Place::Shard { shard, .. } = place else { return };
+    fn store_once_more(&mut self, now: Time, key: ItemKey, (shard, index): At, to: &Contact) {
+        let place = Place::Shard { shard, index };
         let Some((item, labels)) = self.publishing.item(&key) else { return };
         let label =
             labels.iter().find(|label| comity_capability::keys::GroupKey::of(label) == shard.group);
@@ -302,14 +316,15 @@ impl Overlay {
         self.counters.quarantined += 1;
         self.quarantine.add(now, custodian.agent);
         let mut robbed = Vec::new();
-        for ((key, _), audited) in &mut self.audits.places {
-            let before = audited.keepers.len();
-            audited.keepers.retain(|keeper| keeper.contact.agent != custodian.agent);
-            if audited.keepers.len() < before {
-                robbed.push(*key);
+        for (key, places) in self.audits.places.iter_mut() {
+            let mut is_robbed = false;
+            for audited in places.values_mut() {
+                let before = audited.keepers.len();
+                audited.keepers.retain(|keeper| keeper.contact.agent != custodian.agent);
+                is_robbed |= audited.keepers.len() < before;
             }
+            robbed.extend(is_robbed.then_some(*key));
         }
-        robbed.dedup();
         self.publishing.forget_custodian(&custodian.agent);
         for key in robbed {
             let delay = self.part_of(AUDIT_SOON);

@@ -156,11 +156,11 @@ impl Overlay {
         let all = || self.custody.fingerprints();
         let round = all().skip(from).chain(all().take(from));
         for (shard, fingerprint) in round {
-            if let Some(placement) = self.common_placement(shard, &fellow)
+            if let Some(placement) = self.common_placement(&shard, &fellow)
                 && sets.len() < COMPARED_MAX
             {
                 sets.push(Compared { shard: shard.name(), fingerprint });
-                shards.push((*shard, placement));
+                shards.push((shard, placement));
             }
         }
         if sets.is_empty() {

@@ -366,7 +366,7 @@ impl Overlay {
     /// Every leaf held here is reported: after a restart.
     pub(super) fn touch_leaves(&mut self, now: Time) {
         let leaves: Vec<_> =
-            self.custody.shards().map(|(shard, _)| *shard).filter(|id| id.depth > 0).collect();
+            self.custody.shards().map(|(shard, _)| shard).filter(|id| id.depth > 0).collect();
         for leaf in leaves {
             self.touch_leaf(now, &leaf);
         }

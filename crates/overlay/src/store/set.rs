@@ -3,9 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use blake3::hazmat::ContextKey;
+use comity_capability::keys::GroupKey;
 use comity_core::Hash;
 
-use super::slab::Names;
+use super::slab::{Slab, insert_sorted, remove_sorted};
+use super::slot::{Slot, lead};
 use crate::derive::{context, hasher};
 use crate::item::{ItemKey, ItemKind, Verified, VerifiedItem};
 use crate::shard::ShardId;
@@ -14,50 +16,161 @@ static SET: LazyLock<ContextKey> = context!("comity/shard-set/v2");
 static NAME: LazyLock<ContextKey> = context!("comity/shard-element/v1");
 static STATE: LazyLock<ContextKey> = context!("comity/shard-state/v1");
 
-/// A shard held here.
+/// A group as whoever keeps shards of it names it: a copy for each shard, or, where one process holds many custodians, one for all.
+#[derive(Debug)]
+pub struct GroupName {
+    /// Its key.
+    pub key: GroupKey,
+    /// The label that `key` is the hash of; empty while only tombstones of the group came.
+    pub label: Arc<str>,
+}
+
+impl GroupName {
+    /// The group with this label.
+    #[must_use]
+    pub fn of(label: Arc<str>) -> Self {
+        Self { key: GroupKey::of(&label), label }
+    }
+}
+
+/// A shard held here: 32 bytes, because a simulation holds as many as its custodians do together, and most have one member.
 #[derive(Clone, Debug)]
 pub(super) struct Shard {
-    pub(super) id: ShardId,
-    /// The label its group's key is the hash of; empty while only tombstones came.
-    pub(super) label: Arc<str>,
-    /// Entries and tombstones, by key.
-    pub(super) members: Names,
-    /// How many of them are entries, at most [`SHARD_DIGESTS_MAX`](crate::config::SHARD_DIGESTS_MAX).
-    pub(super) digests: u16,
-    /// See [`Shard::set`]; bytes, because a number would be aligned.
+    pub(super) group: Arc<GroupName>,
+    members: Members,
+    prefix: [u8; 4],
+    depth: u8,
+}
+
+const _: () = assert!(size_of::<Option<Shard>>() <= 32);
+
+/// Entries and tombstones, by key.
+#[derive(Clone, Debug)]
+enum Members {
+    /// One, which says all that there is to say.
+    One(u32),
+    Many(Box<Many>),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Many {
+    names: Vec<u32>,
+    sums: Sums,
+}
+
+/// What is kept of the members of a shard together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    /// Sum over the entries, see [`Custody::set_hash`](super::Custody::set_hash); bytes, because a number would be aligned.
     set: [u8; 16],
     /// Sum over digests with their beats and tombstones, see [`state_of`].
     pub(super) state: u64,
+    /// How many are entries, at most [`SHARD_DIGESTS_MAX`](crate::config::SHARD_DIGESTS_MAX).
+    pub(super) entries: u16,
 }
 
-const _: () = assert!(size_of::<Option<Shard>>() <= 104);
-
-impl Shard {
-    pub(super) fn new(id: ShardId) -> Self {
-        Self { id, label: Arc::from(""), members: Names::new(), digests: 0, set: [0; 16], state: 0 }
+impl Sums {
+    /// Of one member.
+    fn of(slot: &Slot) -> Self {
+        let mut sums = Self::default();
+        sums.count_in(slot);
+        sums
     }
 
-    /// Sum over the entries, see [`Custody::set_hash`](super::Custody::set_hash).
+    /// See [`Sums::set`].
     pub(super) const fn set(&self) -> u128 {
         u128::from_be_bytes(self.set)
     }
 
-    /// A member came: its hashes enter the sums.
-    pub(super) fn count_in(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
-        if item.content.kind().is_entry() {
-            self.digests += 1;
-            self.set = self.set().wrapping_add(item.set_part()).to_be_bytes();
+    fn count_in(&mut self, slot: &Slot) {
+        if slot.item.content.kind().is_entry() {
+            self.entries += 1;
+            self.set = self.set().wrapping_add(slot.item.set_part()).to_be_bytes();
         }
-        self.state = self.state.wrapping_add(state_of(item, beat));
+        self.state = self.state.wrapping_add(state_of(&slot.item, slot.beat.as_ref()));
     }
 
-    /// A member goes.
-    pub(super) fn count_out(&mut self, item: &VerifiedItem, beat: Option<&VerifiedItem>) {
-        if item.content.kind().is_entry() {
-            self.digests -= 1;
-            self.set = self.set().wrapping_sub(item.set_part()).to_be_bytes();
+    fn count_out(&mut self, slot: &Slot) {
+        if slot.item.content.kind().is_entry() {
+            self.entries -= 1;
+            self.set = self.set().wrapping_sub(slot.item.set_part()).to_be_bytes();
         }
-        self.state = self.state.wrapping_sub(state_of(item, beat));
+        self.state = self.state.wrapping_sub(state_of(&slot.item, slot.beat.as_ref()));
+    }
+}
+
+impl Shard {
+    /// A shard with its first member.
+    pub(super) const fn new(id: ShardId, group: Arc<GroupName>, member: u32) -> Self {
+        Self { group, members: Members::One(member), prefix: id.prefix, depth: id.depth }
+    }
+
+    pub(super) fn id(&self) -> ShardId {
+        ShardId { group: self.group.key, depth: self.depth, prefix: self.prefix }
+    }
+
+    /// Slots of its members in the order of their keys.
+    pub(super) fn members(&self) -> &[u32] {
+        match &self.members {
+            Members::One(name) => std::slice::from_ref(name),
+            Members::Many(many) => &many.names,
+        }
+    }
+
+    pub(super) fn sums(&self, slots: &Slab<Slot>) -> Sums {
+        match &self.members {
+            Members::One(name) => Sums::of(slots.get(*name)),
+            Members::Many(many) => many.sums,
+        }
+    }
+
+    /// How many members are entries.
+    pub(super) fn entries(&self, slots: &Slab<Slot>) -> u16 {
+        match &self.members {
+            Members::One(name) => u16::from(slots.get(*name).item.content.kind().is_entry()),
+            Members::Many(many) => many.sums.entries,
+        }
+    }
+
+    /// A member comes that is none yet.
+    pub(super) fn add(&mut self, id: u32, slots: &Slab<Slot>) {
+        let slot = slots.get(id);
+        if let Members::One(first) = self.members {
+            let many = Many { names: vec![first], sums: Sums::of(slots.get(first)) };
+            self.members = Members::Many(Box::new(many));
+        }
+        if let Members::Many(many) = &mut self.members {
+            let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
+            insert_sorted(&mut many.names, id, |other| slots.get(*other).cmp_key(lead, &key));
+            many.sums.count_in(slot);
+        }
+    }
+
+    /// A member goes, whose slot is still filled. Returns whether it was the last one.
+    pub(super) fn remove(&mut self, id: u32, slots: &Slab<Slot>) -> bool {
+        let Members::Many(many) = &mut self.members else { return true };
+        let slot = slots.get(id);
+        let (key, lead) = (slot.item.key(), lead(&slot.item.signer));
+        remove_sorted(&mut many.names, |other| slots.get(*other).cmp_key(lead, &key));
+        many.sums.count_out(slot);
+        if let [last] = many.names[..] {
+            self.members = Members::One(last);
+        }
+        false
+    }
+
+    /// The state of a member changed from `before` to `after`, see [`state_of`].
+    pub(super) fn restate(&mut self, before: u64, after: u64) {
+        if let Members::Many(many) = &mut self.members {
+            many.sums.state = many.sums.state.wrapping_sub(before).wrapping_add(after);
+        }
+    }
+
+    /// Gives back the room that is not used.
+    pub(super) fn shrink(&mut self) {
+        if let Members::Many(many) = &mut self.members {
+            many.names.shrink_to_fit();
+        }
     }
 }
 

@@ -192,7 +192,7 @@ proptest! {
 
 /// The fingerprint that is kept up to date with every change.
 fn fingerprint(custody: &Custody, shard: &ShardId) -> u64 {
-    custody.fingerprints().find(|(id, _)| *id == shard).map_or(0, |(_, sum)| sum)
+    custody.fingerprints().find(|(id, _)| id == shard).map_or(0, |(_, sum)| sum)
 }
 
 /// The same from nothing but the elements, those that have expired and wait for the sweep included.
@@ -328,6 +328,7 @@ fn set_hashes_tell_holdings_apart() {
 
 #[test]
 fn a_custody_built_in_one_go_is_the_one_built_item_by_item() {
+    use comity_overlay::store::GroupName;
     use comity_overlay::{Config, Contact, Overlay};
     use std::sync::Arc;
 
@@ -335,7 +336,7 @@ fn a_custody_built_in_one_go_is_the_one_built_item_by_item() {
         let me = Contact::server(agent(0), comity_core::OverlayId([0; 32]), Vec::new());
         Overlay::new(Config::default(), me, [0; 32], START)
     };
-    let label: Arc<str> = Arc::from("label");
+    let group = Arc::new(GroupName::of(Arc::from("label")));
     let beat = |signer| Item { kind: ItemKind::Beat, subject: 0, ..digest(signer, 0) };
     let offers: Vec<_> = (1..80)
         .flat_map(|n| (0..2).map(move |group| (digest(1 + n % 4, 1 + n as u64 / 8), place(group))))
@@ -345,21 +346,18 @@ fn a_custody_built_in_one_go_is_the_one_built_item_by_item() {
     let (mut one_by_one, mut at_once) = (empty(), empty());
     let (mut stored, mut refused) = (0, 0);
     for (item, place) in &offers {
-        match one_by_one.preload_custody(START, item.verified(), *place, &label) {
+        match one_by_one.preload_custody(START, item.verified(), *place, &group) {
             Ok(()) => stored += 1,
             Err(_) => refused += 1,
         }
     }
-    let offers = offers.iter().map(|(item, place)| (item.verified(), *place, &label));
+    let offers = offers.iter().map(|(item, place)| (item.verified(), *place, &group));
     let offers: Vec<_> = offers.collect();
     assert_eq!(at_once.preload_whole_custody(START, offers.into_iter()), (stored, refused));
     assert!(stored > 100 && refused > 0, "{stored} stored, {refused} refused");
     let rows = |overlay: &Overlay| overlay.export_custody().collect::<Vec<_>>();
     assert_eq!(rows(&at_once), rows(&one_by_one));
-    let sums = |overlay: &Overlay| {
-        let sums = overlay.custody().fingerprints().map(|(shard, sum)| (*shard, sum));
-        sums.collect::<Vec<_>>()
-    };
+    let sums = |overlay: &Overlay| overlay.custody().fingerprints().collect::<Vec<_>>();
     assert_eq!(sums(&at_once), sums(&one_by_one));
     assert_eq!(at_once.custody().bytes(), one_by_one.custody().bytes());
 }

@@ -1,10 +1,12 @@
 //! Two custodians of a shard end up with the same, and nothing a peer says makes that endless.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_capability::keys::GroupKey;
 use comity_core::Time;
+use comity_overlay::store::GroupName;
 use comity_overlay::wire::{ElementRange, RangeHeld};
 use comity_overlay::{
     Action, Command, Config, ItemKind, Overlay, Place, Request, Response, ShardId,
@@ -34,11 +36,15 @@ fn pair() -> Net {
     net
 }
 
+fn group() -> Arc<GroupName> {
+    Arc::new(GroupName::of(LABEL.into()))
+}
+
 fn preload(net: &mut Net, node: usize, item: &Item) {
     let place = Place::Shard { shard: shard(), index: 0 };
     // What the rules refuse is not held.
     let _refused =
-        net.nodes[node].overlay.preload_custody(net.now, item.verified(), place, &LABEL.into());
+        net.nodes[node].overlay.preload_custody(net.now, item.verified(), place, &group());
 }
 
 /// Everything a node holds of the shard, as it would be compared.
@@ -148,7 +154,7 @@ fn requests_to_liar(answer: impl Fn(&Request) -> Response) -> (usize, Overlay) {
     let place = Place::Shard { shard: shard(), index: 0 };
     for signer in 0..300 {
         let digest = Item::digest(agent(signer), 1, 1, START, START + 600 * MINUTE);
-        overlay.preload_custody(START, digest.verified(), place, &LABEL.into()).unwrap();
+        overlay.preload_custody(START, digest.verified(), place, &group()).unwrap();
     }
     let (mut now, mut asked) = (START, 0);
     while now < START + 60 * MINUTE {

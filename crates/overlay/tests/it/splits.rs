@@ -59,8 +59,8 @@ fn shown(net: &Net) -> BTreeMap<ItemKey, BTreeMap<ShardId, usize>> {
     for node in net.nodes.iter().filter(|node| node.alive) {
         let custody = node.overlay.custody();
         for (shard, _) in custody.shards() {
-            for member in custody.members(net.now, shard) {
-                *shown.entry(member.digest.key()).or_default().entry(*shard).or_default() += 1;
+            for member in custody.members(net.now, &shard) {
+                *shown.entry(member.digest.key()).or_default().entry(shard).or_default() += 1;
             }
         }
     }
@@ -89,7 +89,7 @@ fn a_large_group_fills_many_shards_and_shrinks_again() {
     let all: BTreeSet<_> = sizes
         .map(|(shard, digests)| {
             assert!(digests <= FULL, "{digests} in {shard:?}");
-            *shard
+            shard
         })
         .collect();
     assert!(all.len() >= 8, "{} shards", all.len());

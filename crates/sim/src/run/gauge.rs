@@ -226,7 +226,7 @@ impl Runner {
         let mut entries = Hits::default();
         for overlay in nodes.iter().step_by(every).filter_map(|node| node.overlay.as_ref()) {
             for entry in overlay.table().entries() {
-                entries.add(u64::from(self.world.is_dead(&entry.contact)), 1);
+                entries.add(u64::from(self.world.is_dead(entry.contact)), 1);
             }
         }
         let sent = (up > 0).then(|| ratio(bytes, up) * 1e6);
@@ -241,7 +241,7 @@ impl Runner {
         let mut entries = Hits::default();
         for overlay in self.world.nodes().iter().filter_map(|node| node.overlay.as_ref()) {
             for entry in overlay.table().entries() {
-                entries.add(u64::from(!self.world.is_dead(&entry.contact)), 1);
+                entries.add(u64::from(!self.world.is_dead(entry.contact)), 1);
             }
         }
         entries
