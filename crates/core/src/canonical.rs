@@ -13,6 +13,8 @@
 mod json;
 mod reader;
 
+use minicbor::encode::write::Cursor;
+
 pub use json::{JsonError, MAX_JSON_DEPTH, from_json, hash_json, to_json};
 pub use reader::{Floats, check};
 
@@ -127,8 +129,34 @@ pub enum DecodeError {
 /// When `Encode` returns an error of its own making. Writing to a vector cannot fail and derived code makes no errors;
 /// a hand-written `Encode` must not either: check values where they are made, not where they are written.
 pub fn encode_minicbor<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+    // Most are short: written here first, they take one allocation of their length.
+    let mut short = Cursor::new([0; SHORT_LEN]);
+    if minicbor::encode(value, &mut short).is_ok() {
+        return short.get_ref()[..short.position()].to_vec();
+    }
     minicbor::to_vec(value)
         .expect("encoding into a vector fails only by an error that an Encode of ours makes up")
+}
+
+/// What is no longer is encoded without growing a vector on the way, in bytes.
+const SHORT_LEN: usize = 1024;
+
+/// Takes what is written as long as it is what is expected.
+struct Same<'b> {
+    left: &'b [u8],
+}
+
+/// Something else was written.
+#[derive(Debug)]
+struct Differs;
+
+impl minicbor::encode::Write for Same<'_> {
+    type Error = Differs;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Differs> {
+        self.left = self.left.strip_prefix(bytes).ok_or(Differs)?;
+        Ok(())
+    }
 }
 
 /// Decodes a minicbor type under both rules of the [module](self), nested at most [`MAX_DEPTH`] deep.
@@ -142,7 +170,11 @@ where
     check(bytes, MAX_DEPTH, Floats::Refused)?;
     let value: T =
         minicbor::decode(bytes).map_err(|error| DecodeError::Type { reason: describe(&error) })?;
-    if encode_minicbor(&value) == bytes { Ok(value) } else { Err(DecodeError::NotCanonical) }
+    let mut same = Same { left: bytes };
+    match minicbor::encode(&value, &mut same) {
+        Ok(()) if same.left.is_empty() => Ok(value),
+        Ok(()) | Err(_) => Err(DecodeError::NotCanonical),
+    }
 }
 
 /// A minicbor error with its causes, since its own text leaves a custom cause out.

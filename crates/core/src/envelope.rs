@@ -209,9 +209,16 @@ pub struct Unverified<T> {
 
 /// Signs `payload` as `kind`. The same arguments give the same bytes (Ed25519 is deterministic).
 pub fn seal<T: Canonical>(kind: Kind, payload: &T, identity: &Identity) -> Vec<u8> {
-    let unsigned = build(&identity.id(), payload.encode());
-    let signature = identity.sign(&unsigned.tbs_data(&kind.aad()));
-    to_bytes(CoseSign1 { signature: signature.to_vec(), ..unsigned })
+    let (key, payload) = (identity.id(), payload.encode());
+    let signature = identity.sign(&signed_text(key.as_bytes(), kind, &payload));
+    let mut bytes = Vec::with_capacity(payload.len() + MAX_OVERHEAD);
+    bytes.extend_from_slice(HEAD);
+    bytes.extend_from_slice(key.as_bytes());
+    bytes.push(EMPTY_MAP);
+    push_bytes(&mut bytes, &payload);
+    bytes.extend_from_slice(SIGNATURE_HEAD);
+    bytes.extend_from_slice(&signature);
+    bytes
 }
 
 /// Verifies an envelope and decodes its payload: length, form, canonical form, key, signature, payload, in this order.
@@ -263,13 +270,13 @@ pub fn open_with_intake<T: Canonical>(
 fn open_parsed<T: Canonical>(
     kind: Kind,
     bytes: &[u8],
-    parsed: Parsed,
+    parsed: Parsed<'_>,
 ) -> Result<Opened<T>, EnvelopeError> {
-    let message = parsed.cose.tbs_data(&kind.aad());
+    let message = signed_text(parsed.signer.as_bytes(), kind, parsed.payload);
     let verified = parsed.signer.verify(&message, &parsed.signature);
     verified.map_err(|source| EnvelopeError::Signature { kind, source })?;
     let payload =
-        T::decode(parsed.payload()).map_err(|source| EnvelopeError::Payload { kind, source })?;
+        T::decode(parsed.payload).map_err(|source| EnvelopeError::Payload { kind, source })?;
     Ok(Opened { signer: parsed.signer, payload, hash: Hash::of(bytes) })
 }
 
@@ -287,7 +294,7 @@ pub fn open_unverified<T: Canonical>(
 ) -> Result<Unverified<T>, EnvelopeError> {
     let parsed = Parsed::read(bytes, max_len, AgentId::from_bytes)?;
     let payload =
-        T::decode(parsed.payload()).map_err(|source| EnvelopeError::Payload { kind, source })?;
+        T::decode(parsed.payload).map_err(|source| EnvelopeError::Payload { kind, source })?;
     Ok(Unverified {
         claimed_signer: parsed.signer,
         unverified_payload: payload,
@@ -295,55 +302,115 @@ pub fn open_unverified<T: Canonical>(
     })
 }
 
+/// The canonical envelope up to the key: tag 18, an array of four, the protected header as a byte string of 63 bytes, which is a map of
+/// algorithm -19, the content type, and a key id of 32 bytes.
+const HEAD: &[u8] = b"\xd2\x84\x58\x3f\xa3\x01\x32\x03\x77application/comity+cbor\x04\x58\x20";
+/// Where in [`HEAD`] the protected header begins.
+const PROTECTED_AT: usize = 4;
+/// The unprotected header.
+const EMPTY_MAP: u8 = 0xa0;
+/// The head of a byte string of 64 bytes.
+const SIGNATURE_HEAD: &[u8] = b"\x58\x40";
+/// What is signed, up to the protected header: an array of four, the context, a byte string of 63 bytes (RFC 9052, section 4.4).
+const SIGNED_HEAD: &[u8] = b"\x84\x6aSignature1\x58\x3f";
+
+/// Appends a byte string in its shortest spelling.
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    push_head(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn push_head(out: &mut Vec<u8>, length: usize) {
+    let wide = (length as u64).to_be_bytes();
+    match length {
+        0..=0x17 => out.push(0x40 | wide[7]),
+        0x18..=0xff => out.extend_from_slice(&[0x58, wide[7]]),
+        0x100..=0xffff => out.extend_from_slice(&[0x59, wide[6], wide[7]]),
+        0x1_0000..=0xffff_ffff => {
+            out.push(0x5a);
+            out.extend_from_slice(&wide[4..]);
+        }
+        _ => {
+            out.push(0x5b);
+            out.extend_from_slice(&wide);
+        }
+    }
+}
+
+/// What a signature of `key` over `payload` covers.
+fn signed_text(key: &[u8; 32], kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(payload.len() + 128);
+    text.extend_from_slice(SIGNED_HEAD);
+    text.extend_from_slice(&HEAD[PROTECTED_AT..]);
+    text.extend_from_slice(key);
+    push_bytes(&mut text, &kind.aad());
+    push_bytes(&mut text, payload);
+    text
+}
+
+/// The parts of an envelope that is spelled exactly as [`seal`] spells it.
+fn split(bytes: &[u8]) -> Option<(&[u8; 32], &[u8], &[u8; 64])> {
+    let (key, rest) = bytes.strip_prefix(HEAD)?.split_first_chunk::<32>()?;
+    let rest = rest.strip_prefix(&[EMPTY_MAP])?;
+    let (rest, signature) = rest.split_last_chunk::<64>()?;
+    let rest = rest.strip_suffix(SIGNATURE_HEAD)?;
+    // The head of the payload takes at most nine bytes, and says how long what follows it is in one way only.
+    let mut head = Vec::with_capacity(9);
+    [1, 2, 3, 5, 9].into_iter().find_map(|length| {
+        let (found, payload) = rest.split_at_checked(length)?;
+        head.clear();
+        push_head(&mut head, payload.len());
+        (found == head).then_some((key, payload, signature))
+    })
+}
+
 /// An envelope of our form in canonical spelling; the signature is not checked.
-struct Parsed {
-    cose: CoseSign1,
+struct Parsed<'b> {
+    payload: &'b [u8],
     signer: AgentId,
     signature: [u8; 64],
 }
 
-impl Parsed {
+impl<'b> Parsed<'b> {
     /// `intake` checks the signer's key, or knows that it passed.
     fn read(
-        bytes: &[u8],
+        bytes: &'b [u8],
         max_len: usize,
         intake: impl FnOnce(&[u8; 32]) -> Result<AgentId, KeyError>,
     ) -> Result<Self, EnvelopeError> {
         if bytes.len() > max_len {
             return Err(EnvelopeError::TooLong { length: bytes.len(), max: max_len });
         }
-        let cose = CoseSign1::from_tagged_slice(bytes)
-            .map_err(|error| EnvelopeError::Malformed { reason: error.to_string() })?;
-        let form = |what| EnvelopeError::Form { what };
-        let payload = cose.payload.clone().ok_or_else(|| form("the payload is detached"))?;
-        let signature = <[u8; 64]>::try_from(&cose.signature[..])
-            .map_err(|_| form("the signature does not have 64 bytes"))?;
-        let key = <[u8; 32]>::try_from(&cose.protected.header.key_id[..])
-            .map_err(|_| form("the protected header holds no key id of 32 bytes"))?;
-        let canonical = CoseSign1 { signature: signature.to_vec(), ..build_for_key(&key, payload) };
-        if canonical.protected.header != cose.protected.header {
-            return Err(form("the protected header is not alg Ed25519, content type and key id"));
-        }
-        if !cose.unprotected.is_empty() {
-            return Err(form("the unprotected header is not empty"));
-        }
-        if to_bytes(canonical) != bytes {
-            return Err(EnvelopeError::NotCanonical);
-        }
-        let signer = intake(&key).map_err(EnvelopeError::Key)?;
-        Ok(Self { cose, signer, signature })
-    }
-
-    fn payload(&self) -> &[u8] {
-        self.cose.payload.as_deref().unwrap_or_default()
+        let (key, payload, signature) = split(bytes).ok_or_else(|| refusal(bytes))?;
+        let signer = intake(key).map_err(EnvelopeError::Key)?;
+        Ok(Self { payload, signer, signature: *signature })
     }
 }
 
-fn build(signer: &AgentId, payload: Vec<u8>) -> CoseSign1 {
-    build_for_key(signer.as_bytes(), payload)
+/// The first rule that is broken by bytes that are not spelled as [`seal`] spells an envelope.
+fn refusal(bytes: &[u8]) -> EnvelopeError {
+    let cose = match CoseSign1::from_tagged_slice(bytes) {
+        Ok(cose) => cose,
+        Err(error) => return EnvelopeError::Malformed { reason: error.to_string() },
+    };
+    let form = |what| EnvelopeError::Form { what };
+    let Some(payload) = cose.payload else { return form("the payload is detached") };
+    if cose.signature.len() != 64 {
+        return form("the signature does not have 64 bytes");
+    }
+    let Ok(key) = <[u8; 32]>::try_from(&cose.protected.header.key_id[..]) else {
+        return form("the protected header holds no key id of 32 bytes");
+    };
+    if build_for_key(&key, payload).protected.header != cose.protected.header {
+        return form("the protected header is not alg Ed25519, content type and key id");
+    }
+    if !cose.unprotected.is_empty() {
+        return form("the unprotected header is not empty");
+    }
+    EnvelopeError::NotCanonical
 }
 
-/// The envelope of our form, without a signature.
+/// The envelope of our form as the library of the standard makes it, without a signature.
 fn build_for_key(key: &[u8; 32], payload: Vec<u8>) -> CoseSign1 {
     let protected = HeaderBuilder::new()
         .algorithm(iana::Algorithm::Ed25519)
@@ -353,6 +420,31 @@ fn build_for_key(key: &[u8; 32], payload: Vec<u8>) -> CoseSign1 {
     CoseSign1Builder::new().protected(protected).payload(payload).build()
 }
 
-fn to_bytes(cose: CoseSign1) -> Vec<u8> {
-    cose.to_tagged_vec().expect("byte strings and three distinct header fields always encode")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The spelling by hand is the library's, for payloads around each length of a head.
+    #[test]
+    fn what_is_spelled_by_hand_is_what_the_library_of_the_standard_spells() {
+        let key = [7; 32];
+        for length in [0, 1, 23, 24, 255, 256, 4_000, 65_535, 65_536, 70_000] {
+            let payload = vec![0x5a; length];
+            for kind in Kind::ALL {
+                let cose = build_for_key(&key, payload.clone());
+                let text = signed_text(&key, kind, &payload);
+                assert!(text == cose.tbs_data(&kind.aad()), "{length} {kind}");
+            }
+            let cose = CoseSign1 { signature: vec![9; 64], ..build_for_key(&key, payload.clone()) };
+            let bytes = cose.to_tagged_vec().unwrap();
+            let found = split(&bytes);
+            assert!(found == Some((&key, &payload[..], &[9; 64])), "{length}");
+            assert_eq!(refusal(&bytes), EnvelopeError::NotCanonical);
+            for cut in [0, 1, 40, 70, bytes.len() - 1] {
+                assert_eq!(split(&bytes[..cut]), None);
+            }
+            let longer = [&bytes[..], &[0]].concat();
+            assert_eq!(split(&longer), None);
+        }
+    }
 }

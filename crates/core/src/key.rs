@@ -19,9 +19,16 @@ pub const MAX_MINT_BITS: u32 = 32;
 /// Keys remembered as having passed intake, on each thread: the few that one agent has to do with at a time.
 const PASSED_LEN: usize = 64;
 
+/// A key that passed intake, and its point once a signature under it was checked: finding the point is a tenth of that.
+#[derive(Clone, Copy)]
+struct Passed {
+    bytes: [u8; 32],
+    point: Option<VerifyingKey>,
+}
+
 thread_local! {
     /// By the low bits of the first byte. Whoever makes keys that share them makes others be checked anew, and nothing else.
-    static PASSED: RefCell<[Option<[u8; 32]>; PASSED_LEN]> = const { RefCell::new([None; PASSED_LEN]) };
+    static PASSED: RefCell<[Option<Passed>; PASSED_LEN]> = const { RefCell::new([None; PASSED_LEN]) };
 }
 
 /// An agent: its Ed25519 public key, which passed intake.
@@ -86,6 +93,11 @@ impl std::borrow::Borrow<[u8; 32]> for AgentId {
     }
 }
 
+/// Where a key is remembered.
+fn place_of(bytes: &[u8; 32]) -> usize {
+    usize::from(bytes[0]) % PASSED_LEN
+}
+
 impl AgentId {
     /// Accepts a public key after the intake rules; about 70 µs on a slow core for a new key. Messages name the same few keys
     /// again and again, so those that passed a moment ago are only compared.
@@ -95,13 +107,29 @@ impl AgentId {
     /// # Errors
     /// [`KeyError`] names the rule that is broken.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
-        let place = usize::from(bytes[0]) % PASSED_LEN;
-        if PASSED.with_borrow(|passed| passed[place].as_ref() == Some(bytes)) {
+        let place = place_of(bytes);
+        if PASSED.with_borrow(|passed| passed[place].is_some_and(|one| one.bytes == *bytes)) {
             return Ok(Self(*bytes));
         }
         let id = Self::intake(bytes)?;
-        PASSED.with_borrow_mut(|passed| passed[place] = Some(*bytes));
+        PASSED
+            .with_borrow_mut(|passed| passed[place] = Some(Passed { bytes: *bytes, point: None }));
         Ok(id)
+    }
+
+    /// The key's point, from memory where it was needed a moment ago.
+    fn point(&self) -> Result<VerifyingKey, SignatureError> {
+        let place = place_of(&self.0);
+        let known = PASSED.with_borrow(|passed| {
+            passed[place].filter(|one| one.bytes == self.0).and_then(|one| one.point)
+        });
+        if let Some(point) = known {
+            return Ok(point);
+        }
+        let point = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
+        let passed = Passed { bytes: self.0, point: Some(point) };
+        PASSED.with_borrow_mut(|all| all[place] = Some(passed));
+        Ok(point)
     }
 
     fn intake(bytes: &[u8; 32]) -> Result<Self, KeyError> {
@@ -131,8 +159,8 @@ impl AgentId {
     /// # Errors
     /// [`SignatureError`] when it does not hold.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
-        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
-        key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| SignatureError)
+        let signature = Signature::from_bytes(signature);
+        self.point()?.verify_strict(message, &signature).map_err(|_| SignatureError)
     }
 
     /// The key in another system's spelling.
