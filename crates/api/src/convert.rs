@@ -48,9 +48,17 @@ impl AgentForms {
 impl From<&SignedReceipt> for Proof {
     /// The receipt in both forms. Says nothing about whether it verifies.
     fn from(signed: &SignedReceipt) -> Self {
+        Self::spelled(signed, &signed.encode())
+    }
+}
+
+impl Proof {
+    /// As from the receipt alone, for who has its canonical bytes already.
+    #[must_use]
+    pub fn spelled(signed: &SignedReceipt, bytes: &[u8]) -> Self {
         let receipt = &signed.receipt;
         Self {
-            receipt_cbor: HEXLOWER.encode(&signed.encode()),
+            receipt_cbor: HEXLOWER.encode(bytes),
             receipt: ReceiptView {
                 caller: receipt.caller.to_string(),
                 callee: receipt.callee.to_string(),

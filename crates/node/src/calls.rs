@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use comity_api::types::{
-    Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary, DEFAULT_CALL_TIMEOUT_MS,
-    DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS, MAX_CALL_TIMEOUT_MS, Origin, Proof,
-    QueryInput,
+    AgentName, Attempt, AttemptOutcome, CallEvent, CallRequest, CallSummary,
+    DEFAULT_CALL_TIMEOUT_MS, DEFAULT_MAX_ATTEMPTS, ErrorCode, ErrorInfo, MAX_ATTEMPTS,
+    MAX_CALL_TIMEOUT_MS, Origin, Proof, QueryInput,
 };
 use comity_capability::query::Query;
 use comity_capability::record::{Capability, Visibility};
@@ -114,6 +114,8 @@ struct Callee {
     terms: Arc<Terms>,
     /// What checks inputs, compiled when first needed: dearer than all else that is done before a call.
     validator: Arc<OnceLock<Validator>>,
+    /// What it is called in reports, spelled when first needed.
+    names: Arc<OnceLock<Names>>,
     /// As whose member it is called.
     group: Option<Arc<PrivateGroup>>,
     /// What it is shown.
@@ -122,12 +124,20 @@ struct Callee {
     remembered: bool,
 }
 
+/// What a callee is called in reports.
+#[derive(Debug)]
+struct Names {
+    agent: AgentName,
+    /// `ADDRESS/CAPABILITY`.
+    target: String,
+}
+
 impl Callee {
     fn new(agent: AgentId, addrs: Vec<SocketAddr>, capability: Arc<Capability>) -> Self {
         let terms = Arc::new(Terms::of(&capability));
-        let validator = Arc::default();
+        let (validator, names) = (Arc::default(), Arc::default());
         let (group, grants, remembered) = (None, None, false);
-        Self { agent, addrs, capability, terms, validator, group, grants, remembered }
+        Self { agent, addrs, capability, terms, validator, names, group, grants, remembered }
     }
 
     /// Nothing is shown to it, so one call to it is like another.
@@ -329,9 +339,11 @@ impl Node {
                     attempt.report(AttemptOutcome::Answered { elapsed_us }).await;
                     let producer = callee.producer();
                     let (input, receipt) = (&request.input, &done.receipt);
+                    self.inner.results.receipts.made(receipt, &done.written);
+                    let proof = Proof::spelled(receipt, &done.written.bytes);
                     self.learn(wanted, &producer, input, receipt, done.body, took);
                     // The receipt comes last: whoever has it has everything it covers.
-                    let _gone = events.send(CallEvent::Receipt(Proof::from(&done.receipt))).await;
+                    let _gone = events.send(CallEvent::Receipt(proof)).await;
                     return Ok(CallSummary {
                         target: self.target_text(callee),
                         streamed: done.streamed,
@@ -497,7 +509,14 @@ impl Node {
     }
 
     fn target_text(&self, callee: &Callee) -> String {
-        format!("{}/{}", self.name_of(&callee.agent).address, callee.capability.name)
+        self.names_of(callee).target.clone()
+    }
+
+    fn names_of<'a>(&self, callee: &'a Callee) -> &'a Names {
+        callee.names.get_or_init(|| {
+            let agent = self.name_of(&callee.agent);
+            Names { target: format!("{}/{}", agent.address, callee.capability.name), agent }
+        })
     }
 }
 
@@ -609,7 +628,7 @@ impl From<SearchError> for ErrorInfo {
 }
 
 impl crate::search::RecordFailure {
-    pub(crate) fn into_info(self, agent: &comity_api::types::AgentName) -> ErrorInfo {
+    pub(crate) fn into_info(self, agent: &AgentName) -> ErrorInfo {
         match self {
             Self::Call(error) => call_error(&error),
             Self::Invalid(reason) => ErrorInfo::new(

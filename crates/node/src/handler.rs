@@ -26,7 +26,7 @@ use crate::registry::{Registry, Served};
 use crate::results::Results;
 use crate::rpc::{
     CallFailure, CallHandler, Caller, Closed, Cosigned, ErrorCode, Features, Growth, Hello,
-    IncomingCall, Offer, Outgoing, Reply, named,
+    IncomingCall, Offer, Outgoing, Reply, Written, named,
 };
 use crate::witnessing::Witnessing;
 
@@ -234,8 +234,8 @@ impl CallHandler for Arc<Handler> {
         self.results.promise(caller, job, receipt, body)
     }
 
-    fn signed(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes) {
-        self.results.served(caller, receipt, bytes);
+    fn signed(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes, statement: Hash) {
+        self.results.served(caller, receipt, Written { bytes: bytes.clone(), statement });
     }
 
     fn trust(&self, caller: Caller, body: Bytes) -> BoxFuture<'static, Result<Bytes, CallFailure>> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use comity_api::types::{Attempt, AttemptOutcome, CallEvent, Chunk, ErrorCode, ErrorInfo};
 use comity_core::canonical::Version;
 use comity_core::receipt::{Receipt, SignedReceipt, sign_batch};
-use comity_core::{AgentId, Canonical as _, Hash, Time, canonical};
+use comity_core::{AgentId, Hash, Time, canonical};
 use comity_specialist::Answer;
 use comity_specialist::schema::Validator;
 use comity_trust::log::{Event, short_text};
@@ -20,7 +20,7 @@ use super::{Callee, call_error, no_capability};
 use crate::handler::{invoke, item};
 use crate::node::Node;
 use crate::results::{Asked, Body, Gathered};
-use crate::rpc;
+use crate::rpc::{self, Written};
 
 /// Silence after which a called peer is pinged, again and again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -53,12 +53,12 @@ impl Node {
     }
 
     /// The log keeps the signed receipt: it proves to others what the callee said.
-    pub(crate) async fn log_made(&self, receipt: &SignedReceipt) {
+    pub(crate) async fn log_made(&self, receipt: &SignedReceipt, written: &Written) {
         let answered = Event::CallMade {
-            receipt: Hash::of(&receipt.receipt.encode()),
+            receipt: written.statement,
             callee: receipt.receipt.callee.into(),
             capability: receipt.receipt.name.clone(),
-            signed: receipt.encode(),
+            signed: written.bytes.to_vec(),
         };
         self.inner.audit.record(answered).await;
     }
@@ -106,6 +106,7 @@ pub(super) struct Running<'a> {
 
 pub(super) struct Done {
     pub(super) receipt: SignedReceipt,
+    pub(super) written: Written,
     /// The items one after the other, where the answer may be kept.
     pub(super) body: Option<Body>,
     pub(super) streamed: bool,
@@ -120,10 +121,11 @@ pub(super) struct Failed {
 
 impl Running<'_> {
     pub(super) async fn report(&self, outcome: AttemptOutcome) {
+        let names = self.node.names_of(self.callee);
         let attempt = Attempt {
             number: self.number,
-            target: self.node.target_text(self.callee),
-            agent: self.node.name_of(&self.callee.agent),
+            target: names.target.clone(),
+            agent: names.agent.clone(),
             outcome,
         };
         let _gone = self.events.send(CallEvent::Attempt(attempt)).await;
@@ -244,9 +246,10 @@ impl Running<'_> {
             // Calls that may be repeated need no hello, and their ends are each other's witnesses all the same.
             self.node.inner.rpc.greet_meanwhile(peer);
         }
-        self.node.log_made(&finished.receipt).await;
+        let rpc::Finished { receipt, written, .. } = finished;
+        self.node.log_made(&receipt, &written).await;
         let body = body.finish().await;
-        Ok(Done { receipt: finished.receipt, body, streamed: items != 1, items, bytes })
+        Ok(Done { receipt, written, body, streamed: items != 1, items, bytes })
     }
 
     async fn hand_on(&mut self, index: u64, value: Value) {
@@ -307,8 +310,9 @@ impl Running<'_> {
         let receipt = signed.into_iter().next().ok_or_else(|| {
             failed(ErrorInfo::new(ErrorCode::Internal, "a batch of one receipt came back empty"))
         })?;
-        self.node.log_made(&receipt).await;
-        Ok(Done { receipt, body: None, streamed: items != 1, items, bytes })
+        let written = Written::of(&receipt);
+        self.node.log_made(&receipt, &written).await;
+        Ok(Done { receipt, written, body: None, streamed: items != 1, items, bytes })
     }
 }
 

@@ -45,7 +45,7 @@ impl Node {
         if wishes.private || wishes.unchecked || only_one || first.agent == self.id() {
             return None;
         }
-        let interface = first.capability.interface.digest();
+        let interface = first.terms.interface;
         // Two that know different things may differ, and neither is wrong.
         let data_version = &first.capability.data_version;
         let reputation = self.inner.results.reputation();
@@ -53,7 +53,7 @@ impl Node {
             .iter()
             .filter(|callee| {
                 is_checkable(callee)
-                    && callee.capability.interface.digest() == interface
+                    && callee.terms.interface == interface
                     && callee.capability.data_version == *data_version
                     && callee.agent != self.id()
                     && reputation.lied(&callee.agent).is_none()
@@ -162,7 +162,7 @@ impl Node {
         let receipts = &self.inner.results.receipts;
         for (agent, (done, _)) in &round.given {
             if Some(*agent) != accepted {
-                receipts.made(&done.receipt);
+                receipts.made(&done.receipt, &done.written);
             }
             if settled.disputed.contains(agent) {
                 receipts.judged(&done.receipt, Verdict::Disputed);
@@ -188,11 +188,13 @@ impl Node {
             let _gone = call.events.send(CallEvent::Chunk(Chunk { index, value })).await;
         }
         let input = &call.request.input;
+        receipts.made(&done.receipt, &done.written);
+        let proof = Proof::spelled(&done.receipt, &done.written.bytes);
         self.learn(&call.wanted, &callee.producer(), input, &done.receipt, done.body, took);
         if settled.confirmed.contains(&callee.agent) {
             receipts.judged(&done.receipt, Verdict::Confirmed);
         }
-        let _gone = call.events.send(CallEvent::Receipt(Proof::from(&done.receipt))).await;
+        let _gone = call.events.send(CallEvent::Receipt(proof)).await;
         Ok(CallSummary {
             target: self.target_text(callee),
             streamed: done.streamed,

@@ -45,7 +45,7 @@ use comity_results::worth::{Announcer, Facts, Renewals};
 use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::rpc::{CallFailure, ErrorCode};
+use crate::rpc::{CallFailure, ErrorCode, Written};
 use crate::storage::{Storage, StorageError};
 
 use held::{Held, HeldAnswers};
@@ -341,8 +341,8 @@ impl Results {
     }
 
     /// A receipt that this node signed.
-    pub(crate) fn served(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes) {
-        self.receipts.served(caller, receipt, bytes);
+    pub(crate) fn served(&self, caller: &AgentId, receipt: SignedReceipt, written: Written) {
+        self.receipts.served(caller, receipt, written);
     }
 
     pub(crate) fn reputation(&self) -> MutexGuard<'_, Reputation> {

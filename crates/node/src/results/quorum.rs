@@ -30,7 +30,7 @@ use super::{Results, locked};
 use crate::calls::call_error;
 use crate::groups::PrivateGroup;
 use crate::node::Node;
-use crate::rpc;
+use crate::rpc::{self, Written};
 
 /// Share of a call's time after which producers that have not committed are left out, in percent.
 const COMMIT_PERCENT: u32 = 70;
@@ -118,7 +118,8 @@ impl Node {
         self.remember_quorum(&outcome, &by_agent).await;
         self.judge(&outcome, &by_agent);
         for answer in outcome.answers.values() {
-            self.log_made(&answer.result.receipt).await;
+            let receipt = &answer.result.receipt;
+            self.log_made(receipt, &Written::of(receipt)).await;
         }
         let Some(answer) = &outcome.answer else {
             return Err(self.disagreement(spec, &outcome, &failures));
@@ -182,8 +183,9 @@ impl Node {
             };
             drop(reputation);
             let Some(answer) = outcome.answers.get(agent) else { continue };
-            results.receipts.made(&answer.result.receipt);
-            results.receipts.judged(&answer.result.receipt, verdict);
+            let receipt = &answer.result.receipt;
+            results.receipts.made(receipt, &Written::of(receipt));
+            results.receipts.judged(receipt, verdict);
             if let Some(before) = results.known_of(answer)
                 && let Some(asked) = by_agent.get(agent)
                 && let Ok(proof) = Contradiction::new(

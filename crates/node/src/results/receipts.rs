@@ -1,13 +1,12 @@
 //! Receipts of calls, kept by both ends, and the caller's word under those of the callee.
 //!
 //! Writing goes beside the calls: once a second what came together goes to disk, and the callers' countersignatures to their callees. Whoever is
-//! killed in between loses a second of receipts here; the audit log, which is written before the caller has its answer, keeps theirs.
+//! killed in between loses a second of receipts here; the audit log, which is told before the caller has its answer and written at once, keeps theirs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use comity_core::receipt::{RootCache, SignedReceipt};
 use comity_core::{AgentId, Canonical as _, Hash, Identity, canonical};
 use comity_results::ack::{Call, CounterSigned, Verdict, countersign};
@@ -18,6 +17,7 @@ use tracing::{debug, warn};
 use super::wire::{ACKS_MAX, Acked, Question, Told, WORDS_MAX};
 use crate::clock::Clock;
 use crate::node::{self, Node};
+use crate::rpc::Written;
 use crate::storage::{Change, Storage, StorageError, Table};
 
 /// Receipts that are kept; of more, the oldest go.
@@ -108,13 +108,13 @@ impl Receipts {
         Ok(Self { me, clock, storage, inner: Mutex::new(inner) })
     }
 
-    /// A receipt of this node's own, for a call it answered, and its canonical bytes.
-    pub(super) fn served(&self, caller: &AgentId, signed: SignedReceipt, receipt: &Bytes) {
-        let key = row_key(&signed);
+    /// A receipt of this node's own, for a call it answered.
+    pub(super) fn served(&self, caller: &AgentId, signed: SignedReceipt, written: Written) {
+        let Written { bytes, statement: hash } = written;
+        let key = row_key(&signed, &hash);
         let mut guard = self.lock();
         let inner = &mut *guard;
         if *caller != self.me.id() {
-            let hash = Hash::of(&signed.receipt.encode());
             inner.order.push_back(hash);
             inner.recent.insert(hash, (key, signed));
             if inner.order.len() > RECENT_MAX
@@ -123,16 +123,17 @@ impl Receipts {
                 inner.recent.remove(&oldest);
             }
         }
-        let row = Row { signed: receipt.to_vec().into(), countersigned: None, verdict: None };
+        let row = Row { signed: bytes.to_vec().into(), countersigned: None, verdict: None };
         inner.keep(key, row);
     }
 
     /// A verified receipt of a call that this node made.
-    pub(crate) fn made(&self, signed: &SignedReceipt) {
-        let key = row_key(signed);
+    pub(crate) fn made(&self, signed: &SignedReceipt, written: &Written) {
+        let key = row_key(signed, &written.statement);
         let callee = signed.receipt.callee;
         let mut inner = self.lock();
-        let row = Row { signed: signed.encode().into(), countersigned: None, verdict: None };
+        let bytes = written.bytes.to_vec().into();
+        let row = Row { signed: bytes, countersigned: None, verdict: None };
         inner.keep(key, row);
         if callee == self.me.id() {
             return;
@@ -202,7 +203,8 @@ impl Receipts {
         for (callee, receipts) in waiting {
             let mut acks = Vec::with_capacity(receipts.len());
             for (receipt, verdict) in receipts {
-                let (key, hash) = (row_key(&receipt), Hash::of(&receipt.receipt.encode()));
+                let hash = Hash::of(&receipt.receipt.encode());
+                let key = row_key(&receipt, &hash);
                 let both = countersign(receipt, verdict, &self.me, now);
                 acks.push(Acked { receipt: hash, ack: both.ack.clone().into() });
                 let row = Row {
@@ -284,9 +286,8 @@ impl Inner {
     }
 }
 
-fn row_key(signed: &SignedReceipt) -> RowKey {
+fn row_key(signed: &SignedReceipt, hash: &Hash) -> RowKey {
     let mut key = [0; 16];
-    let hash = Hash::of(&signed.receipt.encode());
     key[..8].copy_from_slice(&(u64::MAX - signed.receipt.finished_ms).to_be_bytes());
     key[8..].copy_from_slice(&hash.as_bytes()[..8]);
     key

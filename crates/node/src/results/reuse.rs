@@ -401,7 +401,6 @@ impl Node {
         body: Option<Body>,
         took: Duration,
     ) {
-        self.inner.results.receipts.made(receipt);
         self.hear_words(producer.agent);
         match body {
             Some(Body::Whole(body)) => {

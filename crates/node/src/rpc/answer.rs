@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use comity_core::receipt::SignedReceipt;
-use comity_core::{AgentId, DecodeError, Hash, canonical};
+use comity_core::{AgentId, Canonical as _, DecodeError, Hash, canonical};
 use iroh::endpoint::ReadError;
 use tokio::time::Instant;
 
 use super::client::{Shared, Want};
-use super::verify::Expected;
+use super::verify::{Expected, Written};
 use super::wire::{self, ResponseFrame, Unreadable};
 use super::{CallError, ErrorCode};
 use crate::transport::{BiStream, Loan, StreamCode, peer_code};
@@ -65,6 +65,8 @@ impl CallAnswer {
 pub struct Finished {
     /// The callee's statement about all items, verified.
     pub receipt: SignedReceipt,
+    /// The same as it came.
+    pub(crate) written: Written,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -359,7 +361,7 @@ impl AnswerStream {
         {
             ends.push(body.len());
         }
-        let Finished { receipt, timings } = self.verify()?;
+        let Finished { receipt, timings, .. } = self.verify()?;
         Ok(CallAnswer { body, ends, receipt, timings })
     }
 
@@ -437,11 +439,14 @@ impl AnswerStream {
         };
         let response = Hash(*self.hasher.finalize().as_bytes());
         let before = Instant::now();
+        let bytes = receipt;
         let receipt = self
             .shared
             .roots
-            .verify(&receipt, response, &self.expected)
+            .verify(&bytes, response, &self.expected)
             .map_err(|reason| CallError::Untrusted { peer, reason })?;
+        let statement = Hash::of(&receipt.receipt.encode());
+        let written = Written { bytes, statement };
         let timings =
             Timings { verify: before.elapsed(), total: self.started.elapsed(), ..self.timings };
         match self.carrier {
@@ -449,6 +454,6 @@ impl AnswerStream {
             Carrier::Pooled(loan) => loan.retire(),
             Carrier::Early(_) => {}
         }
-        Ok(Finished { receipt, timings })
+        Ok(Finished { receipt, written, timings })
     }
 }

@@ -107,9 +107,9 @@ pub trait CallHandler: Send + Sync + 'static {
         None
     }
 
-    /// Told of each receipt this node signed, and its canonical bytes, before the caller has it.
-    fn signed(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes) {
-        let _ = (caller, receipt, bytes);
+    /// Told of each receipt this node signed, its canonical bytes and the hash of its statement, before the caller has it.
+    fn signed(&self, caller: &AgentId, receipt: SignedReceipt, bytes: &Bytes, statement: Hash) {
+        let _ = (caller, receipt, bytes, statement);
     }
 }
 

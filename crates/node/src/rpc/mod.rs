@@ -66,6 +66,7 @@ pub(crate) use self::hello::Greeting;
 pub use self::hello::{CHECKPOINT_BYTES_MAX, Features, HELLO_BYTES_MAX, Hello, RevocationState};
 pub(crate) use self::pieces::NoPiece;
 pub use self::pieces::{Outgoing, Pace};
+pub(crate) use self::verify::Written;
 pub use self::wire::{
     CHUNK_BYTES_MAX, ERROR_TEXT_MAX, GRANTS_BYTES_MAX, REQUEST_BYTES_MAX, TRUST_BYTES_MAX,
 };

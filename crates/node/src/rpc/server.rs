@@ -738,8 +738,9 @@ impl Session {
             data_version: offer.data_version.clone(),
             name: offer.name.clone(),
         };
+        let statement = Hash::of(&receipt.encode());
         let served = Event::CallServed {
-            receipt: Hash::of(&receipt.encode()),
+            receipt: statement,
             caller: self.peer.into(),
             capability: offer.name.clone(),
             session: accepted.session,
@@ -750,7 +751,7 @@ impl Session {
         };
         // Its entry has a place before the caller has the receipt.
         self.server.audit.record(served).await;
-        self.server.handler.signed(&self.peer, signed, &bytes);
+        self.server.handler.signed(&self.peer, signed, &bytes, statement);
         Ok(bytes)
     }
 }

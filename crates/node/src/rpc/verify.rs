@@ -2,15 +2,31 @@
 
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use comity_core::canonical::{Version, decode_minicbor};
 use comity_core::receipt::{MAX_SIGNED_RECEIPT_LEN, Receipt, RootCache, ShortText, SignedReceipt};
-use comity_core::{AgentId, Hash, Sha256Digest};
+use comity_core::{AgentId, Canonical as _, Hash, Sha256Digest};
 
 use super::Distrust;
 use crate::transport::locked;
 
 /// Callers of different peers seldom wait for each other's signature checks.
 const SHARDS: usize = 8;
+
+/// What is made of a receipt again and again, made once.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// Its canonical bytes, signature included.
+    pub(crate) bytes: Bytes,
+    /// BLAKE3 of the statement alone: the receipt's name.
+    pub(crate) statement: Hash,
+}
+
+impl Written {
+    pub(crate) fn of(signed: &SignedReceipt) -> Self {
+        Self { bytes: signed.encode().into(), statement: Hash::of(&signed.receipt.encode()) }
+    }
+}
 
 /// Roots that verified, so that one signature check serves a batch.
 #[derive(Debug, Default)]
