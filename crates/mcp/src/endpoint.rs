@@ -73,6 +73,12 @@ impl Home {
             EndpointKind::Server { target, group } => {
                 (connect::router(Remote::new(node.clone(), target, group)), None, None)
             }
+            EndpointKind::Agents { group, strict } => {
+                let readers = if strict { Readers::Modern } else { Readers::Both };
+                let (agents, following) =
+                    Agents::new(node.clone(), path, group, !unauthenticated, readers, random)?;
+                (agents::router(agents), None, Some(following))
+            }
             EndpointKind::All {} => {
                 let network = network(false)?;
                 let (agents, following) =

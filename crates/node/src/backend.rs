@@ -99,9 +99,12 @@ impl Backend for Node {
                 made_failed: inner.counts.made_failed.load(Ordering::Relaxed),
                 served: sum(|served| served.calls.load(Ordering::Relaxed)),
                 served_failed: sum(|served| served.failures.load(Ordering::Relaxed)),
-                in_flight: inner.counts.in_flight.load(Ordering::Relaxed),
+                in_flight: inner.counts.in_flight.load(Ordering::Relaxed)
+                    + served.iter().map(|served| served.running()).sum::<u32>(),
             },
             policy: self.policy_status(),
+            // The server knows.
+            endpoints: Vec::new(),
         })
     }
 

@@ -141,13 +141,15 @@ impl CallHandler for Arc<Handler> {
                     format!("the request has no JSON form: {error}"),
                 )
             })?;
+            let answering = served.begin();
             let answer =
                 invoke(&served, call.caller.agent, request, Some(call.deadline), call.cancel).await;
             match answer.map_err(|error| failure(&error))? {
                 Answer::One(value) => item(&value).map(Reply::One),
                 Answer::Stream(parts) => Ok(Reply::Stream(
                     parts
-                        .map(|part| {
+                        .map(move |part| {
+                            let _until_the_last = &answering;
                             part.map_err(|error| failure(&error)).and_then(|value| item(&value))
                         })
                         .boxed(),

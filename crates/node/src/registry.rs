@@ -1,7 +1,7 @@
 //! What this agent serves: declarations, the specialists behind them, and how they are doing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use comity_capability::record::{Capability, CapabilityError, Visibility};
@@ -26,6 +26,19 @@ pub(crate) struct Served {
     pub(crate) calls: AtomicU64,
     /// Calls that ended in an error that was not the caller's.
     pub(crate) failures: AtomicU64,
+    /// Calls being answered.
+    running: Arc<AtomicU32>,
+}
+
+/// A call counts as being answered for as long as this is held.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct InAnswer(Arc<AtomicU32>);
+
+impl Drop for InAnswer {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Served {
@@ -48,7 +61,19 @@ impl Served {
         capability.check()?;
         let offer = Arc::new(offer_of(&capability, capability.hash()));
         let (calls, failures) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { capability, group, offer, specialist, source, calls, failures })
+        let running = Arc::default();
+        Ok(Self { capability, group, offer, specialist, source, calls, failures, running })
+    }
+
+    /// Begins to answer a call.
+    pub(crate) fn begin(&self) -> InAnswer {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        InAnswer(Arc::clone(&self.running))
+    }
+
+    /// Calls being answered now.
+    pub(crate) fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Whether everybody may find it.

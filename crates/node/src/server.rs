@@ -55,6 +55,8 @@ pub(crate) struct Shared<B> {
     backend: Arc<B>,
     permits: Arc<Semaphore>,
     endpoints: Option<Arc<dyn Endpoints>>,
+    /// Those that are open.
+    open: endpoint::Opened,
     /// Cancelled when the server stops: what lasts as long as its reader wants ends then.
     stop: CancellationToken,
 }
@@ -65,6 +67,7 @@ impl<B> Clone for Shared<B> {
             backend: Arc::clone(&self.backend),
             permits: Arc::clone(&self.permits),
             endpoints: self.endpoints.clone(),
+            open: self.open.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -89,7 +92,8 @@ impl<B: Backend> Api<B> {
     /// Serves until `stop` is cancelled.
     pub fn new(backend: Arc<B>, stop: CancellationToken) -> Self {
         let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
-        Self(Shared { backend, permits, endpoints: None, stop })
+        let open = endpoint::Opened::default();
+        Self(Shared { backend, permits, endpoints: None, open, stop })
     }
 
     /// Has `endpoints` open endpoints for programs of other protocols.

@@ -40,6 +40,15 @@ pub enum EndpointKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
     },
+    /// Peers' A2A agents below `/a2a`, and the catalog.
+    Agents {
+        /// The private group as whose member they are looked for and called.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
+        /// Cards are valid for strict readers of A2A 1.0, and unreadable for clients of 0.3.
+        #[serde(default)]
+        strict: bool,
+    },
     /// Everything: the network at `/mcp`, peers' whole MCP servers at `/mcp/PEER/SERVER`, A2A agents and the catalog.
     All {},
 }
@@ -50,4 +59,16 @@ pub struct EndpointOpened {
     /// Where it listens.
     #[schema(value_type = String)]
     pub listen: SocketAddr,
+}
+
+/// An endpoint that the node has open; part of `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OpenEndpointView {
+    /// Where it listens.
+    #[schema(value_type = String)]
+    pub listen: SocketAddr,
+    /// What is there.
+    pub serves: EndpointKind,
+    /// It demands no token.
+    pub unauthenticated: bool,
 }

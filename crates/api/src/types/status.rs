@@ -6,7 +6,7 @@ use comity_core::AgentId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Declaration, PolicyStatus};
+use super::{Declaration, OpenEndpointView, PolicyStatus};
 use crate::Ticket;
 
 /// The names of one agent that fit on a line; part of most answers.
@@ -91,6 +91,9 @@ pub struct Status {
     /// Which policy is in force, and whether the file is in order.
     #[serde(default)]
     pub policy: PolicyStatus,
+    /// Endpoints for MCP and A2A clients of this machine that are open now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<OpenEndpointView>,
 }
 
 /// Part a node plays in the overlay; decided by dial-back, not by self-description.

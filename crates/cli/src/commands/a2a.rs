@@ -5,19 +5,18 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comity_api::Client;
-use comity_api::types::{ErrorCode, ErrorInfo};
+use comity_api::types::{EndpointKind, EndpointRequest, ErrorCode, ErrorInfo};
 use comity_mcp::a2a::agent::Agent;
-use comity_mcp::a2a::card::{Readers, agent_manifest, skill_manifest, skills};
-use comity_mcp::a2a::endpoint::{Agents, is_open, router};
+use comity_mcp::a2a::card::{agent_manifest, skill_manifest, skills};
+use comity_mcp::a2a::endpoint::Agents;
 use comity_mcp::a2a::{AGENT_TAG, KEY_FILE};
 use comity_mcp::host::capability_name;
-use comity_mcp::http::{self, Guard};
 use comity_mcp::pins;
 use comity_specialist::manifest::Manifest;
 use comity_specialist::mcp::A2aSection;
 use serde_json::Value;
 
-use super::mcp::{Publishing, bad, fill_random, interrupted, no_two_alike, publish};
+use super::mcp::{Publishing, bad, no_two_alike, open, publish};
 use crate::context::Context;
 use crate::{progress, render};
 
@@ -130,39 +129,26 @@ pub(crate) async fn run(args: A2aArgs, context: &Context) -> anyhow::Result<Exit
         let client = context.client().await?;
         names.push(named(&client, target, args.group.as_deref()).await?);
     }
-    let secured = !args.allow_unauthenticated;
-    let readers = if args.strict { Readers::Modern } else { Readers::Both };
-    let token = if secured { Some(http::token(&context.home, fill_random)?) } else { None };
-    let (agents, _following) = Agents::new(
-        Client::at(context.socket()),
-        &context.home,
-        args.group,
-        secured,
-        readers,
-        fill_random,
-    )?;
-    let listener = http::listen(args.http).await?;
-    let bound = listener.local_addr()?;
-    for name in &names {
-        // For programs that start this and read where the card is.
-        context.out.raw(&format!("http://{bound}/a2a/{name}/.well-known/agent-card.json\n"))?;
-    }
+    let request = EndpointRequest {
+        listen: args.http,
+        serves: EndpointKind::Agents { group: args.group, strict: args.strict },
+        origins: args.origins,
+        unauthenticated: args.allow_unauthenticated,
+    };
     if names.is_empty() {
-        context.out.raw(&format!("http://{bound}/a2a/ADDRESS/.well-known/agent-card.json\n"))?;
+        names.push("ADDRESS".to_owned());
     }
-    if secured {
-        let file = context.home.join(http::TOKEN_FILE);
-        context.out.note(&format!("the bearer token is in {}", file.display()));
-    }
-    context
-        .out
-        .note(&format!("cards are signed by the key in {}", context.home.join(KEY_FILE).display()));
-    let guard = Guard::leaving_open(token, args.origins, is_open);
-    tokio::select! {
-        () = http::serve(listener, router(agents), guard) => {}
-        () = interrupted() => {}
-    }
-    Ok(ExitCode::SUCCESS)
+    open(request, context, |listen| {
+        for name in &names {
+            // For programs that start this and read where the card is.
+            let card = format!("http://{listen}/a2a/{name}/.well-known/agent-card.json\n");
+            context.out.raw(&card)?;
+        }
+        let key = context.home.join(KEY_FILE);
+        context.out.note(&format!("cards are signed by the key in {}", key.display()));
+        Ok(())
+    })
+    .await
 }
 
 /// What an agent is called in the paths of the endpoint.

@@ -17,6 +17,7 @@ use comity_mcp::whole::connect::Remote;
 use comity_mcp::whole::pipe;
 use rand::Rng as _;
 
+pub(crate) use self::http::open;
 pub(crate) use self::serve::{McpServeArgs, Publishing, bad, no_two_alike, publish, serve};
 
 use crate::args::OutputArgs;

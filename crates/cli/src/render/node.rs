@@ -2,7 +2,8 @@
 
 use comity_api::Ticket;
 use comity_api::types::{
-    Capabilities, JoinFailure, JoinState, Role, ServedCapability, SpecialistState, Status,
+    Capabilities, EndpointKind, JoinFailure, JoinState, OpenEndpointView, Role, ServedCapability,
+    SpecialistState, Status,
 };
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
@@ -14,6 +15,7 @@ pub(crate) fn started(status: &Status, width: usize) -> String {
     let mut text =
         format!("{GOOD}node running{GOOD:#} on the network {}\n", clean(&status.network));
     text += &names(status, width);
+    text += &endpoints(status, width);
     text += &field(0, "ticket", &status.ticket.to_string(), width);
     text +=
         &wrapped(&format!("{DIM}others join with: comity up --join TICKET{DIM:#}"), "", "", width);
@@ -27,6 +29,7 @@ pub(crate) fn status(status: &Status, served: &Capabilities, width: usize) -> St
     text += &join(&status.join, width);
     let listen = status.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     text += &field(0, "listens", &listen, width);
+    text += &endpoints(status, width);
     let calls = status.calls;
     text += &field(
         0,
@@ -76,6 +79,26 @@ fn names(status: &Status, width: usize) -> String {
     text += &field(0, "address", &format!("{STRONG}{}{STRONG:#}", status.agent.address), width);
     text += &field(0, "handle", &status.agent.handle, width);
     text
+}
+
+/// Where programs of this machine find the node.
+fn endpoints(status: &Status, width: usize) -> String {
+    let line = |open: &OpenEndpointView| {
+        let what = match &open.serves {
+            EndpointKind::Network { .. } => "/mcp, the network for MCP clients".to_owned(),
+            EndpointKind::Server { target, .. } => {
+                format!("/mcp, the MCP server {}", clean(target))
+            }
+            EndpointKind::Agents { .. } => "/a2a, agents for A2A clients".to_owned(),
+            EndpointKind::All {} => "/mcp for MCP clients, /a2a for A2A clients".to_owned(),
+        };
+        let token = if open.unauthenticated { ", without a token" } else { "" };
+        format!("http://{}{what}{token}", open.listen)
+    };
+    let lines = status.endpoints.iter().enumerate();
+    lines
+        .map(|(index, open)| field(0, if index == 0 { "endpoint" } else { "" }, &line(open), width))
+        .collect()
 }
 
 fn network(status: &Status) -> String {

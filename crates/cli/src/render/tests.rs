@@ -245,6 +245,11 @@ fn status() -> Status {
         capabilities: 1,
         calls: CallCounts { made: 5, made_failed: 1, served: 8, served_failed: 0, in_flight: 0 },
         policy: PolicyStatus::default(),
+        endpoints: vec![OpenEndpointView {
+            listen: "127.0.0.1:8808".parse().unwrap(),
+            serves: EndpointKind::All {},
+            unauthenticated: false,
+        }],
     }
 }
 
@@ -303,6 +308,7 @@ network  main (mint bits 10), routes and keeps custody; 3 peers connected, 4
 join     no join address answered; still trying
          - 192.0.2.9:1: no answer in 5 s; is it running?
 listens  0.0.0.0:4433
+endpoint http://127.0.0.1:8808/mcp for MCP clients, /a2a for A2A clients
 calls    5 made (1 failed), 8 served (0 failed), 0 running
 policy   no file: what is public is allowed, and nothing else
 keeps    31 digests in 2 shards of 2 groups (13 KiB)

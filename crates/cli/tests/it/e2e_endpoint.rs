@@ -1,12 +1,12 @@
 //! MCP and A2A clients of this machine at ports of the node itself.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 
 use crate::e2e_mcp::{Session, http, moody_server, two_nodes};
-use crate::e2e_support::{World, api, notes, wait};
+use crate::e2e_support::{Node, World, api, notes, wait};
 
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 const PING: &str = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
@@ -27,19 +27,31 @@ fn posted(address: SocketAddr, headers: &str, body: &str) -> Option<String> {
     text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
 }
 
+/// A node with a port for programs of this machine, where it listens, and what a request there says of itself.
+fn with_port(world: &World, server: &Node) -> (Node, SocketAddr, String) {
+    let ticket = server.ticket();
+    let node = world.node("caller", &["--join", &ticket, "--http", "127.0.0.1:0"]);
+    node.wait_joined();
+    let open = &endpoints(&node)[0];
+    assert_eq!((&open["serves"]["kind"], &open["unauthenticated"]), (&json!("all"), &json!(false)));
+    let listen = open["listen"].as_str().unwrap().parse().unwrap();
+    let token = std::fs::read_to_string(node.home.join("mcp.token")).unwrap();
+    (node, listen, format!("host: localhost\r\nauthorization: Bearer {}", token.trim()))
+}
+
+/// What the node says that it has open.
+fn endpoints(node: &Node) -> Vec<Value> {
+    let status = node.ok(&["--json", "status"]).json();
+    status["endpoints"].as_array().cloned().unwrap_or_default()
+}
+
 #[test]
 fn a_nodes_own_port_has_everything_and_lets_nobody_else_in() {
     let world = World::new();
     let server = world.node("server", &[]);
-    // Free a moment ago.
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ticket = server.ticket();
-    let caller = world.node("caller", &["--join", &ticket, "--http", &listen.to_string()]);
-    caller.wait_joined();
+    let (caller, listen, bearer) = with_port(&world, &server);
     server.ok(&["serve", "--mcp", &moody_server(&world), "--whole", "--public", "--yes"]);
     let whole = format!("/mcp/{}/moody-server", server.address());
-    let token = std::fs::read_to_string(caller.home.join("mcp.token")).unwrap();
-    let bearer = format!("host: localhost\r\nauthorization: Bearer {}", token.trim());
     let ask = |line: &str, headers: &str, body: &str| {
         http(listen, &format!("{line} HTTP/1.1\r\n{headers}"), body)
     };
@@ -85,9 +97,14 @@ fn an_endpoint_is_there_for_as_long_as_whoever_asked_for_it() {
     let mut first = Session::start(&caller.home, &open);
     let address = place(&mut first);
     assert!(posted(address, "", HELLO).unwrap().contains("comity"));
+    let shown = json!({"listen": address, "serves": {"kind": "network", "allow_exec": false}, "unauthenticated": true});
+    assert_eq!(endpoints(&caller), [shown]);
+    let told = caller.ok(&["status"]).stdout;
+    assert!(told.contains(&format!("http://{address}/mcp")), "{told}");
     // It is the node that listens, and it stops when the command is killed, which can say nothing.
     drop(first);
     wait("nobody listens any more", || TcpStream::connect(address).is_err().then_some(()));
+    assert_eq!(endpoints(&caller), Vec::<Value>::new());
 
     // When the node ends, the command goes on in its place.
     let mut second = Session::start(&caller.home, &open);
@@ -170,4 +187,119 @@ fn malformed_requests_at_a_whole_servers_endpoint_harm_nothing() {
     let nobody = "GET /mcp HTTP/1.1\r\nhost: localhost\r\nmcp-session-id: nobody";
     assert_eq!(http(address, nobody, "").0, 404);
     assert!(post(HELLO).2.contains("Moody Server"));
+}
+
+#[test]
+fn a_servers_moods_come_through_a_nodes_own_port_and_end_there() {
+    let world = World::new();
+    let server = world.node("server", &[]);
+    let (_caller, listen, bearer) = with_port(&world, &server);
+    server.ok(&["serve", "--mcp", &moody_server(&world), "--whole", "--public", "--yes"]);
+    let line = format!("POST /mcp/{}/moody-server HTTP/1.1\r\n{bearer}", server.address());
+    let open = || {
+        let (_, head, _) = http(listen, &line, HELLO);
+        let session = head.lines().find(|line| line.starts_with("mcp-session-id: ")).unwrap();
+        format!("{line}\r\n{session}")
+    };
+    let line = open();
+    let say = |id: u32, mood: &str| {
+        let params = json!({"name": "Say_It", "arguments": {"mood": mood}});
+        let call = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
+        http(listen, &line, &call.to_string()).2
+    };
+    // Junk on its output, thousands of notifications, other tools than were listed.
+    let junk = say(1, "junk");
+    assert!(junk.contains("\"text\":\"junk\"") && !junk.contains("no message"), "{junk}");
+    let flood = say(2, "flood");
+    assert_eq!(flood.matches("notifications/message").count(), 3_000);
+    assert!(flood.contains("\"text\":\"flooded\""));
+    assert!(say(3, "change").contains("\"text\":\"changed\""));
+    let list = r#"{"jsonrpc":"2.0","id":4,"method":"tools/list"}"#;
+    assert!(http(listen, &line, list).2.contains("\"more\""));
+    assert!(say(5, "sorry").contains("\"isError\":true"));
+
+    // It never answers: its id is taken for as long as the client waits, cancelling what is not under way is nothing, and a client that
+    // goes away ends the call at the far peer.
+    let silent = r#"{"jsonrpc":"2.0","id":7,"method":"prompts/list"}"#;
+    let mut waiting = TcpStream::connect(listen).unwrap();
+    let length = silent.len();
+    write!(
+        waiting,
+        "{line}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{silent}"
+    )
+    .unwrap();
+    let in_flight =
+        || api(&server.home, "GET", "/v1/status", None).unwrap().1["calls"]["in_flight"].clone();
+    wait("the far peer works on it", || (in_flight() == 1).then_some(()));
+    let again = say(7, "calm");
+    assert!(again.contains("-32603") && again.contains("under way"), "{again}");
+    let late = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}}"#;
+    assert_eq!(http(listen, &line, late).0, 202);
+    drop(waiting);
+    wait("nothing runs at the far peer any more", || (in_flight() == 0).then_some(()));
+    assert!(say(7, "calm").contains("\"text\":\"said\""));
+
+    // It dies in the middle: the client is told, its session is over, and the next one has a new program.
+    let died = say(8, "die");
+    assert!(died.contains("-32603") && died.contains("ended"), "{died}");
+    assert_eq!(http(listen, &line, list).0, 404);
+    let line = open();
+    assert!(http(listen, &line, list).2.contains("\"private\""));
+}
+
+#[test]
+fn malformed_messages_at_a_nodes_own_port_get_the_errors_of_json_rpc() {
+    let world = World::new();
+    let server = world.node("server", &[]);
+    let (_caller, listen, bearer) = with_port(&world, &server);
+    let line = format!("POST /mcp HTTP/1.1\r\n{bearer}");
+    let (_, head, _) = http(listen, &line, HELLO);
+    let session = head.lines().find(|line| line.starts_with("mcp-session-id: ")).unwrap();
+    let line = format!("{line}\r\n{session}");
+    let deep = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{}{}}}",
+        "[".repeat(5_000),
+        "]".repeat(5_000)
+    );
+    for (body, status, code) in [
+        ("nonsense", 400, -32700),
+        ("\"text\"", 400, -32600),
+        (r#"{"id":1,"method":"ping"}"#, 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":3}"#, 400, -32600),
+        (deep.as_str(), 400, -32700),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"no/such"}"#, 200, -32601),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"call","arguments":[]}}"#,
+            200,
+            -32602,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"no-such-tool"}}"#,
+            200,
+            -32602,
+        ),
+    ] {
+        let (found, _, text) = http(listen, &line, body);
+        let error: Value = serde_json::from_str(&text).unwrap_or_default();
+        let seen = (found, error["error"]["code"].as_i64());
+        assert_eq!(seen, (status, Some(code)), "{}: {text}", &body[..body.len().min(80)]);
+    }
+    let large = format!("{PING}{}", " ".repeat(4 << 20));
+    let mut stream = TcpStream::connect(listen).unwrap();
+    // The refusal comes before all of it was taken.
+    let _ = write!(
+        stream,
+        "{line}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{large}",
+        large.len()
+    );
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 413");
+    let version = format!("{line}\r\nmcp-protocol-version: 1999-01-01");
+    assert_eq!(http(listen, &version, PING).0, 400);
+    let text = line.replace("POST", "PUT");
+    assert_eq!(http(listen, &text, PING).0, 405);
+    assert_eq!(http(listen, &line, PING).0, 200);
 }

@@ -3,9 +3,12 @@
 //! What an endpoint is made of is another crate's business ([`comity_api::Endpoints`]); it is handed a client that reaches the API without the socket.
 //! An endpoint that was asked for over the API is there for as long as the answer is being read, so that none outlives whoever asked.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
@@ -14,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use comity_api::types::{
     CallEvent, CallRequest, EndpointOpened, EndpointRequest, ErrorBody, ErrorCode, ErrorInfo,
+    OpenEndpointView,
 };
 use comity_api::{Client, Inside, MAX_RESPONSE_BYTES, OpenEndpoint};
 use futures_util::future::BoxFuture;
@@ -28,9 +32,20 @@ use tokio_util::task::AbortOnDropHandle;
 use super::handlers::{Node, begun, until};
 use super::respond::{Failure, Json, busy};
 use super::{Backend, KEEP_ALIVE, MAX_REQUESTS, Shared};
+use crate::transport::locked;
 
 /// The API for what runs inside the node. It has places of its own, so that neither side takes those of the other.
-struct Here<B: Backend>(Shared<B>);
+struct Here<B: Backend> {
+    shared: Shared<B>,
+    /// Its operations but calls.
+    routes: Router,
+}
+
+impl<B: Backend> Here<B> {
+    fn new(shared: Shared<B>) -> Self {
+        Self { routes: super::routes(shared.clone()), shared }
+    }
+}
 
 impl<B: Backend> std::fmt::Debug for Here<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,7 +55,7 @@ impl<B: Backend> std::fmt::Debug for Here<B> {
 
 impl<B: Backend> Inside for Here<B> {
     fn ask(&self, method: Method, path: String, body: Bytes) -> BoxFuture<'static, (u16, Bytes)> {
-        let router = super::routes(self.0.clone());
+        let routes = self.routes.clone();
         async move {
             let request = Request::builder()
                 .method(method)
@@ -52,7 +67,7 @@ impl<B: Backend> Inside for Here<B> {
                 Ok(request) => request,
                 Err(error) => return refusal(ErrorCode::BadRequest, &error.to_string()),
             };
-            let response = match TowerToHyperService::new(router).call(request).await {
+            let response = match TowerToHyperService::new(routes).call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
@@ -69,7 +84,7 @@ impl<B: Backend> Inside for Here<B> {
         &self,
         request: CallRequest,
     ) -> BoxFuture<'static, Result<BoxStream<'static, CallEvent>, ErrorInfo>> {
-        let shared = self.0.clone();
+        let shared = self.shared.clone();
         async move {
             let Ok(place) = Arc::clone(&shared.permits).try_acquire_owned() else {
                 return Err(busy());
@@ -90,6 +105,36 @@ fn refusal(code: ErrorCode, text: &str) -> (u16, Bytes) {
     (code.http_status(), body.unwrap_or_default().into())
 }
 
+/// The endpoints that are open.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Opened(Arc<Mutex<BTreeMap<SocketAddr, OpenEndpointView>>>);
+
+impl Opened {
+    /// All of them, by where they listen.
+    pub(super) fn all(&self) -> Vec<OpenEndpointView> {
+        locked(&self.0).values().cloned().collect()
+    }
+
+    /// Counts `view` among them for as long as what is returned is held.
+    fn with(&self, view: OpenEndpointView) -> Counted {
+        let listen = view.listen;
+        locked(&self.0).insert(listen, view);
+        Counted { all: self.clone(), listen }
+    }
+}
+
+/// One of [`Opened`].
+struct Counted {
+    all: Opened,
+    listen: SocketAddr,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        locked(&self.all.0).remove(&self.listen);
+    }
+}
+
 impl<B: Backend> Shared<B> {
     /// Opens an endpoint in front of this node.
     pub(super) async fn open(&self, request: EndpointRequest) -> Result<OpenEndpoint, ErrorInfo> {
@@ -98,7 +143,15 @@ impl<B: Backend> Shared<B> {
             return Err(ErrorInfo::new(ErrorCode::NotPermitted, text));
         };
         let own = Self { permits: Arc::new(Semaphore::new(MAX_REQUESTS)), ..self.clone() };
-        endpoints.open(Client::inside(Arc::new(Here(own))), request).await
+        let (serves, unauthenticated) = (request.serves.clone(), request.unauthenticated);
+        let open = endpoints.open(Client::inside(Arc::new(Here::new(own))), request).await?;
+        let listen = open.listen;
+        let counted = self.open.with(OpenEndpointView { listen, serves, unauthenticated });
+        let work = async move {
+            let _counted = counted;
+            open.work.await;
+        };
+        Ok(OpenEndpoint { listen, work: work.boxed() })
     }
 }
 

@@ -48,7 +48,8 @@ const HELD_BACK: Duration = Duration::from_millis(2);
 pub(super) type Node<B> = State<Shared<B>>;
 
 pub(crate) async fn status<B: Backend>(State(node): Node<B>) -> Answer<Status> {
-    answer(within(REQUEST_TIMEOUT, node.backend.status()).await)
+    let status = within(REQUEST_TIMEOUT, node.backend.status()).await;
+    answer(status.map(|status| Status { endpoints: node.open.all(), ..status }))
 }
 
 pub(crate) async fn serve<B: Backend>(

@@ -1,5 +1,6 @@
 //! Endpoints over HTTP: served by the node, which is quickest, or by this process where the node does not run.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const TAKE_OVER: Duration = Duration::from_secs(5);
 /// Between two attempts to take it over.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until it is interrupted.
+/// Serves MCP until it is interrupted.
 pub(super) async fn serve(
     args: EndpointArgs,
     serves: EndpointKind,
@@ -25,7 +26,28 @@ pub(super) async fn serve(
 ) -> anyhow::Result<ExitCode> {
     let Some(listen) = args.http else { return Ok(ExitCode::SUCCESS) };
     let EndpointArgs { origins, allow_unauthenticated: unauthenticated, .. } = args;
-    let mut request = EndpointRequest { listen, serves, origins, unauthenticated };
+    let request = EndpointRequest { listen, serves, origins, unauthenticated };
+    open(request, context, |listen| {
+        // For programs that start this and read where it listens.
+        context.out.raw(&format!("http://{listen}/mcp\n"))
+    })
+    .await
+}
+
+/// Serves until it is interrupted; `tell` is told once where.
+pub(crate) async fn open(
+    mut request: EndpointRequest,
+    context: &Context,
+    tell: impl Fn(SocketAddr) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let tell = |request: &EndpointRequest| {
+        tell(request.listen)?;
+        if !request.unauthenticated {
+            let file = context.home.join(TOKEN_FILE);
+            context.out.note(&format!("the bearer token is in {}", file.display()));
+        }
+        anyhow::Ok(())
+    };
     let in_node = match context.client().await {
         Ok(client) => client.endpoint(&request).await,
         Err(error) => Err(error),
@@ -35,7 +57,7 @@ pub(super) async fn serve(
     match in_node {
         Ok(mut open) => {
             request.listen = open.opened().listen;
-            tell(&request, context)?;
+            tell(&request)?;
             is_told = true;
             tokio::select! {
                 () = open.ended() => {}
@@ -51,7 +73,7 @@ pub(super) async fn serve(
     let open = open_here(&request, until, context).await?;
     request.listen = open.listen;
     if !is_told {
-        tell(&request, context)?;
+        tell(&request)?;
     }
     tokio::select! {
         () = open.work => {}
@@ -81,14 +103,4 @@ async fn open_here(
             ended => return ended,
         }
     }
-}
-
-fn tell(request: &EndpointRequest, context: &Context) -> anyhow::Result<()> {
-    // For programs that start this and read where it listens.
-    context.out.raw(&format!("http://{}/mcp\n", request.listen))?;
-    if !request.unauthenticated {
-        let file = context.home.join(TOKEN_FILE);
-        context.out.note(&format!("the bearer token is in {}", file.display()));
-    }
-    Ok(())
 }
