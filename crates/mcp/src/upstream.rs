@@ -350,7 +350,7 @@ impl Upstream {
             method: Method::Post,
             path: String::new(),
             headers,
-            body: message.to_string(),
+            body: serde_json::to_string(message).unwrap_or_default(),
         };
         let mut answered = http.send(exchange, "").await.map_err(Failure::Broken)?;
         if answered.head.status == 404 && session.is_some() {

@@ -94,12 +94,16 @@ async fn collect(stream: &mut CallStream, context: &Context) -> Result<Answered,
     Err(ErrorInfo::new(ErrorCode::Internal, "the call ended without an outcome"))
 }
 
-/// Length of a value as JSON, at the price of writing it once.
+/// About how long a value is as JSON.
 fn json_len(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len() + 2,
         Value::Null | Value::Bool(_) | Value::Number(_) => 24,
-        Value::Array(_) | Value::Object(_) => value.to_string().len(),
+        Value::Array(items) => items.iter().map(|item| json_len(item) + 1).sum::<usize>() + 2,
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| name.len() + 4 + json_len(value);
+            members.iter().map(member).sum::<usize>() + 2
+        }
     }
 }
 
@@ -118,8 +122,13 @@ impl Answered {
         self.attempts.last().map(|attempt| attempt.agent.handle.clone()).unwrap_or_default()
     }
 
-    fn meta(&self) -> Value {
-        json!({"comity/from": self.from(), "comity/receipt": self.proof.receipt_cbor})
+    /// Who answered, and the receipt, which is taken out.
+    fn meta(&mut self) -> Value {
+        let mut meta = Map::new();
+        meta.insert("comity/from".to_owned(), self.from());
+        let receipt = std::mem::take(&mut self.proof.receipt_cbor);
+        meta.insert("comity/receipt".to_owned(), Value::from(receipt));
+        Value::Object(meta)
     }
 
     /// The answer for `call` and `ask`: labelled, small, the rest linked.
