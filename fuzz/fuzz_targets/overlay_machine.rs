@@ -251,7 +251,7 @@ impl Run {
     fn drain(&mut self, mut asked: Option<ReplyToken>) {
         while let Some(action) = self.overlay.poll_action() {
             match action {
-                Action::Send { to, id, request } => {
+                Action::Send { to, id, request, .. } => {
                     assert!(id > self.last_request, "request ids are not used twice");
                     assert_ne!(to.agent, contact(0).agent, "the node talks to itself");
                     self.last_request = id;
@@ -282,7 +282,7 @@ impl Run {
                 Action::Peers(PeerChange::Removed(agent)) => {
                     assert!(self.peers.remove(&agent), "removed without being there")
                 }
-                Action::Renew(_) => {}
+                Action::Places(_) | Action::Renew(_) => {}
             }
         }
         assert_eq!(asked, None, "a request without a reply");

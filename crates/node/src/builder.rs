@@ -280,6 +280,9 @@ impl Builder {
         let remembered =
             directory::load_peers(&storage, &positions).await.map_err(SpawnError::Storage)?;
         overlay.import_peers(remembered);
+        let places =
+            directory::load_places(&storage, &positions).await.map_err(SpawnError::Storage)?;
+        overlay.import_places(clock.now(), places);
         let rows = directory::load_custody(&storage).map_err(SpawnError::Storage)?;
         let mut services = comity_overlay::directory::Directory::with_places(positions.clone());
         overlay.import_custody(clock.now(), &mut services, rows);

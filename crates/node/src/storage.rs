@@ -34,6 +34,8 @@ const VERSION: TableDefinition<'_, &str, u64> = TableDefinition::new("version");
 pub(crate) enum Table {
     /// AgentId -> where it was last reached.
     Peers,
+    /// Place in the overlay -> who keeps this agent's items there.
+    Places,
     /// Custody key -> the item held for other agents.
     Custody,
     /// Capability name -> what this node serves.
@@ -81,8 +83,9 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Peers,
+        Self::Places,
         Self::Custody,
         Self::Capabilities,
         Self::State,
@@ -110,6 +113,7 @@ impl Table {
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
             Self::Peers => "peers",
+            Self::Places => "places",
             Self::Custody => "custody",
             Self::Capabilities => "capabilities",
             Self::State => "state",

@@ -382,6 +382,8 @@ pub enum Action {
         id: RequestId,
         /// What to ask.
         request: Request,
+        /// What it is for. Nothing depends on it: for whoever counts.
+        errand: Errand,
     },
     /// Answer a request.
     Reply {
@@ -401,6 +403,8 @@ pub enum Action {
     Custody(CustodyChange),
     /// The routing table changed.
     Peers(PeerChange),
+    /// Who keeps a place of own items changed.
+    Places(PlaceChange),
     /// An own item nears its expiry: sign a newer one and publish it. Repeated each maintenance round until then.
     Renew(ItemKey),
 }
@@ -442,6 +446,33 @@ pub enum PeerChange {
     Removed(AgentId),
 }
 
+/// Who keeps a place of own items: what a restart needs to renew them without searching for it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPlace {
+    /// The place.
+    pub position: OverlayId,
+    /// Its custodians, at most [`crate::HOLDERS_MAX`].
+    pub contacts: Vec<Contact>,
+    /// How many of them a search found when it was last searched.
+    pub found: u16,
+    /// How often it was used since: now and then it is searched again, across restarts too.
+    pub uses: u8,
+    /// Estimated number of nodes of the network then.
+    pub size: u64,
+}
+
+/// A change to what is known of the custodians of own items.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceChange {
+    /// Store or replace what is known of the place.
+    Put(KnownPlace),
+    /// Nothing of one's own is kept there any more.
+    Remove {
+        /// The place.
+        position: OverlayId,
+    },
+}
+
 /// Why the machine wants to be woken; the earliest one is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -459,20 +490,95 @@ pub enum Reason {
     Maintenance,
 }
 
-/// What requests are for, as [`Stats::requests_for`] counts them.
-pub const ERRANDS: [&str; 11] = [
-    "join",
-    "ping",
-    "refresh",
-    "sample",
-    "place",
-    "store",
-    "find",
-    "query",
-    "audit",
-    "report",
-    "reconcile",
-];
+/// What a request is for: where the bytes of upkeep go, request and answer together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Errand {
+    /// Entering the network: the search for the own place, and the first look into each bucket.
+    Join,
+    /// Looking into a bucket of the table again.
+    Refresh,
+    /// Estimating the size of the network.
+    Sample,
+    /// Is a table entry that was not heard of for long, or missed its last request, alive?
+    Ping,
+    /// The same of any entry, by a node that has little else to do, so that it notices when many go.
+    Heartbeat,
+    /// Is a stranger that asked, or a candidate for the table, where it says?
+    Probe,
+    /// Cleaning up after many requests failed, and asking contacts that fell silent whether they are back.
+    Recovery,
+    /// Finding the custodians of the places of what the shell publishes or retires.
+    Place,
+    /// The same for what is renewed.
+    PlaceAgain,
+    /// Asking some of the custodians of a place who came beside them.
+    Check,
+    /// Storing what the shell publishes or retires.
+    Store,
+    /// Storing it again.
+    Renewal,
+    /// Finding a peer record, or the nodes nearest to a place.
+    Find,
+    /// Asking custodians a query.
+    Query,
+    /// Asking custodians for an own digest.
+    Audit,
+    /// Telling the custodians of summary shards, and finding them.
+    Report,
+    /// Comparing with fellow custodians.
+    Reconcile,
+    /// Saying goodbye.
+    Leave,
+}
+
+impl Errand {
+    /// All of them, in order.
+    pub const ALL: [Self; 18] = [
+        Self::Join,
+        Self::Refresh,
+        Self::Sample,
+        Self::Ping,
+        Self::Heartbeat,
+        Self::Probe,
+        Self::Recovery,
+        Self::Place,
+        Self::PlaceAgain,
+        Self::Check,
+        Self::Store,
+        Self::Renewal,
+        Self::Find,
+        Self::Query,
+        Self::Audit,
+        Self::Report,
+        Self::Reconcile,
+        Self::Leave,
+    ];
+
+    /// Its name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Refresh => "refresh",
+            Self::Sample => "sample",
+            Self::Ping => "ping",
+            Self::Heartbeat => "heartbeat",
+            Self::Probe => "probe",
+            Self::Recovery => "recovery",
+            Self::Place => "place",
+            Self::PlaceAgain => "place_again",
+            Self::Check => "check",
+            Self::Store => "store",
+            Self::Renewal => "renewal",
+            Self::Find => "find",
+            Self::Query => "query",
+            Self::Audit => "audit",
+            Self::Report => "report",
+            Self::Reconcile => "reconcile",
+            Self::Leave => "leave",
+        }
+    }
+}
 
 /// Counters since start and sizes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -501,8 +607,6 @@ pub struct Stats {
     pub custody_shards: usize,
     /// Requests sent.
     pub requests_sent: u64,
-    /// What they were for, by [`ERRANDS`].
-    pub requests_for: [u32; ERRANDS.len()],
     /// Requests that failed.
     pub requests_failed: u64,
     /// Requests served.

@@ -72,6 +72,13 @@ impl NetworkSize {
         self.median = Some(size.max(1));
     }
 
+    /// Takes what an earlier run knew for `samples` samples, if there is none yet: others replace them in time.
+    pub(crate) fn recall(&mut self, size: u64, samples: usize) {
+        if self.samples.is_empty() {
+            (0..samples.min(self.samples_max)).for_each(|_| self.add(size));
+        }
+    }
+
     /// Adds what a lookup for a random `target` found: nodes that answered, nearest first. `exhaustive` when there was nobody else to
     /// ask, so that they and this node are all there are.
     pub(crate) fn sample(&mut self, target: &OverlayId, found: &[OverlayId], exhaustive: bool) {

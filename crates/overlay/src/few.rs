@@ -23,10 +23,6 @@ impl<K, V> Few<K, V> {
         self.0.len()
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.0 = Vec::new();
-    }
-
     /// Gives back the room that is not used.
     pub(crate) fn shrink(&mut self) {
         self.0.shrink_to_fit();

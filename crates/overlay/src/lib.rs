@@ -89,9 +89,9 @@ pub use config::*;
 pub use contact::{ADDRS_PER_CONTACT_MAX, Contact, Exempt, IpPrefix, Peer, Positions};
 pub use drive::{
     Action, Command, CommandError, CommandId, Cost, CustodianReport, CustodianSaid, CustodyChange,
-    CustodyRow, ERRANDS, Failure, FoundDigest, ItemReport, JoinReport, KeyReport, LookupReport,
-    Outcome, PeerChange, PeerQuery, PeerReport, Publication, PublishReport, Query, QueryReport,
-    QueryStep, Reason, ReplyToken, RequestId, Stats,
+    CustodyRow, Errand, Failure, FoundDigest, ItemReport, JoinReport, KeyReport, KnownPlace,
+    LookupReport, Outcome, PeerChange, PeerQuery, PeerReport, PlaceChange, Publication,
+    PublishReport, Query, QueryReport, QueryStep, Reason, ReplyToken, RequestId, Stats,
 };
 pub use finder::{FINDER_AT_ONCE_MAX, FINDER_ROUNDS_MAX, Finder, FinderLimits, FinderStep, Trial};
 pub use item::{

@@ -27,8 +27,8 @@ use comity_core::{AgentId, OverlayId, Time};
 use crate::config::{COMMANDS_MAX, Config, K, REGION_SLACK};
 use crate::contact::Contact;
 use crate::drive::{
-    Action, Command, CommandError, CommandId, Cost, CustodyChange, CustodyRow, ERRANDS,
-    LookupReport, Outcome, Reason, RequestId, Stats,
+    Action, Command, CommandError, CommandId, Cost, CustodyChange, CustodyRow, LookupReport,
+    Outcome, Reason, RequestId, Stats,
 };
 use crate::estimate::{NetworkSize, RoundTrip};
 use crate::few::Few;
@@ -89,7 +89,6 @@ pub struct Overlay {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     sent: u64,
-    errands: [u32; ERRANDS.len()],
     failed: u64,
     served: u64,
     refused: u64,
@@ -295,7 +294,6 @@ impl Overlay {
             custody_bytes: self.custody.bytes(),
             custody_shards: self.custody.shards().count(),
             requests_sent: self.counters.sent,
-            requests_for: self.counters.errands,
             requests_failed: self.counters.failed,
             requests_served: self.counters.served,
             requests_refused: self.counters.refused,
@@ -323,9 +321,9 @@ impl Overlay {
         self.table.closest(&self.me.overlay_id, usize::MAX)
     }
 
-    /// Contacts of an earlier run, the first [`crate::LOOKUP_SEEDS_MAX`]. The next join asks them, and who answers enters the table.
+    /// Contacts of an earlier run, the first 320. The next join asks them, and who answers enters the table.
     pub fn import_peers(&mut self, mut contacts: Vec<Contact>) {
-        contacts.truncate(crate::config::LOOKUP_SEEDS_MAX);
+        contacts.truncate(routing::IMPORTED_MAX);
         self.upkeep.imported = contacts;
     }
 

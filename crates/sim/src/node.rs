@@ -6,7 +6,7 @@ use std::time::Duration;
 use comity_core::{AgentId, Identity, Time};
 use comity_overlay::{
     CommandId, Contact, CustodyRow, ITEMS_PER_PUBLISHER_MAX, IpPrefix, ItemKey, ItemKind, K,
-    Overlay, PREFIX_PER_TABLE_MAX, SHARD_DIGESTS_MAX,
+    KnownPlace, Overlay, PREFIX_PER_TABLE_MAX, SHARD_DIGESTS_MAX,
 };
 
 use crate::adversary::Adversary;
@@ -25,6 +25,8 @@ pub struct Saved {
     pub custody: Vec<(ItemKey, CustodyRow)>,
     /// Its table, nearest first.
     pub peers: Vec<Contact>,
+    /// Who kept what it published.
+    pub places: Vec<KnownPlace>,
 }
 
 /// What a shell would have on its disk, kept from the machine's own reports.

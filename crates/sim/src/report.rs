@@ -166,12 +166,12 @@ pub struct PhaseReport {
     pub nearest: Hits,
     /// Bytes each node sent in a second, transport overhead counted.
     pub sent_per_second: Spread,
-    /// The mean of it without what the questions of the phase moved: what being there costs. Looks at watched agents are not taken off.
+    /// The mean over all nodes' time, without questions and the answers to them: what being there costs.
     pub upkeep_per_second: f64,
-    /// What it was, the most bytes first.
+    /// What it was by kind of message, the most bytes first.
     pub traffic: Vec<TrafficKind>,
-    /// What requests were for, by [`comity_overlay::ERRANDS`], each a node and second: of the nodes up at the end, since they started.
-    pub errands: Vec<(String, f64)>,
+    /// The same by what it was for, see [`comity_overlay::Errand`]: requests with the answers to them.
+    pub errand_traffic: Vec<TrafficKind>,
     /// Requests each node sent in a second.
     pub messages_per_second: Spread,
     /// Requests each node served in a second.

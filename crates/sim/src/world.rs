@@ -277,6 +277,7 @@ impl World {
         node.saved = Some(Box::new(Saved {
             custody: overlay.export_custody().collect(),
             peers: overlay.export_peers(),
+            places: overlay.export_places(),
         }));
         node.down(now);
         self.counters.crashes += 1;
@@ -290,12 +291,14 @@ impl World {
         let Some(saved) = &mut node.saved else { return };
         // The peers are wanted again for each try to join, the custody only now.
         let (custody, peers) = (std::mem::take(&mut saved.custody), saved.peers.clone());
+        let places = std::mem::take(&mut saved.places);
         if shadow {
             node.shadow_mut().custody = custody.iter().cloned().collect();
         }
         let Some(overlay) = &mut node.overlay else { return };
         overlay.import_custody(now, &mut self.services, custody);
         overlay.import_peers(peers);
+        overlay.import_places(now, places);
         self.counters.restarts += 1;
         self.note(2, ix, ix, 0, 0);
         self.drain(ix, None);

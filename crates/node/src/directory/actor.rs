@@ -10,8 +10,8 @@ use comity_core::{AgentId, OverlayId};
 use comity_overlay::wire;
 use comity_overlay::{
     Action, Command, CommandError, CommandId, Contact, CustodyChange, Failure, ItemKey, JoinReport,
-    LookupReport, Outcome, Overlay, PeerChange, PeerQuery, PeerReport, Publication, PublishReport,
-    QueryReport, ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
+    LookupReport, Outcome, Overlay, PeerChange, PeerQuery, PeerReport, PlaceChange, Publication,
+    PublishReport, QueryReport, ReplyToken, Request, RequestFrame, RequestId, Response, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -306,7 +306,7 @@ impl Actor {
         let mut answers = Vec::new();
         while let Some(action) = self.overlay.poll_action() {
             match action {
-                Action::Send { to, id, request } => self.send(to, id, request),
+                Action::Send { to, id, request, .. } => self.send(to, id, request),
                 Action::Reply { token, response } => {
                     if let Some(reply) = self.replies.remove(&token) {
                         let answer = Bytes::from(wire::encode_response(&response));
@@ -338,6 +338,12 @@ impl Actor {
                     {
                         changes.push(persist::remove_peer(&oldest));
                     }
+                }
+                Action::Places(PlaceChange::Put(known)) => {
+                    changes.push(persist::put_place(&known));
+                }
+                Action::Places(PlaceChange::Remove { position }) => {
+                    changes.push(persist::remove_place(&position));
                 }
                 Action::Renew(key) => {
                     // When the publisher is behind, the overlay asks again next round.

@@ -11,5 +11,5 @@ mod positions;
 pub(crate) use actor::{Actor, INBOX_LEN, INCOMING_LEN, Parts};
 pub use actor::{Counters, Directory, Traffic};
 pub(crate) use carrier::{TransportCarrier, deliver};
-pub(crate) use persist::{load_custody, load_peers};
+pub(crate) use persist::{load_custody, load_peers, load_places};
 pub(crate) use positions::PositionCache;

@@ -1,10 +1,10 @@
-//! The overlay's rows on disk: custody and remembered peers.
+//! The overlay's rows on disk: custody, remembered peers, and who keeps this agent's items.
 
 use std::sync::Arc;
 
 use comity_capability::keys::GroupKey;
-use comity_core::{AgentId, Time};
-use comity_overlay::{Contact, CustodyRow, ItemKey, ItemKind, ShardId, Subject};
+use comity_core::{AgentId, OverlayId, Time};
+use comity_overlay::{Contact, CustodyRow, ItemKey, ItemKind, KnownPlace, ShardId, Subject};
 use tracing::warn;
 
 use super::positions::PositionCache;
@@ -15,7 +15,14 @@ const ROWS_MAX: usize = 1 << 20;
 /// Peers remembered across restarts; the longest unseen are forgotten first.
 const PEERS_MAX: usize = 512;
 /// Peers offered to the overlay at start.
-const PEERS_TRIED_MAX: usize = 64;
+const PEERS_TRIED_MAX: usize = 256;
+/// Places of own items whose custodians are remembered across restarts: deriving where a custodian is from its key takes most of a
+/// millisecond.
+const PLACES_MAX: usize = 64;
+/// Custodians written for a place; those left out are found again by those that are not.
+const PLACE_CONTACTS_MAX: usize = 32;
+/// First byte of a row that this version writes.
+const PLACE_VERSION: u8 = 1;
 
 pub(super) fn put_custody(key: &ItemKey, row: &CustodyRow) -> Change {
     Change::Put { table: Table::Custody, key: custody_key(key), value: encode_row(row) }
@@ -63,6 +70,76 @@ pub(crate) async fn load_peers(
             positions.get(&agent).map(|overlay_id| Contact::server(agent, overlay_id, addrs))
         })
         .collect())
+}
+
+pub(super) fn put_place(known: &KnownPlace) -> Change {
+    Change::Put { table: Table::Places, key: known.position.0.to_vec(), value: encode_place(known) }
+}
+
+pub(super) fn remove_place(position: &OverlayId) -> Change {
+    Change::Delete { table: Table::Places, key: position.0.to_vec() }
+}
+
+/// Who kept this agent's items in an earlier run. Rows that cannot be read are named in the log and taken out, as are those past the
+/// bound: their places are searched again.
+pub(crate) async fn load_places(
+    storage: &Storage,
+    positions: &PositionCache,
+) -> Result<Vec<KnownPlace>, StorageError> {
+    let (mut places, mut forgotten) = (Vec::new(), Vec::new());
+    for (key, value) in storage.read_all(Table::Places, usize::MAX)? {
+        let forget = Change::Delete { table: Table::Places, key: key.clone() };
+        if places.len() == PLACES_MAX {
+            forgotten.push(forget);
+        } else if let Some(place) = decode_place(&key, &value, positions) {
+            places.push(place);
+        } else {
+            let place = data_encoding::HEXLOWER.encode(&key);
+            warn!(%place, "what this node knew of the custodians of a place is damaged; it is searched again");
+            forgotten.push(forget);
+        }
+    }
+    if let Err(error) = storage.commit(forgotten).await {
+        warn!(%error, "old places could not be forgotten");
+    }
+    Ok(places)
+}
+
+/// The version; uses, found, size; for each custodian its key, and its addresses as text after their length.
+fn encode_place(known: &KnownPlace) -> Vec<u8> {
+    let mut bytes = vec![PLACE_VERSION, known.uses];
+    bytes.extend_from_slice(&known.found.to_be_bytes());
+    bytes.extend_from_slice(&known.size.to_be_bytes());
+    for contact in known.contacts.iter().take(PLACE_CONTACTS_MAX) {
+        bytes.extend_from_slice(contact.agent.as_bytes());
+        let addrs: Vec<String> = contact.addrs.iter().map(ToString::to_string).collect();
+        let addrs = addrs.join(" ");
+        bytes.extend_from_slice(&u16::try_from(addrs.len()).unwrap_or(0).to_be_bytes());
+        bytes.extend_from_slice(addrs.as_bytes());
+    }
+    bytes
+}
+
+/// `None` for a row this version did not write. Custodians whose keys are not valid on this network are left out.
+fn decode_place(key: &[u8], value: &[u8], positions: &PositionCache) -> Option<KnownPlace> {
+    let position = OverlayId(key.try_into().ok()?);
+    let ([PLACE_VERSION, uses], rest) = value.split_first_chunk::<2>()? else { return None };
+    let (found, rest) = rest.split_first_chunk::<2>()?;
+    let (size, mut rest) = rest.split_first_chunk::<8>()?;
+    let mut contacts = Vec::new();
+    while let Some((agent, after)) = rest.split_first_chunk::<32>()
+        && contacts.len() < PLACE_CONTACTS_MAX
+    {
+        let (len, after) = after.split_first_chunk::<2>()?;
+        let (addrs, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        let addrs = std::str::from_utf8(addrs).ok()?;
+        let addrs = addrs.split_whitespace().filter_map(|addr| addr.parse().ok()).collect();
+        let agent = AgentId::from_bytes(agent).ok()?;
+        contacts.extend(positions.get(&agent).map(|place| Contact::server(agent, place, addrs)));
+        rest = after;
+    }
+    let (found, size) = (u16::from_be_bytes(*found), u64::from_be_bytes(*size));
+    rest.is_empty().then_some(KnownPlace { position, contacts, found, uses: *uses, size })
 }
 
 fn custody_key(key: &ItemKey) -> Vec<u8> {
@@ -189,6 +266,38 @@ mod tests {
             assert_eq!(decode_key(&custody_key(&key)), Some(key));
         }
         assert_eq!(decode_key(&[0; 33]), None);
+    }
+
+    #[tokio::test]
+    async fn places_come_back_and_damaged_ones_are_taken_out() {
+        let positions = PositionCache::new(0);
+        let contact = |secret: u8| {
+            let agent = comity_core::Identity::from_secret_bytes(&[secret; 32]).id();
+            let addrs = vec!["192.0.2.1:7".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()];
+            Contact::server(agent, positions.get(&agent).unwrap(), addrs)
+        };
+        let place = |position: u8, contacts| {
+            let position = OverlayId([position; 32]);
+            KnownPlace { position, contacts, found: 12, uses: 5, size: 190_000 }
+        };
+        let known = vec![place(1, vec![contact(3), contact(4)]), place(2, Vec::new())];
+        let storage = Storage::in_memory().unwrap();
+        let damaged = |position: u8, value: Vec<u8>| Change::Put {
+            table: Table::Places,
+            key: vec![position; 32],
+            value,
+        };
+        let whole = encode_place(&known[0]);
+        let mut later = whole.clone();
+        later[0] = PLACE_VERSION + 1;
+        let mut changes: Vec<_> = known.iter().map(put_place).collect();
+        changes.extend([damaged(5, whole[..whole.len() - 1].to_vec()), damaged(6, Vec::new())]);
+        changes.extend([damaged(7, later), damaged(8, [&whole[..], &[1]].concat())]);
+        storage.commit(changes).await.unwrap();
+        assert_eq!(load_places(&storage, &positions).await.unwrap(), known);
+        assert_eq!(storage.read_all(Table::Places, 10).unwrap().len(), known.len());
+        storage.commit(vec![remove_place(&known[0].position)]).await.unwrap();
+        assert_eq!(load_places(&storage, &positions).await.unwrap(), known[1..]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod own;
 mod packing;
+mod places;
 mod splits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -339,6 +340,14 @@ impl Overlay {
         }
     }
 
+    /// Whether the custodians of a place are being asked for newcomers.
+    pub(super) fn is_checking(&self, id: CommandId, position: &OverlayId) -> bool {
+        match self.jobs.get(&id).map(|job| &job.task) {
+            Some(Task::Publish(job)) => job.checking.contains(position),
+            _ => false,
+        }
+    }
+
     fn continue_publish(&mut self, now: Time, id: CommandId) {
         // One lookup may show everyone.
         let parallel = if self.table.len() < K { 1 } else { LOOKUPS_PARALLEL };
@@ -661,6 +670,7 @@ impl Overlay {
         let Some(job) = self.finish(now, id) else { return };
         let Task::Publish(publish) = &job.task else { return };
         self.adapt_interval(now, publish);
+        self.report_places(publish);
         let interval = self.publishing.interval;
         for state in &publish.items {
             let due = now + self.jittered(interval);

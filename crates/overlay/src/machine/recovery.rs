@@ -13,6 +13,7 @@ use super::traffic::{Goal, Purpose};
 use super::{Overlay, Task, Timer};
 use crate::config::K;
 use crate::contact::Contact;
+use crate::drive::Errand;
 use crate::wire::Request;
 
 /// Time between two rounds of pings: longer than a request takes to fail.
@@ -21,8 +22,10 @@ const ROUND_EVERY: Duration = Duration::from_secs(2);
 const ROUNDS_MAX: u32 = 60;
 /// Entries pinged in a round.
 const PINGS_PER_ROUND: usize = 32;
-/// Suspicion alone makes a node ask all its entries this often at most.
-const SUSPICION_EVERY: Duration = Duration::from_secs(300);
+/// Suspicion alone makes a node ask so many of its entries, as chance has it, this often at most. When half of the newest requests
+/// fail after that, all are asked.
+const SUSPECTS: usize = 16;
+const SUSPICION_EVERY: Duration = Duration::from_secs(120);
 /// The names of nodes that went together are told for so long.
 pub(super) const NAMES_TOLD_FOR: Duration = Duration::from_secs(900);
 /// A network that has so many times as few nodes as before is another one: most of those who keep a place now did not before.
@@ -92,7 +95,7 @@ impl Overlay {
         lately && self.upkeep.size_before >= self.size_estimate().saturating_mul(SHRUNK)
     }
 
-    /// Many requests to table entries fail: all entries are asked, but not all the time.
+    /// Many requests to table entries fail: some entries are asked, but not all the time, and all if that is true of them.
     pub(super) fn suspicion(&mut self, now: Time) {
         if now.saturating_since(self.upkeep.suspected) >= SUSPICION_EVERY {
             self.begin_recovery(now, false);
@@ -113,17 +116,21 @@ impl Overlay {
     pub(super) fn recover(&mut self, now: Time) {
         let Some(mut recovery) = self.upkeep.recovery else { return };
         recovery.round += 1;
-        let mut unheard: Vec<_> = self
-            .table
-            .entries()
-            .filter(|entry| entry.seen() < recovery.began)
-            .map(|entry| (entry.seen(), entry.contact.clone()))
-            .collect();
-        unheard.sort_by_key(|(seen, _)| *seen);
-        let settled = unheard.is_empty() || recovery.round > ROUNDS_MAX;
-        for (_, contact) in unheard.into_iter().take(PINGS_PER_ROUND) {
-            self.send(now, contact, Request::Ping, Purpose::Ping);
+        if !recovery.mass && recovery.round == 1 {
+            let entries = self.table.entries().map(|entry| entry.contact.clone()).collect();
+            self.ask_some(now, entries, SUSPECTS);
+            self.upkeep.recovery = Some(recovery);
+            self.timers.insert((now + ROUND_EVERY, Timer::Recovery));
+            return;
         }
+        if !recovery.mass && recovery.round == 2 && !self.vitals.is_grave() {
+            self.upkeep.recovery = None;
+            return;
+        }
+        let entries = self.table.entries().filter(|entry| entry.seen() < recovery.began);
+        let unheard: Vec<_> = entries.map(|entry| entry.contact.clone()).collect();
+        let settled = unheard.is_empty() || recovery.round > ROUNDS_MAX;
+        self.ask_some(now, unheard, PINGS_PER_ROUND);
         if settled && !recovery.mass {
             recovery.refilled = self.table.buckets();
         } else if settled {
@@ -143,6 +150,24 @@ impl Overlay {
             self.upkeep.recovery = Some(recovery);
             self.timers.insert((now + ROUND_EVERY, Timer::Recovery));
         }
+    }
+
+    /// Asks so many entries, as chance has it, whether they are there. Those unseen longest would be mostly dead, and failures of theirs
+    /// say nothing about the others.
+    fn ask_some(&mut self, now: Time, entries: Vec<Contact>, count: usize) {
+        for contact in self.some_of(entries, count) {
+            self.send(now, contact, Request::Ping, Purpose::Ping(Errand::Recovery));
+        }
+    }
+
+    /// So many of these, as chance has it.
+    pub(super) fn some_of(&mut self, mut entries: Vec<Contact>, count: usize) -> Vec<Contact> {
+        let count = count.min(entries.len());
+        let draw = |_| {
+            let at = self.rng.next_u32() as usize % entries.len();
+            entries.swap_remove(at)
+        };
+        (0..count).map(draw).collect()
     }
 
     /// Looks up some buckets from `first` on that are not full. Returns which is next.
@@ -187,7 +212,7 @@ impl Overlay {
             returns.merged != Time::ZERO && now.saturating_since(returns.merged) < MERGE_PAUSE;
         if returns.count == 1 {
             for contact in self.upkeep.former.next(now, true, ASK_AFTER_RETURN) {
-                self.send(now, contact, Request::Ping, Purpose::Ping);
+                self.send(now, contact, Request::Ping, Purpose::Ping(Errand::Recovery));
             }
         } else if returns.count >= RETURNS_MIN && !merged_lately {
             returns.merged = now;

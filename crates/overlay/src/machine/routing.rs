@@ -10,7 +10,7 @@ use super::traffic::{Goal, Purpose};
 use super::{Overlay, Task, Timer};
 use crate::config::{K, PROBES_MAX, SEEDS_MAX};
 use crate::contact::Contact;
-use crate::drive::{Action, CommandError, CommandId, JoinReport, Outcome, PeerChange};
+use crate::drive::{Action, CommandError, CommandId, Errand, JoinReport, Outcome, PeerChange};
 use crate::lookup::Lookup;
 use crate::table::{Inserted, Struck};
 use crate::wire::Request;
@@ -23,15 +23,20 @@ const PINGS_PER_ROUND: usize = 32;
 /// An entry is pinged when it was unseen for this share, as a divisor, of the time in which half of them go: then about 8 % of the
 /// entries are dead at a time.
 const PING_DIVISOR: u32 = 4;
-/// Requests to table entries in one maintenance round: where other work makes fewer, those unseen longest are pinged, so that the
-/// failure of many is noticed within a few minutes by a node that has nothing to do.
+/// Requests to table entries in one maintenance round that tell of the whole table: where other work makes fewer, some are pinged as chance
+/// has it, so that the failure of many is noticed within a few minutes by a node that has nothing to do.
 const HEARTBEATS_PER_ROUND: usize = 4;
 /// Buckets next to the own id whose lookups are no samples of the network's size.
 const NEIGHBOURHOOD_BUCKETS: usize = 4;
 /// Buckets refreshed in one maintenance round.
 const REFRESHES_PER_ROUND: usize = 2;
-/// How long a table entry may be unseen before a newcomer makes it doubtful.
-const DOUBT_AFTER: Duration = Duration::from_secs(60);
+/// A newcomer makes a table entry doubtful that was unseen for half as long as would have it pinged, at least for so long.
+const DOUBT_AFTER_MIN: Duration = Duration::from_secs(60);
+const DOUBT_DIVISOR: u32 = 2 * PING_DIVISOR;
+/// Contacts of an earlier run that a returning node asks whether they are there: as many as the table of a network of a million has.
+pub(super) const IMPORTED_MAX: usize = 320;
+/// A returning node looks into the buckets that are not filled to this share, as a divisor, by those it knew.
+const FILLED_DIVISOR: u64 = 2;
 /// How long neighbours have to hear of a departure.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -56,6 +61,11 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
+    /// Cleaning up after a mass failure.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.recovery.is_some_and(Recovery::is_mass)
+    }
+
     /// No mass failure of late.
     pub(super) fn is_calm(&self, now: Time) -> bool {
         self.struck == Time::ZERO || now.saturating_since(self.struck) >= NAMES_TOLD_FOR
@@ -66,17 +76,32 @@ impl Upkeep {
 #[derive(Debug)]
 pub(super) struct JoinJob {
     tried: usize,
-    /// Lookups still to make, last first.
-    todo: Vec<(Goal, OverlayId)>,
+    /// Lookups still to make, last first; `None` until those are known, after the search for the own place.
+    todo: Option<Vec<(Goal, OverlayId)>>,
     running: usize,
-    /// Contacts of an earlier run it asked.
+    /// Contacts of an earlier run it asked, and those that were silent.
     imported: Vec<Contact>,
+    silent: Vec<Contact>,
+    /// Those it has not heard from yet.
+    greeting: usize,
+    /// The search for the own place has ended; it showed everyone there is.
+    searched: bool,
+    seen_whole: bool,
 }
 
 impl JoinJob {
     /// A join whose first lookup is about to begin.
     pub(super) const fn new() -> Self {
-        Self { tried: 0, todo: Vec::new(), running: 1, imported: Vec::new() }
+        Self {
+            tried: 0,
+            todo: None,
+            running: 1,
+            imported: Vec::new(),
+            silent: Vec::new(),
+            greeting: 0,
+            searched: false,
+            seen_whole: false,
+        }
     }
 }
 
@@ -89,12 +114,14 @@ pub(super) struct LeaveJob {
 impl Overlay {
     // ---- the table ----
 
-    /// `contact` has just answered: it may enter the table.
-    pub(super) fn answered(&mut self, now: Time, contact: Contact) {
+    /// `contact` has just answered: it may enter the table. `tells`: see [`Purpose::tells`].
+    pub(super) fn answered(&mut self, now: Time, contact: Contact, tells: bool) {
         self.vitals.note_answer(&contact.overlay_id);
         if let Some(entry) = self.table.get(&contact.overlay_id) {
             self.vitals.note_life(now.saturating_since(entry.seen()));
-            self.vitals.note_entry(false);
+            if tells {
+                self.vitals.note_entry(false);
+            }
         }
         self.note_return(now, &contact);
         match self.table.insert(now, contact.clone()) {
@@ -107,8 +134,10 @@ impl Overlay {
                     .table
                     .get(&doubtful.overlay_id)
                     .map(|entry| now.saturating_since(entry.seen()));
-                if unseen.is_some_and(|unseen| unseen >= DOUBT_AFTER) {
-                    self.send(now, doubtful, Request::Ping, Purpose::Ping);
+                let enough =
+                    self.adapted(DOUBT_DIVISOR, DOUBT_AFTER_MIN, self.config.ping_after / 2);
+                if unseen.is_some_and(|unseen| unseen >= enough) {
+                    self.send(now, doubtful, Request::Ping, Purpose::Ping(Errand::Probe));
                 }
             }
             Inserted::Known { moved: false } | Inserted::Refused => {}
@@ -124,9 +153,9 @@ impl Overlay {
     }
 
     /// `contact` did not answer.
-    pub(super) fn silent_peer(&mut self, now: Time, contact: &Contact) {
+    pub(super) fn silent_peer(&mut self, now: Time, contact: &Contact, tells: bool) {
         self.vitals.note_silence(now, contact.overlay_id);
-        if self.table.get(&contact.overlay_id).is_some() {
+        if tells && self.table.get(&contact.overlay_id).is_some() {
             if self.vitals.note_entry(true) {
                 self.mass_failure(now);
             } else if self.vitals.is_suspicious() {
@@ -141,7 +170,7 @@ impl Overlay {
             }
             self.upkeep.former.add(now, &self.me.overlay_id, contact.clone(), cut);
             if let Some(candidate) = candidate {
-                self.send(now, candidate, Request::Ping, Purpose::Ping);
+                self.send(now, candidate, Request::Ping, Purpose::Ping(Errand::Probe));
             }
         }
     }
@@ -157,7 +186,7 @@ impl Overlay {
             }
         }
         for contact in due {
-            self.send(now, contact, Request::Ping, Purpose::Ping);
+            self.send(now, contact, Request::Ping, Purpose::Ping(Errand::Recovery));
         }
     }
 
@@ -177,11 +206,11 @@ impl Overlay {
         {
             let (mut pings, mut known) = (0, false);
             for (to, purpose) in self.requests_to() {
-                pings += usize::from(matches!(purpose, Purpose::Ping));
+                pings += usize::from(matches!(purpose, Purpose::Ping(_)));
                 known |= to.overlay_id == from.overlay_id;
             }
             if pings < PROBES_MAX && !known {
-                self.send(now, from.clone(), Request::Ping, Purpose::Ping);
+                self.send(now, from.clone(), Request::Ping, Purpose::Ping(Errand::Probe));
             }
         }
     }
@@ -216,9 +245,15 @@ impl Overlay {
         seeds.extend(self.upkeep.seeds.iter().chain(&imported).cloned());
         seeds.retain(|seed| seed.overlay_id != self.me.overlay_id);
         let seeds: Vec<_> = seeds.into_iter().map(|seed| seed.with_server(true)).collect();
+        let mut greeting = 0;
+        for contact in &imported {
+            let contact = contact.clone().with_server(true);
+            greeting += usize::from(self.send(now, contact, Request::Ping, Purpose::Greet(id)));
+        }
         if let Some(Task::Join(join)) = self.jobs.get_mut(&id).map(|job| &mut job.task) {
             join.tried = seeds.len();
             join.imported = imported;
+            join.greeting = greeting;
         }
         let breadth = self.join_breadth();
         self.look_from(now, Goal::Join(id), self.me.overlay_id, breadth, seeds);
@@ -229,40 +264,80 @@ impl Overlay {
             return;
         };
         join.running = 0;
-        let (tried, imported) = (join.tried, std::mem::take(&mut join.imported));
-        if lookup.answered() == 0 && tried > 0 {
-            // Perhaps they come back later than this node.
+        (join.searched, join.seen_whole) = (true, lookup.is_exhaustive());
+        if lookup.answered() == 0 && join.tried > 0 {
+            // Perhaps those of an earlier run come back later than this node.
+            let (tried, imported) = (join.tried, std::mem::take(&mut join.imported));
             self.upkeep.imported = imported;
             if let Some(job) = self.finish(now, id) {
                 self.report_job(id, &job, Outcome::Failed(CommandError::NoSeedAnswered { tried }));
             }
             return;
         }
-        for contact in imported {
-            if self.table.get(&contact.overlay_id).is_none() {
-                self.upkeep.former.add(now, &self.me.overlay_id, contact, true);
-            }
-        }
-        let mut todo = Vec::new();
         if lookup.is_exhaustive() {
             let found: Vec<_> = lookup.result().iter().map(|contact| contact.overlay_id).collect();
             self.note_sample(now, lookup.target(), &found, true);
-        } else {
+        }
+        self.plan_join(now, id);
+    }
+
+    /// A contact of an earlier run answered, or was silent.
+    pub(super) fn greeted(&mut self, now: Time, id: CommandId, silent: Option<&Contact>) {
+        let Some(Task::Join(join)) = self.jobs.get_mut(&id).map(|job| &mut job.task) else {
+            return;
+        };
+        join.greeting = join.greeting.saturating_sub(1);
+        join.silent.extend(silent.cloned());
+        self.plan_join(now, id);
+    }
+
+    /// Once the own place was searched and all contacts of an earlier run were heard or not: decides what is left to look up.
+    ///
+    /// Who comes back knows most of its table still: a ping tells whether an entry is there for a tenth of what finding another costs.
+    fn plan_join(&mut self, now: Time, id: CommandId) {
+        let Some(Task::Join(join)) = self.jobs.get_mut(&id).map(|job| &mut job.task) else {
+            return;
+        };
+        if !join.searched || join.greeting > 0 || join.todo.is_some() {
+            return;
+        }
+        let (imported, silent) =
+            (std::mem::take(&mut join.imported), std::mem::take(&mut join.silent));
+        let (returns, seen_whole) = (!imported.is_empty(), join.seen_whole);
+        // When most are silent, it may be this node that was cut off, or the others come back later than it.
+        let cut = silent.len() * 2 > imported.len();
+        for contact in silent {
+            if self.table.get(&contact.overlay_id).is_none() {
+                self.upkeep.former.add(now, &self.me.overlay_id, contact, cut);
+            }
+        }
+        let mut todo = Vec::new();
+        if !seen_whole {
             // The nearest bucket was filled by the lookup for the own id.
             let buckets = self.table.buckets().saturating_sub(1);
-            let free = (0..buckets).filter(|bucket| self.is_sample(*bucket)).count();
-            for _ in free..self.config.estimate_samples_join {
+            let thin = |bucket: &usize| !(returns && self.is_filled(*bucket));
+            let thin: Vec<_> = (0..buckets).filter(thin).collect();
+            let free = thin.iter().filter(|bucket| self.is_sample(**bucket)).count();
+            let known = self.size.samples() + free;
+            for _ in known..self.config.estimate_samples_join {
                 todo.push((Goal::Sample(Some(id)), self.random_id()));
             }
-            for bucket in 0..buckets {
+            for bucket in thin {
                 let noise = self.noise();
                 todo.push((Goal::Fill(Some(id)), self.table.place_in(bucket, noise)));
             }
         }
         if let Some(Task::Join(join)) = self.jobs.get_mut(&id).map(|job| &mut job.task) {
-            join.todo = todo;
+            join.todo = Some(todo);
         }
         self.continue_join(now, id);
+    }
+
+    /// Whether a bucket holds half of the nodes that it would after it was looked up, as far as the size of the network tells.
+    fn is_filled(&self, bucket: usize) -> bool {
+        let level = u32::try_from(bucket + 1).unwrap_or(u32::MAX);
+        let there = self.size_estimate().checked_shr(level).unwrap_or(0).min(K as u64);
+        self.table.bucket_len(bucket) as u64 * FILLED_DIVISOR >= there
     }
 
     fn continue_join(&mut self, now: Time, id: CommandId) {
@@ -273,7 +348,7 @@ impl Overlay {
             if join.running >= JOIN_LOOKUPS_PARALLEL {
                 return;
             }
-            let Some((goal, target)) = join.todo.pop() else { break };
+            let Some((goal, target)) = join.todo.as_mut().and_then(Vec::pop) else { break };
             join.running += 1;
             let breadth = if matches!(goal, Goal::Sample(_)) {
                 self.sample_breadth()
@@ -282,7 +357,8 @@ impl Overlay {
             };
             self.look(now, goal, target, breadth);
         }
-        let idle = matches!(self.jobs.get(&id).map(|job| &job.task), Some(Task::Join(join)) if join.running == 0);
+        let is_idle = |join: &JoinJob| join.running == 0 && join.todo.is_some();
+        let idle = matches!(self.jobs.get(&id).map(|job| &job.task), Some(Task::Join(join)) if is_idle(join));
         if idle && let Some(job) = self.finish(now, id) {
             let report = JoinReport {
                 peers: self.table.len(),
@@ -351,7 +427,14 @@ impl Overlay {
     /// The size is known as of now.
     pub(super) fn noted_size(&mut self, now: Time) {
         self.upkeep.last_sample = now;
-        self.upkeep.sampled_at = self.table.buckets();
+        self.upkeep.sampled_at = self.table.buckets().max(self.buckets_expected());
+    }
+
+    /// Buckets in the table of a node that knows a network of the estimated size, one more than most have: a table that is being filled
+    /// is no network that grows.
+    fn buckets_expected(&self) -> usize {
+        let full = self.size_estimate() / K as u64;
+        full.checked_ilog2().map_or(1, |levels| levels as usize + 2)
     }
 
     /// One path is enough for a sample; of many nodes, the names around the nearest tell as much as asking them would.
@@ -381,6 +464,7 @@ impl Overlay {
         self.audit(now);
         self.ask_renewals(now);
         self.hasten_thin_items(now);
+        self.forget_places(now);
         self.schedule_maintenance(now);
     }
 
@@ -392,15 +476,17 @@ impl Overlay {
         let idle = self.adapted(PING_DIVISOR, self.config.ping_after_min, self.config.ping_after);
         let unseen = self.table.unseen(now, idle, PINGS_PER_ROUND);
         due.extend(unseen);
-        let noted = self.vitals.take_noted() + due.len();
+        let mut due: Vec<_> = due.into_iter().map(|contact| (contact, Errand::Ping)).collect();
+        let noted = self.vitals.take_noted();
         if noted < HEARTBEATS_PER_ROUND {
-            let unheard = self.config.maintenance_every;
-            due.extend(self.table.unseen(now, unheard, HEARTBEATS_PER_ROUND - noted));
+            let unheard = self.table.unseen(now, self.config.maintenance_every, usize::MAX);
+            let some = self.some_of(unheard, HEARTBEATS_PER_ROUND - noted);
+            due.extend(some.into_iter().map(|contact| (contact, Errand::Heartbeat)));
         }
-        due.sort_by_key(|contact| contact.overlay_id);
-        due.dedup_by_key(|contact| contact.overlay_id);
-        for contact in due.into_iter().take(PINGS_PER_ROUND) {
-            self.send(now, contact, Request::Ping, Purpose::Ping);
+        due.sort_by_key(|(contact, errand)| (contact.overlay_id, *errand));
+        due.dedup_by_key(|(contact, _)| contact.overlay_id);
+        for (contact, errand) in due.into_iter().take(PINGS_PER_ROUND) {
+            self.send(now, contact, Request::Ping, Purpose::Ping(errand));
         }
     }
 

@@ -8,7 +8,7 @@ use super::audit::AuditStep;
 use super::{Overlay, Timer};
 use crate::config::{K, LOOKUP_SEEDS_MAX, LOOKUPS_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::contact::Contact;
-use crate::drive::{Action, CommandId, Failure, RequestId};
+use crate::drive::{Action, CommandId, Errand, Failure, RequestId};
 use crate::few::Few;
 use crate::item::{ItemKey, Services};
 use crate::lookup::{Breadth, Lookup, Step, Surroundings, Sweep, sibling};
@@ -143,7 +143,9 @@ pub(super) struct InFlight {
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// Is a table entry, or a candidate for one, alive?
-    Ping,
+    Ping(Errand),
+    /// Is a contact of an earlier run there, asks a join.
+    Greet(CommandId),
     Lookup(LookupId),
     /// Stores; `entries` index the job's items and places.
     Store {
@@ -161,6 +163,14 @@ pub(super) enum Purpose {
     Report,
     /// Compares what is held with a fellow custodian.
     Reconcile(super::reconcile::Asked),
+}
+
+impl Purpose {
+    /// Whether success or failure says something about the other entries of the table: not when this one was chosen because it is likely
+    /// to be gone.
+    const fn tells(&self) -> bool {
+        !matches!(self, Self::Ping(Errand::Ping | Errand::Probe))
+    }
 }
 
 impl Overlay {
@@ -184,11 +194,15 @@ impl Overlay {
         }
         let Some(in_flight) = self.take_request(id) else { return };
         self.rtt.sample(now.saturating_since(in_flight.sent));
-        self.answered(now, in_flight.to.clone());
+        self.answered(now, in_flight.to.clone(), in_flight.purpose.tells());
         self.count_bytes_received(&in_flight.purpose, &response);
         let understood = match in_flight.purpose.clone() {
-            Purpose::Ping | Purpose::Leave(_) => {
+            Purpose::Ping(_) | Purpose::Leave(_) => {
                 self.left_told(now, &in_flight.purpose);
+                true
+            }
+            Purpose::Greet(command) => {
+                self.greeted(now, command, None);
                 true
             }
             Purpose::Lookup(lookup) => {
@@ -237,7 +251,8 @@ impl Overlay {
                     .running
                     .get(lookup)
                     .is_some_and(|running| running.lookup.is_failing()),
-                Purpose::Ping
+                Purpose::Ping(_)
+                | Purpose::Greet(_)
                 | Purpose::Store { .. }
                 | Purpose::Leave(_)
                 | Purpose::Audit { .. }
@@ -257,7 +272,7 @@ impl Overlay {
         self.timers.insert((in_flight.slow_at, Timer::Slow(id)));
         self.timers.insert((in_flight.lost_at, Timer::Lost(id)));
         self.counters.sent += 1;
-        self.counters.errands[self.errand(&in_flight.purpose)] += 1;
+        let errand = self.errand(&in_flight.purpose);
         let addrs = self.me.addrs.len();
         if let Some(job) =
             self.command_of(&in_flight.purpose).and_then(|command| self.jobs.get_mut(&command))
@@ -266,28 +281,52 @@ impl Overlay {
             job.cost.bytes_sent += encoded_request_len(&request, addrs) as u64;
         }
         self.requests.insert(id, in_flight);
-        self.actions.push_back(Action::Send { to, id, request });
+        self.actions.push_back(Action::Send { to, id, request, errand });
         true
     }
 
-    /// What a request is for, as an index of [`crate::drive::ERRANDS`].
-    fn errand(&self, purpose: &Purpose) -> usize {
+    fn errand(&self, purpose: &Purpose) -> Errand {
         match purpose {
-            Purpose::Ping | Purpose::Leave(_) => 1,
-            Purpose::Lookup(id) => match self.lookups.running.get(id).map(|running| running.goal) {
-                Some(Goal::Join(_) | Goal::Fill(Some(_)) | Goal::Sample(Some(_))) => 0,
-                Some(Goal::Fill(None)) | None => 2,
-                Some(Goal::Sample(None)) => 3,
-                Some(Goal::Publish(_)) => 4,
-                Some(Goal::Peer(_) | Goal::Closest(_)) => 6,
-                Some(Goal::Query { .. } | Goal::Sweep { .. }) => 7,
-                Some(Goal::Above) => 9,
-            },
-            Purpose::Store { .. } => 5,
-            Purpose::Audit { .. } => 8,
-            Purpose::Report => 9,
-            Purpose::Reconcile(_) => 10,
+            Purpose::Ping(errand) => *errand,
+            Purpose::Greet(_) => Errand::Join,
+            Purpose::Leave(_) => Errand::Leave,
+            Purpose::Lookup(id) => {
+                let running = self.lookups.running.get(id);
+                running.map_or(Errand::Refresh, |running| self.errand_of(running))
+            }
+            Purpose::Store { command, .. } if self.is_silent_job(*command) => Errand::Renewal,
+            Purpose::Store { .. } => Errand::Store,
+            Purpose::Audit { .. } => Errand::Audit,
+            Purpose::Report => Errand::Report,
+            Purpose::Reconcile(_) => Errand::Reconcile,
         }
+    }
+
+    fn errand_of(&self, running: &Running) -> Errand {
+        match running.goal {
+            Goal::Join(_) | Goal::Fill(Some(_)) | Goal::Sample(Some(_)) => Errand::Join,
+            Goal::Fill(None) | Goal::Sample(None) if self.upkeep.is_recovering() => {
+                Errand::Recovery
+            }
+            Goal::Fill(None) => Errand::Refresh,
+            Goal::Sample(None) => Errand::Sample,
+            Goal::Publish(id) if self.is_checking(id, running.lookup.target()) => Errand::Check,
+            Goal::Publish(id) if self.is_silent_job(id) => Errand::PlaceAgain,
+            Goal::Publish(_) => Errand::Place,
+            Goal::Peer(_) | Goal::Closest(_) => Errand::Find,
+            Goal::Query { .. } => Errand::Query,
+            // A sweep has no sweeps.
+            Goal::Sweep { parent, .. } => {
+                let parent = self.lookups.running.get(&parent);
+                parent.map_or(Errand::Query, |parent| self.errand_of(parent))
+            }
+            Goal::Above => Errand::Report,
+        }
+    }
+
+    /// Whether the machine began a job of its own accord.
+    fn is_silent_job(&self, id: CommandId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.silent)
     }
 
     /// Whom requests in flight went to, and what for.
@@ -298,9 +337,13 @@ impl Overlay {
     /// The job a request works for.
     fn command_of(&self, purpose: &Purpose) -> Option<CommandId> {
         match purpose {
-            Purpose::Ping | Purpose::Audit { .. } | Purpose::Report | Purpose::Reconcile(_) => None,
+            Purpose::Ping(_) | Purpose::Audit { .. } | Purpose::Report | Purpose::Reconcile(_) => {
+                None
+            }
             Purpose::Lookup(id) => self.lookups.running.get(id)?.goal.command(),
-            Purpose::Store { command, .. } | Purpose::Leave(command) => Some(*command),
+            Purpose::Store { command, .. } | Purpose::Leave(command) | Purpose::Greet(command) => {
+                Some(*command)
+            }
         }
     }
 
@@ -345,7 +388,7 @@ impl Overlay {
             | Failure::Malformed
             | Failure::Closed => {
                 self.counters.failed += 1;
-                self.silent_peer(now, &in_flight.to);
+                self.silent_peer(now, &in_flight.to, in_flight.purpose.tells());
             }
         }
         self.purpose_failed(now, &in_flight, failure);
@@ -359,10 +402,11 @@ impl Overlay {
         }
         match &in_flight.purpose {
             // A custodian that is silent proves nothing.
-            Purpose::Ping | Purpose::Audit { .. } => {}
+            Purpose::Ping(_) | Purpose::Audit { .. } => {}
             Purpose::Report => self.report_failed(&in_flight.to),
             Purpose::Reconcile(_) => self.reconcile_failed(&in_flight.to),
             Purpose::Leave(_) => self.left_told(now, &in_flight.purpose),
+            Purpose::Greet(command) => self.greeted(now, *command, Some(&in_flight.to)),
             Purpose::Lookup(lookup) => {
                 let Some(running) = self.lookups.running.get_mut(lookup) else { return };
                 running.lookup.on_failure(&in_flight.to.overlay_id);

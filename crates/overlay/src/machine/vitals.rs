@@ -14,6 +14,10 @@ const WINDOW_MIN: u32 = 16;
 const SUSPICION_MIN: u32 = 4;
 const SUSPICION_OF: u32 = 8;
 const SUSPICION_MASK: u32 = (1 << SUSPICION_OF) - 1;
+/// When half of so many of the newest requests fail, suspicion is no chance: with 15 % of the entries dead that happens once in a thousand
+/// times, with a quarter once in forty.
+const GRAVE_OF: u32 = 16;
+const GRAVE_MASK: u32 = (1 << GRAVE_OF) - 1;
 /// Table entries gone after which older observations of session lengths count half.
 const DEATHS_REMEMBERED: u64 = 32;
 /// Fewer say nothing about session lengths.
@@ -59,6 +63,11 @@ impl Vitals {
     /// So many of the newest requests failed that all entries should be asked: more than twice as many as churn explains.
     pub(super) const fn is_suspicious(&self) -> bool {
         self.seen >= SUSPICION_OF && (self.outcomes & SUSPICION_MASK).count_ones() >= SUSPICION_MIN
+    }
+
+    /// Half of the newest requests failed, of so many that chance is no excuse.
+    pub(super) const fn is_grave(&self) -> bool {
+        (self.outcomes & GRAVE_MASK).count_ones() * 2 >= GRAVE_OF
     }
 
     /// More than half of the recent requests to table entries failed, and not three quarters of the newest were answered since.
@@ -143,7 +152,9 @@ mod tests {
         let mut vitals = Vitals::default();
         (0..20).for_each(|_| assert!(!vitals.note_entry(false)));
         (0..4).for_each(|_| assert!(!vitals.note_entry(true)));
-        assert!(vitals.is_suspicious() && !vitals.is_failing());
+        assert!(vitals.is_suspicious() && !vitals.is_failing() && !vitals.is_grave());
+        (0..4).for_each(|_| assert!(!vitals.note_entry(true)));
+        assert!(vitals.is_grave());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod limits;
 mod net;
 mod network;
 mod reconcile;
+mod returns;
 mod small;
 mod splits;
 mod table;

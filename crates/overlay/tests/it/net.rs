@@ -12,8 +12,8 @@ use comity_overlay::wire::{
 };
 use comity_overlay::{
     Action, BEAT_LIFETIME_MAX, Command, CommandId, Config, Contact, CustodyChange, CustodyRow,
-    ItemKey, ItemKind, Outcome, Overlay, Publication, Query, QueryReport, QueryStep, ReplyToken,
-    Request, RequestFrame, RequestId, Response, Verifier,
+    ItemKey, ItemKind, KnownPlace, Outcome, Overlay, PlaceChange, Publication, Query, QueryReport,
+    QueryStep, ReplyToken, Request, RequestFrame, RequestId, Response, Verifier,
 };
 
 use crate::fake::{Fake, Item, addr, agent, contact, place};
@@ -42,6 +42,7 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     pub(crate) rows: BTreeMap<ItemKey, CustodyRow>,
     pub(crate) renewals: BTreeSet<ItemKey>,
+    pub(crate) places: BTreeMap<OverlayId, KnownPlace>,
 }
 
 pub(crate) struct Net {
@@ -121,6 +122,7 @@ impl Net {
             alive: true,
             rows: BTreeMap::new(),
             renewals: BTreeSet::new(),
+            places: BTreeMap::new(),
         });
         self.drain(index);
         index
@@ -250,7 +252,7 @@ impl Net {
 
     fn act(&mut self, index: usize, action: Action) {
         match action {
-            Action::Send { to, id, request } => {
+            Action::Send { to, id, request, .. } => {
                 let me = self.nodes[index].overlay.me();
                 let request = if self.encoded {
                     let frame =
@@ -293,6 +295,12 @@ impl Net {
                 self.nodes[index].rows.remove(&key);
             }
             Action::Peers(_) => {}
+            Action::Places(PlaceChange::Put(known)) => {
+                self.nodes[index].places.insert(known.position, known);
+            }
+            Action::Places(PlaceChange::Remove { position }) => {
+                self.nodes[index].places.remove(&position);
+            }
             Action::Renew(key) => {
                 self.nodes[index].renewals.insert(key);
             }

@@ -7,7 +7,6 @@ use comity_overlay::Cost;
 
 use super::{Hits, PhaseReport, Point, QUANTILES, Sample, Series, Shown, Spread, float, ratio};
 use crate::random::micros;
-use crate::world::MESSAGE_OVERHEAD_BYTES;
 
 /// Values of one distribution that are kept; of more, every second, fourth, … one.
 pub const VALUES_KEPT_MAX: usize = 1 << 16;
@@ -116,8 +115,6 @@ pub struct SampleBuilder {
     pub started: u64,
     /// Commands whose node went down.
     pub abandoned: u64,
-    /// Bytes that they moved in both directions, [`MESSAGE_OVERHEAD_BYTES`] counted.
-    pub moved: u64,
     succeeded: u64,
     latency: Values,
     hops: Values,
@@ -134,8 +131,6 @@ impl SampleBuilder {
         self.requests.add(u64::from(cost.requests));
         let bytes = cost.bytes_sent + cost.bytes_received;
         self.bytes.add(bytes);
-        // A request and its answer.
-        self.moved += bytes + 2 * u64::from(cost.requests) * MESSAGE_OVERHEAD_BYTES;
     }
 
     /// Commands that ended.
@@ -177,16 +172,6 @@ pub struct PhaseBuilder {
     pub finds: SampleBuilder,
     /// Lookups.
     pub lookups: SampleBuilder,
-}
-
-impl PhaseBuilder {
-    /// Bytes that the questions asked so far have moved.
-    #[must_use]
-    pub fn moved(&self) -> u64 {
-        let kinds =
-            [&self.queries, &self.texts, &self.peers, &self.peers_warm, &self.finds, &self.lookups];
-        kinds.into_iter().map(|kind| kind.moved).sum()
-    }
 }
 
 impl PhaseBuilder {

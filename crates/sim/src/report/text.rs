@@ -111,9 +111,9 @@ fn phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport) -> fmt::Result {
     for kind in &phase.traffic {
         write!(f, " {} {:.1} B,", kind.kind, kind.bytes_per_second)?;
     }
-    write!(f, "\n  requests a node and minute:")?;
-    for (errand, rate) in &phase.errands {
-        write!(f, " {errand} {:.2},", 60.0 * rate)?;
+    write!(f, "\n  for:")?;
+    for errand in &phase.errand_traffic {
+        write!(f, " {} {:.1} B,", errand.kind, errand.bytes_per_second)?;
     }
     writeln!(f)
 }

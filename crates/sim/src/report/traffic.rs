@@ -1,6 +1,7 @@
 //! What the messages of a run were.
 
 use super::float;
+use comity_overlay::Errand;
 use comity_overlay::wire::{Request, Response};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ pub struct Flow {
     pub bytes: u64,
 }
 
-/// A kind of messages, and how many there were.
+/// A kind of messages, or what they were for, and how many there were.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrafficKind {
@@ -46,23 +47,49 @@ const KINDS: [&str; 18] = [
     "error",
 ];
 
-/// What was sent, by kind.
+/// What was sent, by kind of message and by errand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic([Flow; KINDS.len()]);
+pub struct Traffic {
+    kinds: [Flow; KINDS.len()],
+    errands: [Flow; Errand::ALL.len()],
+}
+
+impl Flow {
+    const fn add(&mut self, bytes: u64) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+}
 
 impl Traffic {
-    /// Counts a message; `kind` is what [`of_request`] or [`of_response`] says.
-    pub const fn add(&mut self, kind: usize, bytes: u64) {
-        self.0[kind].messages += 1;
-        self.0[kind].bytes += bytes;
+    /// Counts a message; `kind` is what [`of_request`] or [`of_response`] says, and an answer is for what its request was for.
+    pub const fn add(&mut self, kind: usize, errand: Errand, bytes: u64) {
+        self.kinds[kind].add(bytes);
+        self.errands[errand as usize].add(bytes);
     }
 
-    /// What was sent since `before`, by nodes that were up for `node_seconds` all together, the most bytes first.
+    /// What was sent since `before` by kind of message, by nodes that were up for `node_seconds` all together, the most bytes first.
     #[must_use]
-    pub fn since(&self, before: &Self, node_seconds: f64) -> Vec<TrafficKind> {
-        let mut kinds: Vec<_> = KINDS
+    pub fn kinds_since(&self, before: &Self, node_seconds: f64) -> Vec<TrafficKind> {
+        Self::since(KINDS, &self.kinds, &before.kinds, node_seconds)
+    }
+
+    /// The same by what it was for: requests and the answers to them.
+    #[must_use]
+    pub fn errands_since(&self, before: &Self, node_seconds: f64) -> Vec<TrafficKind> {
+        let names = Errand::ALL.map(Errand::name);
+        Self::since(names, &self.errands, &before.errands, node_seconds)
+    }
+
+    fn since<const N: usize>(
+        names: [&str; N],
+        now: &[Flow; N],
+        before: &[Flow; N],
+        node_seconds: f64,
+    ) -> Vec<TrafficKind> {
+        let mut kinds: Vec<_> = names
             .iter()
-            .zip(self.0.iter().zip(&before.0))
+            .zip(now.iter().zip(before))
             .map(|(kind, (now, before))| TrafficKind {
                 kind: (*kind).to_owned(),
                 messages: now.messages - before.messages,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comity_overlay::{ERRANDS, Overlay};
+use comity_overlay::{Errand, Overlay};
 
 use super::Runner;
 use crate::node::Node;
@@ -96,7 +96,6 @@ impl Runner {
     pub(super) fn phase_ends(&mut self, phase: usize) {
         let (mut sent, mut messages, mut served) =
             (Values::default(), Values::default(), Values::default());
-        let (mut all, mut micros) = (0_u64, 0_u64);
         for ix in 0..self.world.nodes().len() {
             let before = self.gauges.begin.get(ix).copied().unwrap_or_default();
             let now = self.meter(ix);
@@ -110,18 +109,18 @@ impl Runner {
                 let rate = u128::from(now.saturating_sub(before)) * 1_000_000_000 / u128::from(up);
                 u64::try_from(rate).unwrap_or(u64::MAX)
             };
-            all += now.bytes.saturating_sub(before.bytes);
-            micros += up;
             sent.add(per_second(now.bytes, before.bytes));
             messages.add(per_second(now.messages, before.messages));
             served.add(per_second(now.served, before.served));
         }
         let node_micros = self.world.node_micros() - self.gauges.sent.1;
-        let traffic = self.world.traffic().since(&self.gauges.sent.0, float(node_micros) / 1e6);
-        let errands = self.errands();
+        let (sent_before, node_seconds) = (self.gauges.sent.0, float(node_micros) / 1e6);
+        let traffic = self.world.traffic().kinds_since(&sent_before, node_seconds);
+        let errand_traffic = self.world.traffic().errands_since(&sent_before, node_seconds);
         let (live_nodes, end_seconds) = (self.live_nodes(), self.seconds());
-        let upkeep = all.saturating_sub(self.phases[phase].moved());
-        let upkeep_per_second = ratio(upkeep, micros.max(1)) * 1e6;
+        let asked = [Errand::Find, Errand::Query].map(Errand::name);
+        let upkeep = errand_traffic.iter().filter(|errand| !asked.contains(&&*errand.kind));
+        let upkeep_per_second = upkeep.map(|errand| errand.bytes_per_second).sum();
         let done = &mut self.phases[phase].done;
         *done = PhaseReport {
             end_seconds,
@@ -129,7 +128,7 @@ impl Runner {
             sent_per_second: sent.spread(1e3),
             upkeep_per_second,
             traffic,
-            errands,
+            errand_traffic,
             messages_per_second: messages.spread(1e3),
             served_per_second: served.spread(1e3),
             ..done.clone()
@@ -138,21 +137,6 @@ impl Runner {
         if phase == 0 {
             self.look_at_all();
         }
-    }
-
-    /// What the live nodes' requests were for since each of them started, a node and second.
-    fn errands(&self) -> Vec<(String, f64)> {
-        let (mut requests, mut up) = ([0_u64; ERRANDS.len()], 0);
-        for node in self.world.nodes() {
-            let Some(overlay) = &node.overlay else { continue };
-            up += micros(self.world.now().saturating_since(node.up_since));
-            for (sum, count) in requests.iter_mut().zip(overlay.stats().requests_for) {
-                *sum += u64::from(count);
-            }
-        }
-        let rate = |count| float(count) * 1e6 / float(up.max(1));
-        let named = ERRANDS.iter().zip(requests).filter(|(_, count)| *count > 0);
-        named.map(|(errand, count)| ((*errand).to_owned(), rate(count))).collect()
     }
 
     fn seconds(&self) -> f64 {

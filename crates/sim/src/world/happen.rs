@@ -2,7 +2,8 @@
 
 use comity_core::Time;
 use comity_overlay::{
-    Action, CustodyChange, Outcome, Overlay, PeerChange, ReplyToken, Request, RequestId, Response,
+    Action, CustodyChange, Errand, Outcome, Overlay, PeerChange, ReplyToken, Request, RequestId,
+    Response,
 };
 
 use super::parcels::{Parcel, WAKE};
@@ -14,9 +15,10 @@ use crate::check::Rule;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asker {
     token: ReplyToken,
-    from: NodeIx,
-    incarnation: u32,
-    id: RequestId,
+    pub(super) from: NodeIx,
+    pub(super) incarnation: u32,
+    pub(super) id: RequestId,
+    pub(super) errand: Errand,
 }
 
 impl World {
@@ -29,8 +31,11 @@ impl World {
             return self.wake(index(what - WAKE), at);
         }
         match self.parcels.take(what) {
-            Parcel::Request { to, from, incarnation, id, request } => {
-                self.deliver_request(index(to), index(from), incarnation, id, request)
+            Parcel::Request { to, from, incarnation, id, request, errand } => {
+                self.next_token += 1;
+                let (token, from) = (ReplyToken(self.next_token), index(from));
+                let asker = Asker { token, from, incarnation, id, errand };
+                self.deliver_request(index(to), asker, request)
             }
             Parcel::Response { to, from, incarnation, id, response } => {
                 self.deliver_response(index(to), index(from), incarnation, id, response)
@@ -61,16 +66,9 @@ impl World {
         }
     }
 
-    fn deliver_request(
-        &mut self,
-        to: NodeIx,
-        from: NodeIx,
-        incarnation: u32,
-        id: RequestId,
-        request: Request,
-    ) {
+    fn deliver_request(&mut self, to: NodeIx, asker: Asker, request: Request) {
         let now = self.now;
-        let asker_contact = self.nodes[from].contact.clone();
+        let asker_contact = self.nodes[asker.from].contact.clone();
         let node = &mut self.nodes[to];
         let Some(overlay) = &mut node.overlay else {
             self.counters.to_dead += 1;
@@ -85,14 +83,12 @@ impl World {
                 }
                 Verdict::Answer(response) => {
                     self.counters.misbehaved += 1;
-                    return self.send_response(to, from, incarnation, id, response);
+                    return self.send_response(to, asker, response);
                 }
             }
         }
-        self.next_token += 1;
-        let asker = Asker { token: ReplyToken(self.next_token), from, incarnation, id };
         overlay.request(now, &mut self.services, &asker_contact, asker.token, request);
-        self.note(5, to, from, id.0, 0);
+        self.note(5, to, asker.from, asker.id.0, 0);
         self.drain(to, Some(asker));
     }
 
@@ -123,23 +119,19 @@ impl World {
             self.nodes[ix].overlay.as_deref_mut().and_then(Overlay::poll_action)
         {
             match action {
-                Action::Send { to, id, request } => self.send_request(ix, &to, id, request),
+                Action::Send { to, id, request, errand } => {
+                    self.send_request(ix, &to, id, request, errand)
+                }
                 Action::Reply { token, response } => {
                     match asker.filter(|asker| asker.token == token) {
-                        Some(Asker { from, incarnation, id, .. }) => {
+                        Some(asker) => {
                             replies += 1;
                             let adversary = self.nodes[ix].adversary.as_mut();
                             let altered = adversary.and_then(|adversary| {
                                 adversary.on_response(&self.colluders, &response)
                             });
                             self.counters.misbehaved += u64::from(altered.is_some());
-                            self.send_response(
-                                ix,
-                                from,
-                                incarnation,
-                                id,
-                                altered.unwrap_or(response),
-                            );
+                            self.send_response(ix, asker, altered.unwrap_or(response));
                         }
                         None => self.violations.add(
                             self.now,
@@ -177,7 +169,7 @@ impl World {
                         drop(self.nodes[ix].shadow_mut().peers.remove(&agent))
                     }
                 },
-                Action::Custody(_) | Action::Peers(_) => {}
+                Action::Custody(_) | Action::Peers(_) | Action::Places(_) => {}
                 Action::Renew(key) => self.renewals.push_back((ix, key)),
             }
         }

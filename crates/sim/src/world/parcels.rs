@@ -1,6 +1,6 @@
 //! Messages in flight.
 
-use comity_overlay::{Failure, Request, RequestId, Response};
+use comity_overlay::{Errand, Failure, Request, RequestId, Response};
 
 use super::index;
 
@@ -16,6 +16,7 @@ pub(super) enum Parcel {
         incarnation: u32,
         id: RequestId,
         request: Request,
+        errand: Errand,
     },
     Response {
         to: u32,

@@ -5,8 +5,9 @@ use comity_overlay::wire::{
     decode_request, decode_response, encode_request, encode_response, encoded_request_len,
     encoded_response_len,
 };
-use comity_overlay::{Contact, Failure, Request, RequestFrame, RequestId, Response};
+use comity_overlay::{Contact, Errand, Failure, Request, RequestFrame, RequestId, Response};
 
+use super::happen::Asker;
 use super::parcels::Parcel;
 use super::{MESSAGE_OVERHEAD_BYTES, Messages, NodeIx, World, short};
 use crate::check::Rule;
@@ -25,6 +26,7 @@ impl World {
         contact: &Contact,
         id: RequestId,
         request: Request,
+        errand: Errand,
     ) {
         let me = &self.nodes[from].contact;
         let (incarnation, bytes) =
@@ -46,7 +48,7 @@ impl World {
                 }
             }
         };
-        self.account(from, traffic::of_request(&request), bytes);
+        self.account(from, traffic::of_request(&request), errand, bytes);
         let Some(to) =
             self.listener(contact).filter(|to| self.nodes[*to].contact.agent == contact.agent)
         else {
@@ -63,7 +65,7 @@ impl World {
         };
         let flight = self.fly(from, to);
         let (to, from) = (short(to), short(from));
-        let make = |request| Parcel::Request { to, from, incarnation, id, request };
+        let make = |request| Parcel::Request { to, from, incarnation, id, request, errand };
         match flight {
             None => {}
             Some((at, None)) => self.push(at, make(request)),
@@ -74,14 +76,8 @@ impl World {
         }
     }
 
-    pub(super) fn send_response(
-        &mut self,
-        from: NodeIx,
-        to: NodeIx,
-        incarnation: u32,
-        id: RequestId,
-        response: Response,
-    ) {
+    pub(super) fn send_response(&mut self, from: NodeIx, asker: Asker, response: Response) {
+        let Asker { from: to, incarnation, id, errand, .. } = asker;
         let bytes = encoded_response_len(&response);
         let response = match self.settings.messages {
             Messages::Values => response,
@@ -99,7 +95,7 @@ impl World {
                 }
             }
         };
-        self.account(from, traffic::of_response(&response), bytes);
+        self.account(from, traffic::of_response(&response), errand, bytes);
         let flight = self.fly(from, to);
         let (to, from) = (short(to), short(from));
         let make = |response| Parcel::Response { to, from, incarnation, id, response };
@@ -113,9 +109,9 @@ impl World {
         }
     }
 
-    fn account(&mut self, from: NodeIx, kind: usize, bytes: usize) {
+    fn account(&mut self, from: NodeIx, kind: usize, errand: Errand, bytes: usize) {
         let bytes = bytes as u64 + MESSAGE_OVERHEAD_BYTES;
-        self.traffic.add(kind, bytes);
+        self.traffic.add(kind, errand, bytes);
         self.counters.messages += 1;
         self.counters.bytes += bytes;
         let node = &mut self.nodes[from];

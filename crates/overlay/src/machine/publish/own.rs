@@ -17,7 +17,7 @@ use crate::item::{Content, ItemKey, ItemKind, LABELS_PER_ITEM_MAX, Subject, Veri
 use crate::shard::{PLACEMENTS, ShardId};
 
 /// Places whose custodians are remembered.
-const CUSTODIANS_MAX: usize = 8_192;
+pub(super) const CUSTODIANS_MAX: usize = 8_192;
 /// Split groups whose depth is remembered.
 const DEPTHS_MAX: usize = 8_192;
 /// Every how many-th renewal of a group begins at the top if it is split.
@@ -29,9 +29,10 @@ const CHECK_AFTER_LOST: usize = 4;
 /// Every how many-th renewal of a place looks all of its custodians up again, over disjoint paths.
 const LOOKUP_EVERY: u8 = 16;
 /// So does a renewal when fewer than one in so many of those that were found are left.
-const LOOKUP_BELOW: usize = 2;
-/// Custodians are looked up again when the region has grown or shrunk by half since.
+const LOOKUP_BELOW: usize = 4;
+/// Some of them are asked for newcomers when the region has grown or shrunk by half since, and all are looked up again when it did twice.
 const REGION_CHANGE: u64 = 2;
+const REGION_CHANGE_MUCH: u64 = 4;
 /// Items due within this time of each other are renewed together.
 const BATCH_WITHIN: Duration = Duration::from_secs(60);
 /// Share of the life left, as a divisor, below which the shell is asked for a successor.
@@ -75,15 +76,17 @@ pub(super) struct Depth {
 pub(super) struct Custodians {
     /// Shared by who publishes at the same place in a simulation.
     pub(super) contacts: Arc<[Contact]>,
-    uses: u8,
+    pub(super) uses: u8,
     /// Those that failed since they were last looked up or checked, and since `renewed`.
-    failed: u16,
-    lost: u16,
+    pub(super) failed: u16,
+    pub(super) lost: u16,
     /// When all of them were last offered something.
-    renewed: Time,
+    pub(super) renewed: Time,
     /// How many the lookup found, and the estimated size of the network then.
-    found: u16,
-    size: u64,
+    pub(super) found: u16,
+    pub(super) size: u64,
+    /// The shell does not know of the last change yet.
+    pub(super) unsaved: bool,
 }
 
 /// What is remembered of a place.
@@ -109,6 +112,7 @@ impl Custodians {
         let left = self.contacts.iter().filter(stays).count();
         let gone = short(self.contacts.len() - left);
         if gone > 0 {
+            self.unsaved = true;
             self.contacts = self.contacts.iter().filter(stays).cloned().collect();
         }
         gone
@@ -212,7 +216,8 @@ impl Publishing {
             let contacts = contacts.into();
             let found = short(contacts.len());
             let (uses, failed, lost, renewed) = (0, 0, 0, now);
-            let known = Custodians { contacts, uses, failed, lost, renewed, found, size };
+            let unsaved = true;
+            let known = Custodians { contacts, uses, failed, lost, renewed, found, size, unsaved };
             self.custodians.insert(position, known);
         }
     }
@@ -229,6 +234,7 @@ impl Publishing {
         }
         if all.len() > known.contacts.len() {
             known.contacts = all.into();
+            known.unsaved = true;
         }
     }
 
@@ -240,19 +246,29 @@ impl Publishing {
         known.lost = known.lost.saturating_add(gone);
     }
 
+    /// The custodians of all places are looked up again when they are needed.
+    fn look_up_all(&mut self) {
+        self.custodians.values_mut().for_each(|known| known.uses = LOOKUP_EVERY);
+    }
+
     /// The custodians of a place, while they are good enough to skip the lookup.
     pub(super) fn remembered(&mut self, position: &OverlayId, size: u64) -> Remembered {
         let Some(known) = self.custodians.get_mut(position) else { return Remembered::Nothing };
-        known.uses += 1;
-        let moved = size >= known.size.saturating_mul(REGION_CHANGE)
-            || known.size >= size.saturating_mul(REGION_CHANGE);
+        known.uses = known.uses.saturating_add(1);
+        let before = known.size;
+        let moved =
+            |by: u64| size >= before.saturating_mul(by) || before >= size.saturating_mul(by);
         if known.uses >= LOOKUP_EVERY
             || known.contacts.len() * LOOKUP_BELOW < usize::from(known.found)
             || known.contacts.is_empty()
-            || moved
+            || moved(REGION_CHANGE_MUCH)
         {
             self.custodians.remove(position);
             return Remembered::Nothing;
+        }
+        if moved(REGION_CHANGE) {
+            known.size = size;
+            known.failed = u16::MAX;
         }
         if known.uses.is_multiple_of(CHECK_EVERY)
             || usize::from(known.failed) * CHECK_AFTER_LOST > known.contacts.len()
@@ -390,7 +406,7 @@ impl Overlay {
 
     /// Stores all own items again at `due` at the latest, by custodians looked up anew: the network is not the one they were looked up in.
     pub(in super::super) fn restore_by(&mut self, due: Time) {
-        self.publishing.custodians.clear();
+        self.publishing.look_up_all();
         for published in self.publishing.items.values_mut() {
             if published.due != Time::MAX {
                 published.due = published.due.min(due);
@@ -413,7 +429,12 @@ impl Overlay {
     pub(in super::super) fn hasten_thin_items(&mut self, now: Time) {
         let possible = self.table.len().min(self.config.holders);
         let mut hastened = false;
-        for published in self.publishing.items.values_mut() {
+        // A beat beside nothing goes nowhere.
+        let is_beside = self.publishing.items.keys().any(|key| key.kind.is_entry());
+        for (key, published) in self.publishing.items.iter_mut() {
+            if key.kind == ItemKind::Beat && !is_beside {
+                continue;
+            }
             if published.due != Time::MAX && published.holders * 2 < possible {
                 published.due = now;
                 hastened = true;
@@ -421,7 +442,7 @@ impl Overlay {
         }
         if hastened {
             // Who was remembered is who is too few.
-            self.publishing.custodians.clear();
+            self.publishing.look_up_all();
             self.schedule_republish();
         }
     }
