@@ -20,9 +20,9 @@ use comity_core::OverlayId;
 const JOIN_LOOKUPS_PARALLEL: usize = 3;
 /// Entries pinged in one maintenance round.
 const PINGS_PER_ROUND: usize = 32;
-/// An entry is pinged when it was unseen for this share, as a divisor, of the time in which half of them go: then about 8 % of the
+/// An entry is pinged when it was unseen for this share, as a divisor, of the time in which half of them go: then about 6 % of the
 /// entries are dead at a time.
-const PING_DIVISOR: u32 = 4;
+const PING_DIVISOR: u32 = 6;
 /// Requests to table entries in one maintenance round that tell of the whole table: where other work makes fewer, some are pinged as chance
 /// has it, so that the failure of many is noticed within a few minutes by a node that has nothing to do.
 const HEARTBEATS_PER_ROUND: usize = 4;

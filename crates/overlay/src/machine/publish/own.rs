@@ -89,6 +89,9 @@ pub(super) struct Custodians {
     pub(super) unsaved: bool,
 }
 
+/// Custodians that failed, when nobody knows how many did.
+pub(super) const UNKNOWN: u16 = u16::MAX;
+
 /// What is remembered of a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Remembered {
@@ -96,6 +99,8 @@ pub(super) enum Remembered {
     Nothing,
     /// Its custodians; some of them are asked for newcomers.
     Check(Vec<Contact>),
+    /// The same, and nobody knows who of them is left.
+    Doubtful(Vec<Contact>),
     /// Its custodians.
     Known(Vec<Contact>),
 }
@@ -268,7 +273,11 @@ impl Publishing {
         }
         if moved(REGION_CHANGE) {
             known.size = size;
-            known.failed = u16::MAX;
+            known.failed = known.failed.max(short(known.contacts.len()));
+        }
+        if known.failed == UNKNOWN {
+            known.failed = 0;
+            return Remembered::Doubtful(known.contacts.to_vec());
         }
         if known.uses.is_multiple_of(CHECK_EVERY)
             || usize::from(known.failed) * CHECK_AFTER_LOST > known.contacts.len()

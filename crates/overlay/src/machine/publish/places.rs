@@ -11,12 +11,12 @@ use comity_core::Time;
 
 use super::super::Overlay;
 use super::PublishJob;
-use super::own::{CUSTODIANS_MAX, Custodians};
+use super::own::{CUSTODIANS_MAX, Custodians, UNKNOWN};
 use crate::config::HOLDERS_MAX;
 use crate::drive::{Action, KnownPlace, PlaceChange};
 
-/// Samples of the network's size that what an earlier run knew of it stands for: half of what makes a node sure.
-const SAMPLES_RECALLED: usize = 8;
+/// Samples of the network's size that what an earlier run knew of it stands for: three quarters of what makes a node sure.
+const SAMPLES_RECALLED: usize = 12;
 /// A place that was not renewed for so many of the longest intervals is none of one's own any more.
 const UNUSED_INTERVALS: u32 = 3;
 
@@ -49,8 +49,7 @@ impl Overlay {
             let known = Custodians {
                 contacts: contacts.into(),
                 uses,
-                // Nobody knows who is left.
-                failed: u16::MAX,
+                failed: UNKNOWN,
                 lost: 0,
                 renewed: now,
                 found,
