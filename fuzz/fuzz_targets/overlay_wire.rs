@@ -7,7 +7,7 @@ use comity_fuzz::fake::Fake;
 use comity_overlay::wire::{
     COMPARED_MAX, CONTACTS_MAX, ELEMENTS_MAX, ElementRange, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
     FOUND_VEILED_MAX,
-    LEAVES_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, QueryOutcome, RANGES_MAX,
+    LEAF_CUSTODIANS_MAX, LEAVES_CUSTODIANS_MAX, LEAVES_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, QueryOutcome, RANGES_MAX,
     RECONCILED_ITEMS_MAX, RangeHeld, STORE_ENTRIES_MAX, STORE_ITEMS_MAX, STORE_LABELS_MAX, ZONE_BYTES_MAX, decode_request,
     decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
 };
@@ -83,6 +83,9 @@ fn of_response(response: &Response) {
                 of_items(&answer.near, FOUND_NEAR_MAX);
                 of_items(&answer.beats, FOUND_MATCHES_MAX);
                 assert!(answer.leaves.len() <= LEAVES_MAX);
+                let named = answer.leaves.iter().map(|leaf| leaf.custodians.len());
+                assert!(named.clone().all(|count| count <= LEAF_CUSTODIANS_MAX));
+                assert!(named.sum::<usize>() <= LEAVES_CUSTODIANS_MAX);
             }
         }
         Response::Peer { records, closer } => {

@@ -9,8 +9,8 @@ use comity_capability::keys::GroupKey;
 use comity_capability::zone::ZoneMap;
 use comity_core::{AgentId, Canonical, Hash, Identity, OverlayId, Time};
 use comity_overlay::wire::{
-    Answer, Compared, ElementRange, ElementState, ErrorCode, Known, LeafView, QueryOutcome,
-    QueryRequest, RangeHeld, Reconcile, Report, StoreEntry, StoreOutcome,
+    Answer, Compared, ElementRange, ElementState, ErrorCode, Known, LEAF_CUSTODIANS_MAX, LeafView,
+    QueryOutcome, QueryRequest, RangeHeld, Reconcile, Report, StoreEntry, StoreOutcome,
 };
 use comity_overlay::{
     Candidate, Contact, Content, Evaluation, EvaluationLimits, Evaluator, ItemBytes, ItemKind,
@@ -264,6 +264,9 @@ fn leaves(u: &mut Unstructured<'_>) -> Result<Vec<LeafView>> {
             prefix: [prefix, 0, 0, 0],
             count: u.arbitrary()?,
             may_match: u.arbitrary()?,
+            custodians: (0..u.int_in_range(0..=LEAF_CUSTODIANS_MAX)?)
+                .map(|_| Ok(contact(u.choose_index(PEERS)?)))
+                .collect::<Result<_>>()?,
         })
     };
     let prefixes: &[u8] = if u.ratio(1, 4)? { &[0, 0x80] } else { &[] };

@@ -252,8 +252,11 @@ impl CustodyBuilder {
             let placements = (0..PLACEMENTS).map(|index| shard.position(index));
             let custodians: Vec<_> =
                 placements.map(|position| self.of_shard(world, &shard, position)).collect();
-            let nearest = custodians.iter().flat_map(|placement| placement.iter().take(REPORTERS));
-            let reporters = nearest.map(|ix| world.nodes()[*ix].contact.agent).collect();
+            let nearest = (0..).zip(&custodians).flat_map(|(placement, custodians)| {
+                custodians.iter().take(REPORTERS).map(move |ix| (*ix, placement))
+            });
+            let reporters =
+                nearest.map(|(ix, at)| (world.nodes()[ix].contact.clone(), at)).collect();
             let report = LeafReport { shard, count, zone, reporters };
             for ix in distinct(&custodians) {
                 if let Some(overlay) = &mut world.node_mut(ix).overlay {

@@ -35,7 +35,7 @@ use crate::wire::{
 };
 
 use enough::{Custodian, Rule, Witnesses};
-use leaves::{Below, Next};
+use leaves::{Below, Named, Next, Way};
 pub(super) use warm::Warm;
 
 /// How much wider than the expected region is where nodes are asked the query itself: publishers see other sizes of the network.
@@ -61,6 +61,8 @@ pub(super) struct QueryJob {
     waiting: VecDeque<usize>,
     /// Shards below them.
     below: Below,
+    /// Who is said to keep them.
+    named: BTreeMap<usize, Named>,
     active: BTreeMap<usize, KeyState>,
     reports: BTreeMap<usize, KeyReport>,
     matches: BTreeMap<ItemKey, FoundDigest>,
@@ -72,8 +74,8 @@ struct PlanKey {
     shard: ShardId,
     /// Index of its step.
     step: usize,
-    /// A shard below a group, whose custodians are remembered.
-    warm: bool,
+    /// How its custodians are found.
+    way: Way,
 }
 
 /// The searches under one key.
@@ -117,7 +119,7 @@ impl Overlay {
         for (step, plan) in query.steps.iter().enumerate() {
             let new = plan.keys.iter().filter(|key| seen.insert(**key, step).is_none());
             let whole = |group: &GroupKey| ShardId::whole(*group);
-            keys.extend(new.map(|group| PlanKey { shard: whole(group), step, warm: false }));
+            keys.extend(new.map(|group| PlanKey { shard: whole(group), step, way: Way::Searched }));
         }
         query.limit = query.limit.clamp(1, u16::try_from(FOUND_MATCHES_MAX).unwrap_or(u16::MAX));
         let sent = if query.secret.is_some() { Vec::new() } else { query.query.clone() };
@@ -133,6 +135,7 @@ impl Overlay {
             sent,
             local: BTreeMap::new(),
             below: Below::default(),
+            named: BTreeMap::new(),
             active: BTreeMap::new(),
             reports: BTreeMap::new(),
             matches: BTreeMap::new(),
@@ -183,9 +186,19 @@ impl Overlay {
             };
             let positions = job.activate(index, me);
             let fresh = job.query.fresh;
+            let named = job.named.remove(&index).unwrap_or_default();
+            let region = self.region();
             for (placement, position) in (0..).zip(positions) {
-                let (mut seeds, others) =
+                let (mut seeds, mut others) =
                     if fresh { Default::default() } else { self.warm_custodians(now, &position) };
+                let (mut believed, claimed) = named.at(&position, region);
+                believed.retain(|known| !self.quarantine.holds(now, &known.agent));
+                if seeds.is_empty() && !fresh {
+                    seeds = believed;
+                } else {
+                    others.extend(believed);
+                }
+                others.extend(claimed);
                 let breadth = Breadth { first: seeds.len(), ..self.find_breadth(now) };
                 seeds.extend(others);
                 seeds.extend(self.seeds(now, &position));
@@ -343,7 +356,8 @@ impl Overlay {
         });
         let ended = if ended { job.active.remove(&key) } else { None };
         if let Some(state) = ended {
-            let leaves = state.leaves.ranked(deepest, |leaf| self.is_warm(now, leaf));
+            let leaves =
+                state.leaves.ranked(deepest, self.region(), |leaf| self.is_warm(now, leaf));
             if let Some(job) = self.query_job(id) {
                 job.key_ended(key, leaves);
             }

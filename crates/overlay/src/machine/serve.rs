@@ -230,7 +230,7 @@ impl Overlay {
             passed: held,
             truncated,
             set_hash: self.custody.set_hash(now, &query.shard),
-            leaves: self.leaves_below(now, &query.shard, &query.query),
+            leaves: self.leaves_below(now, &query.shard, &query.query, query.placement),
         }
     }
 
@@ -283,7 +283,7 @@ impl Overlay {
             cost_max: query.cost_max.min(COST_MAX),
         };
         let evaluation = services.evaluate(now, &query.query, &candidates, limits)?;
-        let leaves = self.leaves_below(now, &query.shard, &query.query);
+        let leaves = self.leaves_below(now, &query.shard, &query.query, query.placement);
         let mut budget = ANSWER_BYTES_MAX;
         let mut fits = |size: usize| {
             let left = budget.checked_sub(size);

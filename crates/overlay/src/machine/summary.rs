@@ -5,7 +5,9 @@
 //! summary shard above them: the one at depth 0, 6, 12 and so on. Those name the shards below to whoever asks them, and send
 //! members down no more once there are few. A report is a claim of one node: it costs others lookups, never members.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_capability::query::Query;
@@ -21,14 +23,18 @@ use crate::directory;
 use crate::item::{Content, ItemBytes, ItemKind, VerifiedItem};
 use crate::lookup::Lookup;
 use crate::shard::{PLACEMENTS, SHARD_DEPTH_MAX, ShardId};
-use crate::wire::{ErrorCode, LeafView, Report, Request, Response};
+use crate::wire::{
+    ErrorCode, LEAF_CUSTODIANS_MAX, LEAVES_CUSTODIANS_MAX, LeafView, Report, Request, Response,
+};
 
 /// Levels between one summary shard and the next.
 const SUMMARY_LEVELS: u8 = 6;
 /// Split shards, and shards that others reported below, that one node remembers.
 const BRANCHES_MAX: usize = 1_024;
-/// Reporters remembered of one leaf; the longest silent is forgotten first.
+/// Reporters remembered of each placement of one leaf; the longest silent is forgotten first.
 const REPORTERS_KEPT: usize = 4;
+/// Reporting rounds after which a reporter is not named any more: each custodian of a summary shard hears one report of four or five.
+const ROUNDS_NAMED: u32 = 12;
 /// Custodians of a leaf's placement that report it: the nearest, as far as each knows.
 const REPORTERS: usize = 4;
 /// Custodians of each placement of the summary shard that hear a report with nothing new.
@@ -81,9 +87,12 @@ struct Branch {
 /// A report as it is remembered.
 #[derive(Debug)]
 struct Heard {
-    from: AgentId,
+    from: Contact,
+    /// The placement of the leaf that it keeps.
+    placement: u8,
     count: u32,
-    zone: Option<Box<ZoneMap>>,
+    /// One copy for all that report the same.
+    zone: Option<Arc<ZoneMap>>,
     at: Time,
 }
 
@@ -110,8 +119,8 @@ pub struct LeafReport {
     pub count: u32,
     /// What they have in common.
     pub zone: ZoneMap,
-    /// Who reported it.
-    pub reporters: Vec<AgentId>,
+    /// Who reported it, and the placement each keeps.
+    pub reporters: Vec<(Contact, u8)>,
 }
 
 impl Branch {
@@ -122,7 +131,7 @@ impl Branch {
         for heard in self.below.values() {
             let fresh = heard.iter().filter(|heard| now.saturating_since(heard.at) < life);
             total += fresh.clone().map(|heard| heard.count as usize).max().unwrap_or(0);
-            reporters.extend(fresh.map(|heard| heard.from));
+            reporters.extend(fresh.map(|heard| heard.from.agent));
         }
         reporters.sort_unstable();
         reporters.dedup();
@@ -228,12 +237,13 @@ impl Overlay {
         let life = self.config.report_every * ROUNDS_KEPT;
         let (plain, veiled) = (self.shard_room(false), self.shard_room(true));
         let settling = self.config.report_every * ROUNDS_SETTLING;
+        let named = self.config.report_every * ROUNDS_NAMED;
         let custody = &self.custody;
         self.summaries.branches.retain(|shard, branch| {
             let full = if branch.veiled { veiled } else { plain };
             let few = full / MERGE_DIVISOR;
             for heard in branch.below.values_mut() {
-                heard.retain(|heard| now.saturating_since(heard.at) < life);
+                heard.retain(|heard| now.saturating_since(heard.at) < named);
             }
             branch.below.retain(|_, heard| !heard.is_empty());
             let (total, reporters) = branch.total(now, life);
@@ -252,8 +262,15 @@ impl Overlay {
 
     // ---- answering ----
 
-    /// The shards below `shard`, and whether they may hold what `query` wants.
-    pub(super) fn leaves_below(&self, now: Time, shard: &ShardId, query: &[u8]) -> Vec<LeafView> {
+    /// The shards below `shard`, whether they may hold what `query` wants, and of those that are asked first who keeps their
+    /// `placement`.
+    pub(super) fn leaves_below(
+        &self,
+        now: Time,
+        shard: &ShardId,
+        query: &[u8],
+        placement: u8,
+    ) -> Vec<LeafView> {
         let Some(branch) = self.summaries.branches.get(shard) else { return Vec::new() };
         let life = self.config.report_every * ROUNDS_KEPT;
         let query = Query::decode(query).ok();
@@ -270,7 +287,23 @@ impl Overlay {
             };
             let Some(count) = fresh().map(|heard| heard.count).max() else { continue };
             let may_match = fresh().any(may_match);
-            views.push(LeafView { depth: leaf.depth, prefix: leaf.prefix, count, may_match });
+            let (depth, prefix, custodians) = (leaf.depth, leaf.prefix, Vec::new());
+            views.push(LeafView { depth, prefix, count, may_match, custodians });
+        }
+        // The largest are asked first. All custodians choose alike, as only those whom several name are believed to be there.
+        let mut largest: Vec<_> = views.iter_mut().filter(|view| view.may_match).collect();
+        largest.sort_by_key(|view| Reverse(view.count));
+        for view in largest.into_iter().take(LEAVES_CUSTODIANS_MAX / LEAF_CUSTODIANS_MAX) {
+            let leaf = ShardId { group: shard.group, depth: view.depth, prefix: view.prefix };
+            let heard = branch.below.get(&leaf).into_iter().flatten();
+            let position = leaf.position(placement);
+            let mut keepers: Vec<_> = heard
+                .filter(|heard| heard.placement == placement && heard.count > 0)
+                .map(|heard| &heard.from)
+                .filter(|keeper| !self.quarantine.holds(now, &keeper.agent))
+                .collect();
+            keepers.sort_by_key(|keeper| keeper.overlay_id.distance(&position));
+            view.custodians = keepers.into_iter().take(LEAF_CUSTODIANS_MAX).cloned().collect();
         }
         views
     }
@@ -284,18 +317,16 @@ impl Overlay {
             return Response::Error(ErrorCode::Invalid);
         }
         let zone = match report.zone.as_deref().map(ZoneMap::decode).transpose() {
-            Ok(zone) => zone.map(Box::new),
+            Ok(zone) => zone.map(Arc::new),
             Err(_) => return Response::Error(ErrorCode::Invalid),
         };
-        self.hear_report(
-            above,
-            report.shard,
-            Heard { from: from.agent, count: report.count, zone, at: now },
-        );
+        let (count, placement) = (report.count, report.placement);
+        let heard = Heard { from: from.clone(), placement, count, zone, at: now };
+        self.hear_report(above, report.shard, heard);
         Response::Done
     }
 
-    fn hear_report(&mut self, above: ShardId, leaf: ShardId, report: Heard) {
+    fn hear_report(&mut self, above: ShardId, leaf: ShardId, mut report: Heard) {
         let branches = &mut self.summaries.branches;
         if branches.len() >= BRANCHES_MAX && !branches.contains_key(&above) {
             return;
@@ -303,11 +334,17 @@ impl Overlay {
         let branch = branches.entry(above).or_default();
         // At most 126: the leaves of six levels.
         let heard = branch.below.entry(leaf).or_default();
-        heard.retain(|heard| heard.from != report.from);
-        if heard.len() >= REPORTERS_KEPT
-            && let Some(oldest) = (0..heard.len()).min_by_key(|at| heard[*at].at)
+        heard.retain(|heard| heard.from.agent != report.from.agent);
+        let same = |heard: &&Heard| heard.placement == report.placement;
+        if heard.iter().filter(same).count() >= REPORTERS_KEPT
+            && let Some(oldest) = (0..heard.len())
+                .filter(|at| heard[*at].placement == report.placement)
+                .min_by_key(|at| heard[*at].at)
         {
             heard.swap_remove(oldest);
+        }
+        if let Some(known) = heard.iter().find(|known| known.zone == report.zone) {
+            report.zone.clone_from(&known.zone);
         }
         heard.push(report);
     }
@@ -336,9 +373,11 @@ impl Overlay {
             branch.split = Some(now);
         }
         for LeafReport { shard: leaf, count, zone, reporters } in below {
-            for from in reporters {
-                let zone = Some(Box::new(zone.clone()));
-                self.hear_report(shard, *leaf, Heard { from: *from, count: *count, zone, at: now });
+            let zone = Some(Arc::new(zone.clone()));
+            for (from, placement) in reporters {
+                let (from, placement, count) = (from.clone(), *placement, *count);
+                let heard = Heard { from, placement, count, zone: zone.clone(), at: now };
+                self.hear_report(shard, *leaf, heard);
             }
         }
     }
@@ -469,8 +508,9 @@ impl Overlay {
         let position = above.position(index);
         if self.keeps(&position) {
             let zone =
-                report.zone.as_deref().and_then(|zone| ZoneMap::decode(zone).ok()).map(Box::new);
-            let heard = Heard { from: self.me.agent, count: report.count, zone, at: now };
+                report.zone.as_deref().and_then(|zone| ZoneMap::decode(zone).ok()).map(Arc::new);
+            let (count, placement) = (report.count, report.placement);
+            let heard = Heard { from: self.me.clone(), placement, count, zone, at: now };
             self.hear_report(above, report.shard, heard);
         }
         let Some(known) = self.summaries.above.get(&position).filter(|known| now < known.until)

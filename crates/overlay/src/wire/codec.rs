@@ -434,7 +434,10 @@ fn read_response(
         }
         3 => {
             shape(3)?;
-            Ok(Response::Found { answer: read_outcome(d)?, closer: read_contacts(d, positions)? })
+            Ok(Response::Found {
+                answer: read_outcome(d, positions)?,
+                closer: read_contacts(d, positions)?,
+            })
         }
         4 => {
             shape(3)?;
@@ -485,7 +488,10 @@ fn write_outcome<W: Write>(e: &mut Encoder<W>, outcome: &QueryOutcome) -> Writte
     }
 }
 
-fn read_outcome(d: &mut Decoder<'_>) -> Result<QueryOutcome, WireError> {
+fn read_outcome(
+    d: &mut Decoder<'_>,
+    positions: &mut dyn Positions,
+) -> Result<QueryOutcome, WireError> {
     match variant(d)? {
         (9, 0) => Ok(QueryOutcome::Answered(Answer {
             matches: read_items(d, FOUND_MATCHES_MAX.max(FOUND_VEILED_MAX), "matches")?,
@@ -495,7 +501,7 @@ fn read_outcome(d: &mut Decoder<'_>) -> Result<QueryOutcome, WireError> {
             passed: d.u32()?,
             truncated: d.bool()?,
             set_hash: Hash(read_array(d)?),
-            leaves: sets::read_leaves(d)?,
+            leaves: sets::read_leaves(d, positions)?,
         })),
         (1, 1) => Ok(QueryOutcome::NotHeld),
         (2, 2) => Ok(QueryOutcome::Split { depth: read_depth(d)? }),
@@ -532,7 +538,17 @@ fn read_contacts(
     d: &mut Decoder<'_>,
     positions: &mut dyn Positions,
 ) -> Result<Vec<Contact>, WireError> {
-    let contacts = list(d, CONTACTS_MAX, "contacts", |d| {
+    let contacts = read_named(d, CONTACTS_MAX, positions)?;
+    Ok(contacts.into_iter().flatten().collect())
+}
+
+/// As many contacts as are named; `None` for each that is not valid on this network.
+fn read_named(
+    d: &mut Decoder<'_>,
+    most: usize,
+    positions: &mut dyn Positions,
+) -> Result<Vec<Option<Contact>>, WireError> {
+    list(d, most, "contacts", |d| {
         head(d, 2, "contact")?;
         let key = read_array(d)?;
         let addrs = read_addrs(d)?;
@@ -541,8 +557,7 @@ fn read_contacts(
             Some(Contact::server(agent, overlay_id, addrs))
         });
         Ok(contact)
-    })?;
-    Ok(contacts.into_iter().flatten().collect())
+    })
 }
 
 fn write_addrs<W: Write>(e: &mut Encoder<W>, addrs: &[SocketAddr]) -> Written<W> {

@@ -24,12 +24,15 @@ fn addrs() -> impl Strategy<Value = Vec<SocketAddr>> {
     vec(any::<(std::net::IpAddr, u16)>().prop_map(SocketAddr::from), 0..=4)
 }
 
-fn contacts() -> impl Strategy<Value = Vec<Contact>> {
-    let one = (0_usize..30, addrs()).prop_map(|(index, addrs)| {
+fn contact() -> impl Strategy<Value = Contact> {
+    (0_usize..30, addrs()).prop_map(|(index, addrs)| {
         let agent = agent(index);
         Contact::server(agent, place(&agent), addrs)
-    });
-    vec(one, 0..=20)
+    })
+}
+
+fn contacts() -> impl Strategy<Value = Vec<Contact>> {
+    vec(contact(), 0..=20)
 }
 
 fn item() -> impl Strategy<Value = ItemBytes> {
@@ -119,10 +122,15 @@ fn leaves() -> impl Strategy<Value = Vec<LeafView>> {
         let mask = u32::MAX.checked_shl(32 - u32::from(depth)).unwrap_or(0);
         (depth, (prefix & mask).to_be_bytes())
     });
-    let leaf = (any::<u32>(), any::<bool>());
+    let custodians = vec(contact(), 0..=2);
+    let leaf = (any::<u32>(), any::<bool>(), custodians);
     proptest::collection::btree_map(place, leaf, 0..=126).prop_map(|leaves| {
-        let view =
-            |((depth, prefix), (count, may_match))| LeafView { depth, prefix, count, may_match };
+        let mut left = 64;
+        let view = |((depth, prefix), (count, may_match, custodians)): (_, (_, _, Vec<_>))| {
+            let custodians: Vec<_> = custodians.into_iter().take(left).collect();
+            left -= custodians.len();
+            LeafView { depth, prefix, count, may_match, custodians }
+        };
         leaves.into_iter().map(view).collect()
     })
 }
@@ -290,6 +298,7 @@ fn the_largest_messages_fit() {
                 prefix: [0xff, 0xff, 0xff, leaf],
                 count: u32::MAX,
                 may_match: true,
+                custodians: if leaf < 32 { vec![contact.clone(); 2] } else { Vec::new() },
             })
             .collect(),
     };

@@ -1,17 +1,25 @@
 //! The shards below a split group: which of them a query asks, and in which order.
 //!
 //! Custodians of the group name the shards below it and say which may hold matches. Their lists are united: a shard is asked when any of
-//! them thinks it may match, those first whose custodians are remembered from an earlier question, which are heard alone, then those that most of them name, then
+//! them thinks it may match, those first whose custodians are remembered from an earlier question, which are heard alone, then those whose custodians
+//! were named, then those that most custodians name, then
 //! those with most members, a few at a time until enough is found, and
 //! more at a time when the first bring little. Before any of them is asked, the keys of the plan that may make them needless are: a group
 //! that is not split is cheaper than the shards of one that is. Of several split groups the one with the fewest shards is asked first.
+//!
+//! Who keeps a shard is believed when [`NAMED_BY`] custodians of the group name it, it lies inside the shard's region, and the named do not
+//! crowd there. So one liar chooses nobody, and who is asked first is the nearest, as by a search. What the named say counts as what
+//! found ones say; where they do not agree or do not answer, the search goes on from them and from the table.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
+use comity_core::OverlayId;
+
 use super::{PlanKey, QueryJob};
-use crate::shard::ShardId;
-use crate::wire::LeafView;
+use crate::contact::Contact;
+use crate::shard::{PLACEMENTS, Region, ShardId};
+use crate::wire::{LEAF_CUSTODIANS_MAX, LeafView};
 
 /// Shards below its groups that one query asks.
 const LEAVES_ASKED_MAX: usize = 64;
@@ -19,6 +27,14 @@ const LEAVES_ASKED_MAX: usize = 64;
 const LEAVES_PARALLEL: usize = 8;
 /// And when those asked first bring so little that many more will be needed.
 const LEAVES_PARALLEL_MAX: usize = 64;
+/// Custodians of a group that name a custodian of a shard below it before it is asked first.
+const NAMED_BY: usize = 2;
+/// Custodians named of one shard that are remembered.
+const NAMED_MAX: usize = 16;
+/// Named ones within this part of the region are a crowd when there are two: with ten expected in the whole, chance puts two there once
+/// in 800 times.
+const NAMED_CROWD_DIVISOR: u32 = 200;
+const NAMED_CROWD: usize = 2;
 
 /// What custodians of one shard say lies below it.
 #[derive(Debug, Default)]
@@ -29,6 +45,69 @@ struct Claim {
     custodians: usize,
     count: u32,
     may_match: bool,
+    named: Named,
+}
+
+/// Who is said to keep a shard, and how many say so.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Named(Vec<(Contact, usize)>);
+
+impl Named {
+    fn hear(&mut self, custodians: &[Contact]) {
+        for (at, custodian) in custodians.iter().take(LEAF_CUSTODIANS_MAX).enumerate() {
+            let is_same = |other: &Contact| other.agent == custodian.agent;
+            if custodians[..at].iter().any(is_same) {
+                continue;
+            }
+            if let Some((_, times)) = self.0.iter_mut().find(|(known, _)| is_same(known)) {
+                *times += 1;
+            } else if self.0.len() < NAMED_MAX {
+                self.0.push((custodian.clone(), 1));
+            }
+        }
+    }
+
+    /// Whom to ask first at a placement of the shard, and who else may keep it, nearest first. `region` is that of custodians.
+    pub(super) fn at(&self, position: &OverlayId, region: Region) -> (Vec<Contact>, Vec<Contact>) {
+        let inside =
+            self.0.iter().filter(|(known, _)| region.contains(position, &known.overlay_id));
+        let mut inside: Vec<_> = inside.collect();
+        inside.sort_by_key(|(known, _)| known.overlay_id.distance(position));
+        let narrow = region.divided(NAMED_CROWD_DIVISOR);
+        let crowd = inside.iter().filter(|(known, _)| narrow.contains(position, &known.overlay_id));
+        let is_crowded = crowd.count() >= NAMED_CROWD;
+        let (believed, others): (Vec<_>, Vec<_>) =
+            inside.into_iter().partition(|(_, times)| !is_crowded && *times >= NAMED_BY);
+        let contacts = |named: Vec<&(Contact, usize)>| -> Vec<Contact> {
+            named.into_iter().map(|(known, _)| known.clone()).collect()
+        };
+        (contacts(believed), contacts(others))
+    }
+
+    /// Whether somebody is believed to keep each placement of `shard`.
+    fn is_known(&self, shard: &ShardId, region: Region) -> bool {
+        let mut positions = (0..PLACEMENTS).map(|index| shard.position(index));
+        !self.0.is_empty() && positions.all(|position| !self.at(&position, region).0.is_empty())
+    }
+}
+
+/// How the custodians of a shard are found; the cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// They are remembered from an earlier question.
+    Remembered,
+    /// Custodians of the group named them.
+    Named,
+    /// By a search.
+    Searched,
+}
+
+/// A shard to ask.
+#[derive(Clone, Debug)]
+pub(super) struct Promising {
+    pub(super) shard: ShardId,
+    way: Way,
+    named: Named,
 }
 
 impl Leaves {
@@ -41,23 +120,35 @@ impl Leaves {
                 claim.custodians += 1;
                 claim.count = claim.count.max(view.count);
                 claim.may_match |= view.may_match;
+                claim.named.hear(&view.custodians);
             }
         }
     }
 
-    /// The shards to ask, the most promising first, none deeper than `deepest`. Those that are `warm` take one round trip.
+    /// The shards to ask, the most promising first, none deeper than `deepest`.
     pub(super) fn ranked(
         self,
         deepest: u8,
-        warm: impl Fn(&ShardId) -> bool,
-    ) -> Vec<(ShardId, bool)> {
+        region: Region,
+        is_remembered: impl Fn(&ShardId) -> bool,
+    ) -> Vec<Promising> {
         let claims = self.0.into_iter();
         let promising = claims.filter(|(leaf, claim)| claim.may_match && leaf.depth <= deepest);
-        let mut promising: Vec<_> = promising.collect();
-        promising.sort_by_cached_key(|(leaf, claim)| {
-            Reverse((warm(leaf), claim.custodians, claim.count))
-        });
-        promising.into_iter().map(|(leaf, _)| (leaf, warm(&leaf))).collect()
+        let mut promising: Vec<_> = promising
+            .map(|(leaf, claim)| {
+                let way = if is_remembered(&leaf) {
+                    Way::Remembered
+                } else if claim.named.is_known(&leaf, region) {
+                    Way::Named
+                } else {
+                    Way::Searched
+                };
+                (way, leaf, claim)
+            })
+            .collect();
+        promising.sort_by_key(|(way, _, claim)| (*way, Reverse((claim.custodians, claim.count))));
+        let ranked = promising.into_iter();
+        ranked.map(|(way, shard, claim)| Promising { shard, way, named: claim.named }).collect()
     }
 }
 
@@ -87,14 +178,15 @@ pub(super) enum Next {
 
 impl QueryJob {
     /// The searches under a key ended; `leaves` are the shards below it to ask, the most promising first.
-    pub(super) fn key_ended(&mut self, key: usize, leaves: Vec<(ShardId, bool)>) {
+    pub(super) fn key_ended(&mut self, key: usize, leaves: Vec<Promising>) {
         self.below.ended += usize::from(self.is_leaf(key));
         let step = self.keys[key].step;
         let room = LEAVES_ASKED_MAX.saturating_sub(self.below.known);
         let first = self.keys.len();
-        for (shard, warm) in leaves.into_iter().take(room) {
+        for Promising { shard, way, named } in leaves.into_iter().take(room) {
             if !self.keys.iter().any(|known| known.shard == shard) {
-                self.keys.push(PlanKey { shard, step, warm });
+                self.named.insert(self.keys.len(), named);
+                self.keys.push(PlanKey { shard, step, way });
             }
         }
         self.below.known += self.keys.len() - first;
@@ -136,8 +228,9 @@ impl QueryJob {
         let shortest = self.below.waiting.iter().min_by_key(|(_, leaves)| leaves.len());
         let Some((&key, leaves)) = shortest else { return Next::Nothing };
         let Some(&next) = leaves.front() else { return Next::Nothing };
-        // One round trip to those that are known may make a search for others needless.
-        if !self.keys[next].warm && self.active.keys().any(|active| self.keys[*active].warm) {
+        // One round trip to those that are remembered may make the others needless.
+        let is_remembered = |key: usize| self.keys[key].way == Way::Remembered;
+        if !is_remembered(next) && self.active.keys().any(|active| is_remembered(*active)) {
             return Next::Later;
         }
         if let Some(leaves) = self.below.waiting.get_mut(&key) {

@@ -9,11 +9,12 @@ use super::{
     Written, array, head, list, read_array, read_bytes, read_items, read_label, read_placement,
     read_shard, write_items, write_shard,
 };
+use crate::contact::Positions;
 use crate::shard::SHARD_DEPTH_MAX;
 use crate::wire::{
-    COMPARED_MAX, Compared, ELEMENTS_MAX, ElementRange, ElementState, LEAVES_MAX, LeafView,
-    RANGES_MAX, RECONCILED_ITEMS_MAX, RangeHeld, Reconcile, Report, Response, WireError,
-    ZONE_BYTES_MAX,
+    COMPARED_MAX, Compared, ELEMENTS_MAX, ElementRange, ElementState, LEAF_CUSTODIANS_MAX,
+    LEAVES_CUSTODIANS_MAX, LEAVES_MAX, LeafView, RANGES_MAX, RECONCILED_ITEMS_MAX, RangeHeld,
+    Reconcile, Report, Response, WireError, ZONE_BYTES_MAX,
 };
 
 pub(super) fn write_report<W: Write>(e: &mut Encoder<W>, report: &Report) -> Written<W> {
@@ -152,15 +153,24 @@ fn read_held(d: &mut Decoder<'_>, left: usize) -> Result<RangeHeld, WireError> {
 pub(super) fn write_leaves<W: Write>(e: &mut Encoder<W>, leaves: &[LeafView]) -> Written<W> {
     e.array(leaves.len() as u64)?;
     leaves.iter().try_for_each(|leaf| {
-        e.array(4)?.u8(leaf.depth)?.bytes(&leaf.prefix)?.u32(leaf.count)?.bool(leaf.may_match)?.ok()
+        e.array(5)?.u8(leaf.depth)?.bytes(&leaf.prefix)?.u32(leaf.count)?.bool(leaf.may_match)?;
+        super::write_contacts(e, &leaf.custodians)
     })
 }
 
-pub(super) fn read_leaves(d: &mut Decoder<'_>) -> Result<Vec<LeafView>, WireError> {
+pub(super) fn read_leaves(
+    d: &mut Decoder<'_>,
+    positions: &mut dyn Positions,
+) -> Result<Vec<LeafView>, WireError> {
+    let mut left = LEAVES_CUSTODIANS_MAX;
     let leaves = list(d, LEAVES_MAX, "leaves", |d| {
-        head(d, 4, "leaf")?;
+        head(d, 5, "leaf")?;
         let (depth, prefix) = (d.u8()?, read_array(d)?);
-        Ok(LeafView { depth, prefix, count: d.u32()?, may_match: d.bool()? })
+        let (count, may_match) = (d.u32()?, d.bool()?);
+        let custodians = super::read_named(d, left.min(LEAF_CUSTODIANS_MAX), positions)?;
+        left -= custodians.len();
+        let custodians = custodians.into_iter().flatten().collect();
+        Ok(LeafView { depth, prefix, count, may_match, custodians })
     })?;
     let place = |leaf: &LeafView| (leaf.depth, leaf.prefix);
     let canonical = leaves.iter().all(|leaf| {
