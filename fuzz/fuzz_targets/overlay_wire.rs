@@ -6,10 +6,10 @@ use comity_core::canonical::{Floats, MAX_DEPTH, check};
 use comity_fuzz::fake::Fake;
 use comity_overlay::wire::{
     COMPARED_MAX, CONTACTS_MAX, ELEMENTS_MAX, ElementRange, FOUND_MATCHES_MAX, FOUND_NEAR_MAX,
-    FOUND_VEILED_MAX,
-    LEAF_CUSTODIANS_MAX, LEAVES_CUSTODIANS_MAX, LEAVES_MAX, MESSAGE_BYTES_MAX, PEER_RECORDS_MAX, QueryOutcome, RANGES_MAX,
-    RECONCILED_ITEMS_MAX, RangeHeld, STORE_ENTRIES_MAX, STORE_ITEMS_MAX, STORE_LABELS_MAX, ZONE_BYTES_MAX, decode_request,
-    decode_response, encode_request, encode_response, encoded_request_len, encoded_response_len,
+    FOUND_VEILED_MAX, LEAF_CUSTODIANS_MAX, LEAVES_CUSTODIANS_MAX, LEAVES_MAX, MESSAGE_BYTES_MAX,
+    PEER_RECORDS_MAX, QueryOutcome, RANGES_MAX, RECONCILED_ITEMS_MAX, RangeHeld, STORE_ENTRIES_MAX,
+    STORE_ITEMS_MAX, STORE_LABELS_MAX, ZONE_BYTES_MAX, decode_request, decode_response,
+    encode_request, encode_response, encoded_request_len, encoded_response_len,
 };
 use comity_overlay::{
     ADDRS_PER_CONTACT_MAX, Contact, ITEM_BYTES_MAX, ItemBytes, LABEL_BYTES_MAX, Request, Response,
