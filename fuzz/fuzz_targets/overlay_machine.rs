@@ -140,6 +140,7 @@ impl Run {
                     limit: u.int_in_range(0..=64)?,
                     exclude: vec![contact(u.choose_index(PEERS)?).agent; u.int_in_range(0..=1)?],
                     fresh: u.arbitrary()?,
+                    secret: None,
                 })
             }
             7 => Command::Lookup { target: fake::target(u)? },
