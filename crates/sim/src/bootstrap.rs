@@ -307,10 +307,13 @@ impl CustodyBuilder {
         }
         let (count, at) = self.counts.entry(shard).or_default();
         *count += 1;
-        if shard.depth > 0
-            && let Some(digest) = directory::digest(item)
-        {
-            self.zones.entry(shard).or_default().add(digest);
+        if let Some(digest) = directory::digest(item) {
+            // Summary shards report what lies below them too.
+            let mut told = shard;
+            while told.depth > 0 {
+                self.zones.entry(told).or_default().add(digest);
+                told = summary_of(&told);
+            }
         }
         (shard, *at)
     }

@@ -415,6 +415,9 @@ impl QueryJob {
 
     /// Whether custodians answered for every key of a step and the shards below it, and none held anything back.
     fn is_answered_in_full(&self, step: usize) -> bool {
+        if self.is_cut(step) {
+            return false;
+        }
         let mut keys = self.keys.iter().enumerate().filter(|(_, key)| key.step == step).peekable();
         keys.peek().is_some()
             && keys.all(|(index, _)| {

@@ -26,6 +26,8 @@ const ANSWER_BYTES_MAX: usize = 48 * 1_024;
 /// custodians of a shard show the same.
 const NEAR_BESIDE_MATCHES: usize = 2;
 const NEAR_ALONE: usize = 3;
+/// Of a shard below the top of its group, which is one of many that are asked, the one that proves it is kept is enough.
+const NEAR_BELOW: usize = 1;
 /// Matches beside which no near miss is shown: who finds so much needs no explanation.
 const MATCHES_PLENTY: usize = 4;
 /// Matches of one network prefix in an answer while others wait, and how many times as many as are asked for are ranked to find others.
@@ -314,6 +316,7 @@ impl Overlay {
             beats.extend(beat.map(|beat| beat.bytes.clone()));
         }
         let near_max = match matches.len() {
+            0 if query.shard.depth > 0 => NEAR_BELOW,
             0 => NEAR_ALONE,
             1..MATCHES_PLENTY => NEAR_BESIDE_MATCHES,
             _ => 0,

@@ -322,8 +322,20 @@ impl Overlay {
         };
         let (count, placement) = (report.count, report.placement);
         let heard = Heard { from: from.clone(), placement, count, zone, at: now };
-        self.hear_report(above, report.shard, heard);
+        self.take_report(above, report.shard, heard);
         Response::Done
+    }
+
+    /// Takes in a report. What is new in it, the shard above tells those above itself.
+    fn take_report(&mut self, above: ShardId, leaf: ShardId, report: Heard) {
+        let heard = self.summaries.branches.get(&above).and_then(|branch| branch.below.get(&leaf));
+        let mut heard = heard.into_iter().flatten();
+        let is_new = above.depth > 0 && heard.all(|heard| heard.zone != report.zone);
+        let now = report.at;
+        self.hear_report(above, leaf, report);
+        if is_new {
+            self.touch_leaf(now, &above);
+        }
     }
 
     fn hear_report(&mut self, above: ShardId, leaf: ShardId, mut report: Heard) {
@@ -455,7 +467,8 @@ impl Overlay {
         }
     }
 
-    /// How many members of a shard are shown, and what they have in common.
+    /// How many members of a shard are shown, and what they and those of the shards it names to others have in common: whoever is told
+    /// by a shard above that nothing matches here asks neither it nor what lies below it.
     fn survey(&self, now: Time, shard: &ShardId) -> (u32, Option<ItemBytes>) {
         let (mut count, mut zone) = (0, Some(ZoneMap::new()));
         for member in self.custody.members(now, shard) {
@@ -464,6 +477,16 @@ impl Overlay {
                 (Some(digest), Some(zone)) => zone.add(digest),
                 // Nothing is said of what is not understood.
                 (None, _) | (_, None) => zone = None,
+            }
+        }
+        let branch = self.summaries.branches.get(shard).filter(|_| is_summary(shard));
+        let life = self.config.report_every * ROUNDS_KEPT;
+        for heard in branch.into_iter().flat_map(|branch| branch.below.values().flatten()) {
+            if heard.count > 0 && now.saturating_since(heard.at) < life {
+                match (&heard.zone, zone.as_mut()) {
+                    (Some(below), Some(zone)) => zone.merge(below),
+                    (None, _) | (_, None) => zone = None,
+                }
             }
         }
         (count, zone.map(|zone| zone.encode().into()))
@@ -511,7 +534,7 @@ impl Overlay {
                 report.zone.as_deref().and_then(|zone| ZoneMap::decode(zone).ok()).map(Arc::new);
             let (count, placement) = (report.count, report.placement);
             let heard = Heard { from: self.me.clone(), placement, count, zone, at: now };
-            self.hear_report(above, report.shard, heard);
+            self.take_report(above, report.shard, heard);
         }
         let Some(known) = self.summaries.above.get(&position).filter(|known| now < known.until)
         else {

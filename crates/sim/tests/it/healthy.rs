@@ -1,6 +1,6 @@
 //! Networks in which nothing goes wrong but the ordinary loss of messages, and what they may cost.
 
-use comity_sim::Scenario;
+use comity_sim::{Scenario, Start};
 
 use crate::pass;
 
@@ -39,4 +39,25 @@ fn two_thousand_nodes_stay_within_the_budgets() {
     assert!(before.nearest_found() >= 0.98, "{report}");
     assert!(before.finds.latency_ms.p50 <= 500.0, "{report}");
     assert!(before.queries.bytes.mean <= 120_000.0, "{report}");
+}
+
+/// Both groups of a question with two conditions have more than sixty shards, and few members answer it: every shard of one of them has
+/// to be asked.
+#[test]
+fn of_groups_with_a_hundred_shards_the_rarest_answers_are_found() {
+    let mut scenario = Scenario::healthy(1_500, 1);
+    scenario.start = Start::Settled;
+    scenario.config.shard_digests = 6;
+    let workload = &mut scenario.workload;
+    (workload.publishers, workload.capabilities_each) = (1_500, 1);
+    (workload.classes, workload.pairs) = (2, 3);
+    scenario.askers = 40;
+    (scenario.measure.queries, scenario.measure.want) = (80, 5);
+    (scenario.measure.finds, scenario.measure.lookups) = (0, 0);
+    let report = pass(&scenario);
+    let before = report.phase("before").unwrap();
+    let best = before.recall_at_5;
+    assert_eq!(best.found, best.wanted, "{report}");
+    assert!(best.wanted > 200, "most questions have several answers: {}", best.wanted);
+    assert!(report.custody.shard_digests.max <= 6.0, "{report}");
 }

@@ -12,7 +12,7 @@
 //! found ones say; where they do not agree or do not answer, the search goes on from them and from the table.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use comity_core::OverlayId;
 
@@ -21,8 +21,12 @@ use crate::contact::Contact;
 use crate::shard::{PLACEMENTS, Region, ShardId};
 use crate::wire::{LEAF_CUSTODIANS_MAX, LeafView};
 
-/// Shards below its groups that one query asks.
-const LEAVES_ASKED_MAX: usize = 64;
+/// Shards below its groups that one query asks: all of a group of a quarter of a million.
+const LEAVES_ASKED_MAX: usize = 256;
+/// Of those that one custodian alone names, while all custodians of a group hear of every shard below it: a liar makes up no more.
+const LEAVES_ALONE_MAX: usize = 64;
+/// Shards below its groups that one query remembers, to choose from. What is more than that is left out, and the answer is not complete.
+const LEAVES_KNOWN_MAX: usize = 512;
 /// Of them at once, in the beginning.
 const LEAVES_PARALLEL: usize = 8;
 /// And when those asked first bring so little that many more will be needed.
@@ -147,6 +151,11 @@ impl Leaves {
             })
             .collect();
         promising.sort_by_key(|(way, _, claim)| (*way, Reverse((claim.custodians, claim.count))));
+        let mut alone = 0;
+        promising.retain(|(_, _, claim)| {
+            alone += usize::from(claim.custodians == 1);
+            claim.custodians > 1 || alone <= LEAVES_ALONE_MAX
+        });
         let ranked = promising.into_iter();
         ranked.map(|(way, shard, claim)| Promising { shard, way, named: claim.named }).collect()
     }
@@ -157,10 +166,14 @@ impl Leaves {
 pub(super) struct Below {
     /// Those not asked yet, by the key above them, the most promising first.
     waiting: BTreeMap<usize, VecDeque<usize>>,
-    /// How many there are in all.
+    /// How many were named in all.
     known: usize,
-    /// How many were asked to the end.
+    /// How many were asked.
+    asked: usize,
+    /// How many of them to the end.
     ended: usize,
+    /// Steps with shards that are not asked because there are too many.
+    cut: BTreeSet<usize>,
     /// Matches there were before the first was asked.
     before: Option<usize>,
 }
@@ -181,7 +194,10 @@ impl QueryJob {
     pub(super) fn key_ended(&mut self, key: usize, leaves: Vec<Promising>) {
         self.below.ended += usize::from(self.is_leaf(key));
         let step = self.keys[key].step;
-        let room = LEAVES_ASKED_MAX.saturating_sub(self.below.known);
+        let room = LEAVES_KNOWN_MAX.saturating_sub(self.below.known);
+        if leaves.len() > room {
+            self.below.cut.insert(step);
+        }
         let first = self.keys.len();
         for Promising { shard, way, named } in leaves.into_iter().take(room) {
             if !self.keys.iter().any(|known| known.shard == shard) {
@@ -203,6 +219,10 @@ impl QueryJob {
 
     /// Takes the next key to ask out of those that wait.
     pub(super) fn next(&mut self, parallel: usize) -> Next {
+        if self.below.asked >= LEAVES_ASKED_MAX {
+            let waiting = std::mem::take(&mut self.below.waiting);
+            self.below.cut.extend(waiting.keys().map(|key| self.keys[*key].step));
+        }
         if !self.below.waiting.is_empty() && !self.awaits_complete() {
             if self.active.len() >= parallel.max(self.leaves_parallel()) {
                 return Next::Later;
@@ -233,6 +253,7 @@ impl QueryJob {
         if !is_remembered(next) && self.active.keys().any(|active| is_remembered(*active)) {
             return Next::Later;
         }
+        self.below.asked += 1;
         if let Some(leaves) = self.below.waiting.get_mut(&key) {
             leaves.pop_front();
             if leaves.is_empty() {
@@ -260,7 +281,15 @@ impl QueryJob {
         needed.clamp(LEAVES_PARALLEL, LEAVES_PARALLEL_MAX)
     }
 
+    /// Shards of this step were left out: it is not complete, whatever the others say.
+    pub(super) fn is_cut(&self, step: usize) -> bool {
+        self.below.cut.contains(&step)
+    }
+
     fn is_leaf(&self, key: usize) -> bool {
         self.keys[key].shard.depth > 0
     }
 }
+
+#[cfg(test)]
+mod tests;
