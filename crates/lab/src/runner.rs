@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use comity_sim::{Report, Scenario};
+use comity_sim::{Protocol, Report, Scenario, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, CellResult, Measured};
@@ -18,6 +18,10 @@ use crate::machine::{self, Machine};
 /// Memory a simulated node takes at most, with all that belongs to it, and what the program takes without any; for the number of jobs.
 const BYTES_PER_NODE: u64 = 30_000;
 const BYTES_BASE: u64 = 100_000_000;
+/// The least that a node takes whose network begins with custody: a million do not fit into less than 17 GB.
+const BYTES_PER_NODE_LEAST: u64 = 17_000;
+/// What is kept of what a worker says beside its results.
+const SAID_BYTES_MAX: u64 = 16_384;
 /// How often a run tells how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// Longest line of a worker.
@@ -58,6 +62,20 @@ pub fn jobs_for(cells: &[Cell]) -> usize {
     let fit = machine::memory_available().map_or(2, |bytes| bytes / needed);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     usize::try_from(fit.saturating_sub(1)).unwrap_or(usize::MAX).clamp(1, cores)
+}
+
+/// Why a cell is not begun: this machine would run out of memory, and take other programs along.
+fn refusal(cell: &Cell, available: Option<u64>) -> Option<String> {
+    let Scenario { nodes, start, protocol, .. } = &cell.scenario;
+    let is_large = *start == Start::Settled && *protocol == Protocol::Comity;
+    let needed = BYTES_BASE + (*nodes as u64).saturating_mul(BYTES_PER_NODE_LEAST);
+    let available = available.filter(|available| is_large && *available < needed)?;
+    let gigabytes = |bytes: u64| bytes.div_ceil(100_000_000) as f64 / 10.0;
+    Some(format!(
+        "{nodes} nodes need at least {} GB of memory and {} GB are free; run fewer with --nodes, or on a larger machine",
+        gigabytes(needed),
+        gigabytes(available),
+    ))
 }
 
 /// A pool that runs cells.
@@ -148,6 +166,9 @@ impl Runner {
                 self.tell(news, News::Progress(index, share));
             }),
             Place::Process { program, args } => {
+                if let Some(why) = refusal(cell, machine::memory_available()) {
+                    return Err(why);
+                }
                 let mut child = Command::new(program)
                     .args(args)
                     .stdin(Stdio::piped())
@@ -165,12 +186,11 @@ impl Runner {
                     let _lifeline = hand_over(&cell.scenario, input)?;
                     self.listen(index, output, news)
                 };
-                let heard = talk();
-                let mut said = String::new();
-                if let Some(errors) = errors {
-                    // A few lines at most; what a panic says is wanted.
-                    let _ = errors.take(16_384).read_to_string(&mut said);
-                }
+                let (heard, said) = std::thread::scope(|scope| {
+                    // Read all the time: a worker that cannot write what a panic says would not end.
+                    let said = scope.spawn(|| errors.map_or_else(String::new, said_by));
+                    (talk(), said.join().unwrap_or_default())
+                });
                 let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
                 let at = children.iter().position(|(owner, _)| *owner == index);
                 let child = at.map(|at| children.swap_remove(at).1);
@@ -210,6 +230,15 @@ impl Runner {
             }
         }
     }
+}
+
+/// The beginning of what a worker says, once it says no more.
+fn said_by(mut errors: impl io::Read) -> String {
+    let mut said = String::new();
+    // What cannot be read is not worth failing for: the worker has ended, or says so itself.
+    let _ = errors.by_ref().take(SAID_BYTES_MAX).read_to_string(&mut said);
+    let _ = io::copy(&mut errors, &mut io::sink());
+    said
 }
 
 fn hand_over(scenario: &Scenario, input: Option<ChildStdin>) -> Result<ChildStdin, String> {
@@ -308,4 +337,33 @@ pub fn collect(news: &Receiver<News>) -> (Vec<CellResult>, Vec<String>) {
         }
     }
     (results, failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_not_begun() {
+        let cell = |nodes, start| {
+            let scenario = Scenario { start, ..Scenario::healthy(nodes, 1) };
+            Cell::new("sizes", Vec::new(), scenario)
+        };
+        let free = Some(8_000_000_000);
+        let why = refusal(&cell(1_000_000, Start::Settled), free).unwrap();
+        assert!(why.contains("17.1 GB") && why.contains("8 GB are free"), "{why}");
+        assert_eq!(refusal(&cell(300_000, Start::Settled), free), None);
+        assert_eq!(refusal(&cell(1_000_000, Start::Settled), None), None);
+        let joined = Start::Joined { over: Duration::from_secs(60) };
+        assert_eq!(refusal(&cell(1_000_000, joined), free), None);
+    }
+
+    #[test]
+    fn what_a_worker_says_is_read_to_the_end_and_its_beginning_kept() {
+        let (mut ours, mut theirs) = io::pipe().unwrap();
+        let writer = std::thread::spawn(move || theirs.write_all(&[b'x'; 1 << 20]));
+        let said = said_by(&mut ours);
+        assert!(writer.join().unwrap().is_ok());
+        assert_eq!(said.len() as u64, SAID_BYTES_MAX);
+    }
 }
