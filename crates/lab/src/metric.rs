@@ -140,9 +140,12 @@ fn scale_of(path: &[String]) -> f64 {
     if path.iter().any(|step| step.ends_with("_ms")) { 1e-3 } else { 1.0 }
 }
 
-const SHARES: [&str; 10] = [
+const SHARES: [&str; 13] = [
     "recall",
     "recall_kept",
+    "recall_stalled",
+    "recall_running",
+    "entries_kept",
     "recall_at_5",
     "text_recall",
     "text_recall_at_5",

@@ -16,6 +16,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("partition", include_str!("../../../scenarios/partition.toml")),
     ("restart", include_str!("../../../scenarios/restart.toml")),
     ("loss", include_str!("../../../scenarios/loss.toml")),
+    ("stall", include_str!("../../../scenarios/stall.toml")),
     ("group", include_str!("../../../scenarios/group.toml")),
     ("baselines", include_str!("../../../scenarios/baselines.toml")),
 ];

@@ -146,6 +146,12 @@ pub enum BaselineError {
         /// Most it takes.
         max: usize,
     },
+    /// The scenario has a fault that baselines do not know.
+    #[error("baselines know no {kind}: use kill, partition, restart_all, churn or links")]
+    UnknownFault {
+        /// Which.
+        kind: &'static str,
+    },
     /// The scenario has rule breakers without a counterpart in the baselines.
     #[error(
         "baselines know no nodes that {kind}: use drop, misroute, forge, omit, stale, split, eclipse or mixed"

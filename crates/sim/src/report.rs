@@ -15,7 +15,8 @@ use crate::world::Counters;
 pub use traffic::TrafficKind;
 
 pub use collect::{
-    PhaseBuilder, SERIES_POINTS_MAX, SampleBuilder, SeriesBuilder, VALUES_KEPT_MAX, Values,
+    NetworkState, PhaseBuilder, SERIES_POINTS_MAX, SampleBuilder, SeriesBuilder, VALUES_KEPT_MAX,
+    Values,
 };
 
 /// Version of the report's form; a reader of another version finds fields missing.
@@ -154,6 +155,10 @@ pub struct PhaseReport {
     /// [`PhaseReport::recall`], but of answers that a running node besides the asker keeps under a key of the question: what no node
     /// keeps any more nobody can find.
     pub recall_kept: Hits,
+    /// [`PhaseReport::recall`] of those who ask and stand still now and then.
+    pub recall_stalled: Hits,
+    /// The same of all others, where some stand still.
+    pub recall_running: Hits,
     /// Of the oracle's best five, those among the five best found (equally good ones count as equal): structured queries.
     pub recall_at_5: Hits,
     /// [`PhaseReport::recall`] of queries in free text.
@@ -226,8 +231,14 @@ pub struct Point {
     pub bytes: Option<f64>,
     /// Mean bytes a running node sent in a second.
     pub sent_per_second: Option<f64>,
+    /// Mean messages it sent in a second, requests and answers alike.
+    pub messages_per_second: Option<f64>,
     /// Share of table entries, of a sample of nodes, that are down.
     pub dead_entries: Option<f64>,
+    /// Mean table entries of a sample of nodes.
+    pub table_entries: Option<f64>,
+    /// The same of nodes that stand still now and then.
+    pub table_entries_stalled: Option<f64>,
     /// Matches shown whose publisher was down or had retired.
     pub gone_shown: u64,
 }
@@ -298,6 +309,29 @@ pub struct Lifecycle {
     pub retired: Wait,
     /// From crashing to being found by nobody.
     pub crashed: Wait,
+}
+
+/// What became of nodes that stood still now and then, see [`crate::Fault::Stall`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StallReport {
+    /// How many they were.
+    pub nodes: u64,
+    /// Mean table entries of them when it began.
+    pub entries_before: f64,
+    /// The fewest in any point of the time series since, and what share of those before that is.
+    pub entries_least: f64,
+    /// See [`StallReport::entries_least`].
+    pub entries_kept: f64,
+    /// Messages that a node of the network sent in a second before, while as much was asked.
+    pub messages_before: f64,
+    /// The most in any point since.
+    pub messages_most: f64,
+    /// From the end of the stalls to the first point of the time series with at most half as many messages again as before and 95 % of
+    /// the table entries; `None`: there was none.
+    pub normal_after_seconds: Option<f64>,
+    /// Times that one of them took most requests for failed.
+    pub mass_failures: u64,
 }
 
 /// What nodes did against those who break the rules.
@@ -390,6 +424,8 @@ pub struct Report {
     pub estimates: Spread,
     /// Agents that come and go.
     pub lifecycle: Lifecycle,
+    /// Nodes that stood still now and then.
+    pub stall: StallReport,
     /// What nodes did against those who break the rules.
     pub defence: Defence,
     /// What the attack cost.

@@ -10,6 +10,7 @@ mod fault;
 mod gauge;
 mod hunt;
 mod judge;
+mod stall;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use crate::world::{Completed, NodeIx, Op, Settings, World};
 
 use ask::{Asked, Question};
 use gauge::Gauges;
+use stall::Stalls;
 use watch::{Event, Watches};
 
 /// Nodes that already run which a new node is told to join through. When 30 % of the nodes lie, three are all liars once in 37 times, and
@@ -163,6 +165,16 @@ enum Task {
     Look(usize),
     Strike(Fault),
     FaultEnds(Fault),
+    /// A node stands still from now on, as one of those that this fault chose.
+    Stall {
+        node: NodeIx,
+        fault: u32,
+    },
+    /// It runs again.
+    Resume {
+        node: NodeIx,
+        fault: u32,
+    },
     Sample,
     CrashAllBack(NodeIx),
     SessionEnd {
@@ -221,6 +233,7 @@ struct Runner {
     /// Nodes that publish as soon as they have joined.
     publish_on_join: Vec<NodeIx>,
     churning: Option<(Sessions, Ppm)>,
+    stalls: Stalls,
     phases: Vec<PhaseBuilder>,
     series: SeriesBuilder,
     marks: Vec<Mark>,
@@ -264,6 +277,7 @@ impl Runner {
             pending: BTreeMap::new(),
             publish_on_join: Vec::new(),
             churning: None,
+            stalls: Stalls::default(),
             phases: Vec::new(),
             series: SeriesBuilder::new(EPOCH, Duration::ZERO, Duration::ZERO),
             marks: Vec::new(),
@@ -450,6 +464,8 @@ impl Runner {
             Task::SessionEnd { node, incarnation } => self.session_end(node, incarnation),
             Task::Heal => self.heal(),
             Task::FaultEnds(fault) => self.fault_ends(fault),
+            Task::Stall { node, fault } => self.stall(node, fault),
+            Task::Resume { node, fault } => self.resume(node, fault),
             Task::Sample => self.sample_network(),
             Task::PhaseBegins(phase) => self.phase_begins(phase),
             Task::PhaseEnds(phase) => self.phase_ends(phase),

@@ -5,6 +5,7 @@
 
 mod happen;
 mod parcels;
+mod stall;
 mod travel;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,7 @@ use crate::report::traffic::Traffic;
 use crate::services::SharedServices;
 use crate::trace::Trace;
 use parcels::Parcels;
+use stall::Held;
 
 /// Bytes of transport framing counted for each message (OVERLAY.md section 3).
 pub const MESSAGE_OVERHEAD_BYTES: u64 = 64;
@@ -88,6 +90,8 @@ pub struct Counters {
     pub restarts: u64,
     /// Nodes that left in order.
     pub departures: u64,
+    /// Times that a node began to stand still.
+    pub stalls: u64,
 }
 
 /// What stays the same during a run.
@@ -129,6 +133,8 @@ pub struct World {
     queue: Queue,
     parcels: Parcels,
     partitioned: bool,
+    /// What waits for nodes that stand still, in the order in which it came.
+    stalled: BTreeMap<NodeIx, Vec<Held>>,
     colluders: Colluders,
     random: Random,
     trace: Trace,
@@ -152,6 +158,7 @@ impl World {
             queue: Queue::new(),
             parcels: Parcels::new(),
             partitioned: false,
+            stalled: BTreeMap::new(),
             colluders: Colluders::default(),
             random: Random::new(settings.seed, "links"),
             trace: Trace::new(),
@@ -280,6 +287,7 @@ impl World {
             places: overlay.export_places(),
         }));
         node.down(now);
+        self.lose_held(ix);
         self.counters.crashes += 1;
         self.note(1, ix, ix, 0, 0);
     }
@@ -317,6 +325,7 @@ impl World {
         let now = self.now;
         if self.nodes[ix].overlay.take().is_some() {
             self.nodes[ix].down(now);
+            self.lose_held(ix);
             self.counters.departures += 1;
             self.note(3, ix, ix, 0, 0);
         }
@@ -324,16 +333,27 @@ impl World {
 
     /// Gives a running node a command. `None`: it is down.
     pub fn command(&mut self, ix: NodeIx, command: Command) -> Option<Op> {
-        let now = self.now;
-        let node = &mut self.nodes[ix];
-        let id = node.overlay.as_mut()?.command(now, &mut self.services, command);
+        if !self.nodes[ix].is_up() {
+            return None;
+        }
         self.next_op += 1;
         let op = Op(self.next_op);
+        match self.stalled.get_mut(&ix) {
+            Some(held) => held.push(Held::Command { op, command: Box::new(command) }),
+            None => self.give(ix, op, command),
+        }
+        Some(op)
+    }
+
+    fn give(&mut self, ix: NodeIx, op: Op, command: Command) {
+        let now = self.now;
+        let node = &mut self.nodes[ix];
+        let Some(overlay) = &mut node.overlay else { return };
+        let id = overlay.command(now, &mut self.services, command);
         if node.open.insert(id, op).is_some() {
             self.violations.add(now, Some(ix), Rule::CommandNamedTwice, format!("{id:?}"));
         }
         self.drain(ix, None);
-        Some(op)
     }
 
     /// Whether the two sides of the network are cut from each other.

@@ -77,11 +77,13 @@ impl Plan {
             let parts = u32::try_from(kinds.len()).unwrap_or(u32::MAX).max(1);
             bad.extend(kinds.iter().map(|kind| (*kind, group.share / parts)));
         }
+        let struck = |fault: &Fault| Ok((fault.at(), strike(fault)?));
+        let strikes = scenario.faults.iter().map(struck).collect::<Result<_, _>>()?;
         let measure = &scenario.measure;
         Ok(Self {
             bad,
             eclipse,
-            strikes: scenario.faults.iter().map(|fault| (fault.at(), strike(fault))).collect(),
+            strikes,
             registrations: measure.registrations,
             retirements: measure.retirements,
             crashes: measure.crashes,
@@ -106,8 +108,8 @@ const fn counterparts(kind: Misbehaviour) -> Result<&'static [Bad], BaselineErro
     }
 }
 
-const fn strike(fault: &Fault) -> Strike {
-    match *fault {
+const fn strike(fault: &Fault) -> Result<Strike, BaselineError> {
+    Ok(match *fault {
         Fault::Kill { share, .. } => Strike::Kill { share },
         Fault::Partition { lasts, .. } => Strike::Partition { lasts },
         Fault::RestartAll { pause, spread, .. } => Strike::RestartAll { pause, spread },
@@ -115,7 +117,8 @@ const fn strike(fault: &Fault) -> Strike {
         Fault::Links { loss, duplicate, reorder, lasts, .. } => {
             Strike::Links { loss, duplicate, reorder, lasts }
         }
-    }
+        Fault::Stall { .. } => return Err(BaselineError::UnknownFault { kind: fault.label() }),
+    })
 }
 
 /// Mean of the exponential sessions of the baselines: the mean of exponential ones, the median of others.

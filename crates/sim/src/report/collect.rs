@@ -212,9 +212,24 @@ struct Bucket {
     latency: Values,
     totals: [u64; 3],
     gone_shown: u64,
-    live_nodes: u64,
-    sent_per_second: Option<f64>,
-    dead_entries: Option<f64>,
+    network: NetworkState,
+}
+
+/// The state of the network as a point of the series shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NetworkState {
+    /// Nodes that run.
+    pub live_nodes: u64,
+    /// Mean bytes that a running node sent in a second.
+    pub sent_per_second: Option<f64>,
+    /// Mean messages.
+    pub messages_per_second: Option<f64>,
+    /// Share of table entries that are down.
+    pub dead_entries: Option<f64>,
+    /// Mean table entries of a node.
+    pub table_entries: Option<f64>,
+    /// The same of nodes that stand still now and then.
+    pub table_entries_stalled: Option<f64>,
 }
 
 impl Bucket {
@@ -228,9 +243,7 @@ impl Bucket {
             latency: Values::bounded(BUCKET_VALUES_MAX),
             totals: [0; 3],
             gone_shown: 0,
-            live_nodes: 0,
-            sent_per_second: None,
-            dead_entries: None,
+            network: NetworkState::default(),
         }
     }
 
@@ -241,7 +254,7 @@ impl Bucket {
         let some = |value: f64| (asked > 0).then_some(value);
         Point {
             at_seconds,
-            live_nodes: self.live_nodes,
+            live_nodes: self.network.live_nodes,
             queries: asked,
             recall: share(self.recall),
             recall_at_5: share(self.recall_at_5),
@@ -254,8 +267,11 @@ impl Bucket {
             hops: some(ratio(self.totals[0], asked)),
             requests: some(ratio(self.totals[1], asked)),
             bytes: some(ratio(self.totals[2], asked)),
-            sent_per_second: self.sent_per_second,
-            dead_entries: self.dead_entries,
+            sent_per_second: self.network.sent_per_second,
+            messages_per_second: self.network.messages_per_second,
+            dead_entries: self.network.dead_entries,
+            table_entries: self.network.table_entries,
+            table_entries_stalled: self.network.table_entries_stalled,
             gone_shown: self.gone_shown,
         }
     }
@@ -315,17 +331,8 @@ impl SeriesBuilder {
     }
 
     /// The state of the network at the end of a bucket that began at `at`.
-    pub fn network(
-        &mut self,
-        at: Time,
-        live_nodes: u64,
-        sent_per_second: Option<f64>,
-        dead_entries: Option<f64>,
-    ) {
-        let bucket = self.at(at);
-        bucket.live_nodes = live_nodes;
-        bucket.sent_per_second = sent_per_second;
-        bucket.dead_entries = dead_entries;
+    pub fn network(&mut self, at: Time, state: NetworkState) {
+        self.at(at).network = state;
     }
 
     /// What was collected.

@@ -44,6 +44,9 @@ impl fmt::Display for Report {
         if self.estimates.count > 0 {
             spread(f, "size", "times the truth", &self.estimates)?;
         }
+        if self.stall.nodes > 0 {
+            stalls(f, self)?;
+        }
         for (what, wait) in [
             ("found", self.lifecycle.found),
             ("retired", self.lifecycle.retired),
@@ -70,6 +73,35 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+fn stalls(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    let stall = &report.stall;
+    write!(
+        f,
+        "stalls  {} of {} nodes; their tables: {:.1} entries before, {:.1} at least since; messages a node and second: {:.2} before, {:.2} at most; mass failures believed: {}; normal ",
+        report.counters.stalls,
+        stall.nodes,
+        stall.entries_before,
+        stall.entries_least,
+        stall.messages_before,
+        stall.messages_most,
+        stall.mass_failures
+    )?;
+    match stall.normal_after_seconds {
+        Some(seconds) => writeln!(f, "after {seconds:.0} s")?,
+        None => writeln!(f, "never")?,
+    }
+    for phase in report.phases.iter().filter(|phase| phase.recall_stalled.wanted > 0) {
+        writeln!(
+            f,
+            "  recall {}: {:.3} % where nodes stand still, {:.3} % elsewhere",
+            phase.label,
+            100.0 * phase.recall_stalled.share(),
+            100.0 * phase.recall_running.share()
+        )?;
+    }
+    Ok(())
 }
 
 fn phase(f: &mut fmt::Formatter<'_>, phase: &PhaseReport) -> fmt::Result {

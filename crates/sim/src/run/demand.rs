@@ -120,6 +120,7 @@ impl Runner {
                     ("duplicate", *duplicate > 0, counters.duplicated),
                     ("reorder", *reorder > 0, counters.reordered),
                 ],
+                Fault::Stall { share, .. } => vec![("stall", *share > 0, counters.stalls)],
             });
         }
         for (what, is_promised, count) in promised {
@@ -140,6 +141,7 @@ impl Runner {
         self.demand_recall(&phases, &mut failed);
         self.demand_costs(&phases, &mut failed);
         self.demand_times(&mut failed);
+        self.demand_stalls(&phases, &mut failed);
         if let Some(before) = phases.first() {
             let asked = self.scenario.measure;
             for (what, wanted, ended) in [
@@ -250,6 +252,23 @@ impl Runner {
         }
     }
 
+    fn demand_stalls(&self, phases: &[PhaseReport], failed: &mut Failed) {
+        let demands = self.scenario.demands;
+        for phase in phases.iter().filter(|phase| phase.label == "during") {
+            let recall = phase.recall_stalled.share();
+            failed.least("recall of nodes that stand still", demands.recall_stalled, recall);
+        }
+        let stall = self.stall_report();
+        if stall.entries_before > 0.0 {
+            let kept = demands.stalled_entries_kept;
+            failed.least("table entries kept by them", kept, stall.entries_kept);
+        }
+        if let Some(max) = demands.normal_after_max {
+            let after = stall.normal_after_seconds.unwrap_or(f64::INFINITY);
+            failed.most("seconds until they are as before", Some(max.as_secs_f64()), after);
+        }
+    }
+
     pub(super) fn report(&self) -> Report {
         Report {
             format: REPORT_FORMAT,
@@ -269,6 +288,7 @@ impl Runner {
             custody: self.gauges.custody,
             estimates: self.gauges.estimates.spread(1e3),
             lifecycle: self.lifecycle(),
+            stall: self.stall_report(),
             defence: self.defence(),
             attack: self.attack,
             state: self.gauges.state(),

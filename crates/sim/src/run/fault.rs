@@ -72,6 +72,7 @@ impl Runner {
                 let link = self.scenario.link.clone();
                 self.world.set_link(LinkModel { loss, duplicate, reorder, ..link });
             }
+            Fault::Stall { share, blocked, runs, .. } => self.stalls_begin(share, blocked, runs),
         }
     }
 
@@ -81,6 +82,7 @@ impl Runner {
             Fault::Partition { .. } => self.world.set_partitioned(false),
             Fault::Churn { .. } => self.churning = None,
             Fault::Links { .. } => self.world.set_link(self.scenario.link.clone()),
+            Fault::Stall { .. } => self.stalls_end(),
             Fault::Kill { .. } | Fault::RestartAll { .. } => {}
         }
     }
@@ -106,6 +108,7 @@ impl Runner {
         }
         self.world.set_link(self.scenario.link.clone());
         self.churning = None;
+        self.stalls_end();
     }
 
     pub(super) fn up(&self) -> Vec<NodeIx> {

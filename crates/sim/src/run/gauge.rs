@@ -9,7 +9,9 @@ use super::Runner;
 use crate::node::Node;
 use crate::random::micros;
 use crate::report::traffic::Traffic;
-use crate::report::{CustodyReport, Hits, PhaseReport, StatePart, Values, float, ratio};
+use crate::report::{
+    CustodyReport, Hits, NetworkState, PhaseReport, StatePart, Values, float, ratio,
+};
 use crate::scenario::EPOCH;
 use crate::world::NodeIx;
 
@@ -34,8 +36,8 @@ pub(super) struct Gauges {
     begin: Vec<Meter>,
     /// What all had sent by then, and their time up.
     sent: (Traffic, u64),
-    /// Bytes sent and time up of all nodes, at the last point of the series.
-    last: (u64, u64),
+    /// Bytes and messages sent and time up of all nodes, at the last point of the series.
+    last: (u64, u64, u64),
     pub(super) custody: CustodyReport,
     pub(super) estimates: Values,
     /// Mean at the end of the first phase, and peak, of each part of a node's state.
@@ -201,23 +203,31 @@ impl Runner {
     /// A point of the time series.
     pub(super) fn sample_network(&mut self) {
         let now = self.world.now();
-        let total = (self.world.counters().bytes, self.world.node_micros());
-        let (bytes, up) =
-            (total.0 - self.gauges.last.0, total.1.saturating_sub(self.gauges.last.1));
+        let counters = self.world.counters();
+        let total = (counters.bytes, counters.messages, self.world.node_micros());
+        let (bytes, messages) = (total.0 - self.gauges.last.0, total.1 - self.gauges.last.1);
+        let up = total.2.saturating_sub(self.gauges.last.2);
         self.gauges.last = total;
         let nodes = self.world.nodes();
         let every = nodes.len().div_ceil(TABLES_LOOKED_AT).max(1);
-        let mut entries = Hits::default();
+        let (mut entries, mut tables) = (Hits::default(), 0);
         for overlay in nodes.iter().step_by(every).filter_map(|node| node.overlay.as_ref()) {
+            tables += 1;
             for entry in overlay.table().entries() {
                 entries.add(u64::from(self.world.is_dead(entry.contact)), 1);
             }
         }
-        let sent = (up > 0).then(|| ratio(bytes, up) * 1e6);
-        let dead = (entries.wanted > 0).then(|| entries.share());
-        let live = self.live_nodes();
+        let per_second = |sent: u64| (up > 0).then(|| ratio(sent, up) * 1e6);
+        let state = NetworkState {
+            live_nodes: self.live_nodes(),
+            sent_per_second: per_second(bytes),
+            messages_per_second: per_second(messages),
+            dead_entries: (entries.wanted > 0).then(|| entries.share()),
+            table_entries: (tables > 0).then(|| ratio(entries.wanted, tables)),
+            table_entries_stalled: self.table_entries_stalled(),
+        };
         let begin = now - self.series.bucket().min(Duration::from_micros(now.as_micros()));
-        self.series.network(begin, live, sent, dead);
+        self.series.network(begin, state);
     }
 
     /// Table entries of all nodes, and those of them that are up.

@@ -49,6 +49,11 @@ impl Runner {
         let builder = &mut self.phases[phase];
         builder.done.recall.add(marks.recall.found, marks.recall.wanted);
         builder.done.recall_kept.add(marks.kept.found, marks.kept.wanted);
+        if self.stalls.nodes.contains(&node) {
+            builder.done.recall_stalled.add(marks.recall.found, marks.recall.wanted);
+        } else if !self.stalls.nodes.is_empty() {
+            builder.done.recall_running.add(marks.recall.found, marks.recall.wanted);
+        }
         builder.done.recall_at_5.add(marks.at_5.found, marks.at_5.wanted);
         builder.queries.add(report.cost, marks.is_full());
         self.series.query(now, report.cost, marks.is_full(), marks.recall, marks.at_5);

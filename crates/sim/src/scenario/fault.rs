@@ -112,6 +112,26 @@ pub enum Fault {
         #[serde(with = "percent", default)]
         reorder: Ppm,
     },
+    /// Processes that get no processor: this share of the running nodes stands still and runs by turns, each at a phase of its own. What
+    /// reaches a node that stands still waits, in order, as do its timers. So Dadgar, Phillips and Currey tried SWIM ("Lifeguard: Local
+    /// Health Awareness for More Accurate Failure Detection", 2017), where all stood still together.
+    Stall {
+        /// When.
+        #[serde(with = "duration", default)]
+        at: Duration,
+        /// For how long; not given: until the end of the fault phase.
+        #[serde(with = "duration_option", default, skip_serializing_if = "Option::is_none")]
+        lasts: Option<Duration>,
+        /// How many, in percent.
+        #[serde(with = "percent")]
+        share: Ppm,
+        /// How long a node stands still.
+        #[serde(with = "duration")]
+        blocked: Duration,
+        /// How long it runs then.
+        #[serde(with = "duration")]
+        runs: Duration,
+    },
 }
 
 impl Fault {
@@ -123,7 +143,8 @@ impl Fault {
             | Self::Partition { at, .. }
             | Self::RestartAll { at, .. }
             | Self::Churn { at, .. }
-            | Self::Links { at, .. } => *at,
+            | Self::Links { at, .. }
+            | Self::Stall { at, .. } => *at,
         }
     }
 
@@ -133,7 +154,8 @@ impl Fault {
         match self {
             Self::Partition { lasts, .. }
             | Self::Churn { lasts, .. }
-            | Self::Links { lasts, .. } => *lasts,
+            | Self::Links { lasts, .. }
+            | Self::Stall { lasts, .. } => *lasts,
             Self::Kill { .. } | Self::RestartAll { .. } => None,
         }
     }
@@ -147,6 +169,7 @@ impl Fault {
             Self::RestartAll { .. } => "restart of all",
             Self::Churn { .. } => "churn",
             Self::Links { .. } => "bad links",
+            Self::Stall { .. } => "stalls",
         }
     }
 }

@@ -97,6 +97,15 @@ pub struct Demands {
     /// Recall in every bucket of the time series in which something was asked, once the network has started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall_always: Option<f64>,
+    /// Recall of those who ask and stand still now and then, while they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall_stalled: Option<f64>,
+    /// Share of their table entries that nodes which stand still now and then have, in every point of the time series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stalled_entries_kept: Option<f64>,
+    /// Longest time after which such nodes are as before, see [`crate::report::StallReport::normal_after_seconds`].
+    #[serde(with = "duration_option", skip_serializing_if = "Option::is_none")]
+    pub normal_after_max: Option<Duration>,
     /// Recall@5 of questions in free text, in every phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_recall_at_5: Option<f64>,

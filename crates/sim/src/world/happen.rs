@@ -27,6 +27,13 @@ impl World {
         let Some((at, what)) = self.queue.pop() else { return };
         self.now = self.now.max(at);
         self.counters.events += 1;
+        if self.stalled.is_empty() || !self.hold(at, what) {
+            self.happen(at, what);
+        }
+    }
+
+    /// A message arrives, or a node's timer is due since `at`.
+    pub(super) fn happen(&mut self, at: Time, what: u32) {
         if what >= WAKE {
             return self.wake(index(what - WAKE), at);
         }

@@ -67,6 +67,16 @@ impl Parcels {
         name
     }
 
+    /// Whom a message under way is for.
+    pub(super) fn receiver(&self, name: u32) -> Option<u32> {
+        match self.slots.get(index(name))? {
+            Parcel::Request { to, .. }
+            | Parcel::Response { to, .. }
+            | Parcel::Failed { to, .. } => Some(*to),
+            Parcel::Free { .. } => None,
+        }
+    }
+
     pub(super) fn take(&mut self, name: u32) -> Parcel {
         let free = Parcel::Free { next: self.free };
         self.free = name;

@@ -3,7 +3,8 @@
 use super::{Directory, Runner, Task, What};
 use crate::baseline::net::{Ix, at, to_ix};
 use crate::report::{
-    Attack, CustodyReport, Hits, Lifecycle, REPORT_FORMAT, Report, Values, Wait, float,
+    Attack, CustodyReport, Hits, Lifecycle, NetworkState, REPORT_FORMAT, Report, Values, Wait,
+    float,
 };
 use crate::scenario::EPOCH;
 
@@ -67,7 +68,12 @@ impl<D: Directory> Runner<D> {
         let (begin, bytes, micros) = self.bucket_start;
         let (now, sent, up) = (self.net.now(), self.net.counters.bytes, self.net.up_micros());
         let rate = (up > micros).then(|| float(sent - bytes) / float(up - micros) * 1e6);
-        self.series.network(begin, self.live(), rate, None);
+        let state = NetworkState {
+            live_nodes: self.live(),
+            sent_per_second: rate,
+            ..NetworkState::default()
+        };
+        self.series.network(begin, state);
         self.bucket_start = (now, sent, up);
         self.at(now + self.series.bucket(), Task::Bucket);
     }
