@@ -609,6 +609,12 @@ pub struct Stats {
     pub requests_sent: u64,
     /// Requests that failed.
     pub requests_failed: u64,
+    /// Of these, how many say nothing about the peer, because this node was late itself while they waited.
+    pub requests_unproven: u64,
+    /// Times that this node was called later than it had asked for, by more than schedulers are.
+    pub stalls: u64,
+    /// How late it was, all times together.
+    pub late: Duration,
     /// Requests served.
     pub requests_served: u64,
     /// Requests refused for their rate.

@@ -41,7 +41,9 @@
 //! }
 //! ```
 //!
-//! * `now` never goes back between calls. A late call is harmless, an early `timeout` does nothing.
+//! * `now` never goes back between calls. A late call is harmless, an early `timeout` does nothing. The machine takes the time between the
+//!   timer that was due and the call that follows for its own lateness, and weighs it before it believes that peers are silent: hand over
+//!   the answers that are there before calling `timeout`.
 //! * Requests time out inside the machine ([`Config::hard_timeout`]); the shell reports only what it knows sooner
 //!   ([`Overlay::failed`]). Answers and failures of requests the machine gave up on are ignored.
 //! * The transport proves `from.agent`. `from.server` is the peer's claim: the machine dials back before it believes it.

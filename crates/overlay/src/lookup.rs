@@ -75,6 +75,8 @@ pub(crate) struct Breadth {
     pub(crate) alpha_failing: usize,
     /// Most requests failed of late, to whomever.
     pub(crate) failing: bool,
+    /// The own node gets behind with what it does: no more requests in flight than when all are answered.
+    pub(crate) strained: bool,
     /// The first so many seeds are asked at once and heard before anybody else is asked: they are known to lie at the target.
     pub(crate) first: usize,
 }
@@ -599,7 +601,8 @@ impl Lookup {
 
     /// Requests in flight, paths that meet silence not counted.
     fn share(&self) -> usize {
-        let alpha = if self.is_quiet() { self.width_failing() } else { self.breadth.alpha };
+        let is_quiet = self.is_quiet() && !self.breadth.strained;
+        let alpha = if is_quiet { self.width_failing() } else { self.breadth.alpha };
         alpha.max(self.paths.len())
     }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod former;
+mod health;
 mod noise;
 mod peer;
 mod publish;
@@ -38,6 +39,7 @@ use crate::store::{Custody, GroupName};
 use crate::table::Table;
 
 use audit::Audits;
+use health::Health;
 use noise::Noise;
 use peer::PeerJob;
 use publish::{PublishJob, Publishing};
@@ -65,6 +67,7 @@ pub struct Overlay {
     rtt: RoundTrip,
     size: NetworkSize,
     vitals: Vitals,
+    health: Health,
     // Work.
     jobs: Few<CommandId, Job>,
     lookups: Lookups,
@@ -90,6 +93,7 @@ pub struct Overlay {
 struct Counters {
     sent: u64,
     failed: u64,
+    unproven: u64,
     served: u64,
     refused: u64,
     rejected: u64,
@@ -163,6 +167,7 @@ impl Overlay {
             rtt: RoundTrip::new(),
             size: NetworkSize::new(config.estimate_samples),
             vitals: Vitals::default(),
+            health: Health::default(),
             publishing: Publishing::new(config.republish_max),
             summaries: Summaries::default(),
             reconciling: Reconciling::default(),
@@ -195,6 +200,7 @@ impl Overlay {
         services: &mut dyn Services,
         command: Command,
     ) -> CommandId {
+        self.note_call(now);
         let id = self.name_command();
         if self.jobs.values().filter(|job| !job.silent).count() >= COMMANDS_MAX {
             self.report(id, Outcome::Failed(CommandError::Busy));
@@ -219,13 +225,14 @@ impl Overlay {
 
     /// Does what is due. Call when [`Self::poll_timeout`] says so; earlier calls do nothing.
     pub fn timeout(&mut self, now: Time) {
+        self.note_call(now);
         while let Some((due, timer)) = self.timers.first() {
             if due > now {
                 break;
             }
             self.timers.pop_first();
             match timer {
-                Timer::Slow(id) => self.request_slow(id),
+                Timer::Slow(id) => self.request_slow(now, id),
                 Timer::Lost(id) => self.request_lost(now, id),
                 Timer::Lookup(id) => self.lookup_expired(now, id),
                 Timer::Command(id) => self.command_expired(now, id),
@@ -295,6 +302,9 @@ impl Overlay {
             custody_shards: self.custody.shards().count(),
             requests_sent: self.counters.sent,
             requests_failed: self.counters.failed,
+            requests_unproven: self.counters.unproven,
+            stalls: self.health.stalls(),
+            late: self.health.late(),
             requests_served: self.counters.served,
             requests_refused: self.counters.refused,
             items_rejected: self.counters.rejected,
@@ -492,6 +502,11 @@ impl Overlay {
     }
 
     // ---- small things shared by the parts ----
+
+    /// Every call from outside begins here: how late it is says how late this node is.
+    fn note_call(&mut self, now: Time) {
+        self.health.note_call(now, self.timers.first().map(|(due, _)| due));
+    }
 
     /// The region this node expects its places to be kept in.
     fn region(&self) -> Region {

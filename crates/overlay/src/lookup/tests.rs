@@ -15,6 +15,7 @@ const BREADTH: Breadth = Breadth {
     alpha: 3,
     alpha_failing: 8,
     failing: false,
+    strained: false,
     first: 0,
 };
 

@@ -85,7 +85,7 @@ impl Overlay {
         }
         self.upkeep.struck = now;
         self.begin_recovery(now, true);
-        self.restore_within(now, RESTORE_WITHIN);
+        self.restore_within(now, self.health.paced(RESTORE_WITHIN));
     }
 
     /// Most nodes went of late, and not everyone has stored again what they publish.
@@ -119,8 +119,7 @@ impl Overlay {
         if !recovery.mass && recovery.round == 1 {
             let entries = self.table.entries().map(|entry| entry.contact.clone()).collect();
             self.ask_some(now, entries, SUSPECTS);
-            self.upkeep.recovery = Some(recovery);
-            self.timers.insert((now + ROUND_EVERY, Timer::Recovery));
+            self.recover_again(now, recovery);
             return;
         }
         if !recovery.mass && recovery.round == 2 && !self.vitals.is_grave() {
@@ -133,7 +132,7 @@ impl Overlay {
         self.ask_some(now, unheard, PINGS_PER_ROUND);
         if settled && !recovery.mass {
             recovery.refilled = self.table.buckets();
-        } else if settled {
+        } else if settled && (!self.health.is_strained() || recovery.round > ROUNDS_MAX) {
             if recovery.refilled == 0 {
                 self.size.restart();
                 for _ in 0..SAMPLES {
@@ -147,9 +146,16 @@ impl Overlay {
         if settled && recovery.refilled >= self.table.buckets() {
             self.upkeep.recovery = None;
         } else {
-            self.upkeep.recovery = Some(recovery);
-            self.timers.insert((now + ROUND_EVERY, Timer::Recovery));
+            self.recover_again(now, recovery);
         }
+    }
+
+    /// The next round comes the later the later this node is: were its own requests what keeps a machine busy that it shares with other
+    /// nodes, that would never end.
+    fn recover_again(&mut self, now: Time, recovery: Recovery) {
+        self.upkeep.recovery = Some(recovery);
+        let next = now + self.health.paced(ROUND_EVERY);
+        self.timers.insert((next, Timer::Recovery));
     }
 
     /// Asks so many entries, as chance has it, whether they are there. Those unseen longest would be mostly dead, and failures of theirs
@@ -214,7 +220,7 @@ impl Overlay {
             for contact in self.upkeep.former.next(now, true, ASK_AFTER_RETURN) {
                 self.send(now, contact, Request::Ping, Purpose::Ping(Errand::Recovery));
             }
-        } else if returns.count >= RETURNS_MIN && !merged_lately {
+        } else if returns.count >= RETURNS_MIN && !merged_lately && !self.health.is_strained() {
             returns.merged = now;
             returns.again = Some(now + RESTORE_AGAIN_AFTER);
             self.merge_halves(now);

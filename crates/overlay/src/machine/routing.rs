@@ -146,6 +146,7 @@ impl Overlay {
 
     /// `contact` asked something: it lives.
     pub(super) fn heard(&mut self, now: Time, contact: &Contact) {
+        self.note_call(now);
         if let Some(entry) = self.table.get(&contact.overlay_id) {
             self.vitals.note_life(now.saturating_since(entry.seen()));
         }
@@ -463,7 +464,10 @@ impl Overlay {
         self.restore_again(now);
         self.audit(now);
         self.ask_renewals(now);
-        self.hasten_thin_items(now);
+        // Few may keep them because this node was too late to hear them say so; then it would store everything again each time.
+        if !self.health.is_strained() {
+            self.hasten_thin_items(now);
+        }
         self.forget_places(now);
         self.schedule_maintenance(now);
     }

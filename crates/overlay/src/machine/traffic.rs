@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use comity_core::{AgentId, OverlayId, Time};
 
 use super::audit::AuditStep;
+use super::health::Patience;
 use super::{Overlay, Timer};
 use crate::config::{K, LOOKUP_SEEDS_MAX, LOOKUPS_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::contact::Contact;
@@ -136,6 +137,7 @@ pub(super) struct InFlight {
     sent: Time,
     slow_at: Time,
     lost_at: Time,
+    patience: Patience,
     purpose: Purpose,
 }
 
@@ -183,6 +185,7 @@ impl Overlay {
         id: RequestId,
         response: Response,
     ) {
+        self.note_call(now);
         let Some(in_flight) = self.requests.get(&id) else { return };
         if in_flight.to.agent != *from {
             return;
@@ -193,7 +196,8 @@ impl Overlay {
             return;
         }
         let Some(in_flight) = self.take_request(id) else { return };
-        self.rtt.sample(now.saturating_since(in_flight.sent));
+        let own = in_flight.patience.own_delay(&self.health);
+        self.rtt.sample(now.saturating_since(in_flight.sent).saturating_sub(own));
         self.answered(now, in_flight.to.clone(), in_flight.purpose.tells());
         self.count_bytes_received(&in_flight.purpose, &response);
         let understood = match in_flight.purpose.clone() {
@@ -227,6 +231,7 @@ impl Overlay {
 
     /// Request `id` could not be delivered or answered. Unknown ids are ignored.
     pub fn failed(&mut self, now: Time, id: RequestId, failure: Failure) {
+        self.note_call(now);
         self.settle_failed(now, id, failure);
         self.pump(now);
     }
@@ -244,7 +249,7 @@ impl Overlay {
         }
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        let failing = self.vitals.is_failing()
+        let failing = self.is_failing()
             || match &purpose {
                 Purpose::Lookup(lookup) => self
                     .lookups
@@ -267,6 +272,7 @@ impl Overlay {
             sent: now,
             slow_at: now + soft,
             lost_at: now + hard,
+            patience: Patience::new(&self.health),
             purpose,
         };
         self.timers.insert((in_flight.slow_at, Timer::Slow(id)));
@@ -363,8 +369,13 @@ impl Overlay {
         Some(in_flight)
     }
 
-    pub(super) fn request_slow(&mut self, id: RequestId) {
-        let Some(in_flight) = self.requests.get(&id) else { return };
+    pub(super) fn request_slow(&mut self, now: Time, id: RequestId) {
+        let Some(in_flight) = self.requests.get_mut(&id) else { return };
+        if in_flight.patience.defers_slow(&self.health) {
+            in_flight.slow_at = now + in_flight.slow_at.saturating_since(in_flight.sent);
+            self.timers.insert((in_flight.slow_at, Timer::Slow(id)));
+            return;
+        }
         if let Purpose::Lookup(lookup) = in_flight.purpose
             && let Some(running) = self.lookups.running.get_mut(&lookup)
         {
@@ -374,7 +385,20 @@ impl Overlay {
     }
 
     pub(super) fn request_lost(&mut self, now: Time, id: RequestId) {
+        if self.grant_grace(now, id) {
+            return;
+        }
         self.settle_failed(now, id, Failure::Timeout);
+    }
+
+    /// Gives a request more time that waited for this node itself.
+    fn grant_grace(&mut self, now: Time, id: RequestId) -> bool {
+        let (min, max) = (self.config.soft_timeout_min, self.config.hard_timeout);
+        let Some(in_flight) = self.requests.get_mut(&id) else { return false };
+        let Some(own) = in_flight.patience.grace(&self.health) else { return false };
+        in_flight.lost_at = now + own.max(min).min(max);
+        self.timers.insert((in_flight.lost_at, Timer::Lost(id)));
+        true
     }
 
     fn settle_failed(&mut self, now: Time, id: RequestId, failure: Failure) {
@@ -382,13 +406,21 @@ impl Overlay {
         match failure {
             Failure::Refused(ErrorCode::NotServing) => self.forget(&in_flight.to),
             Failure::Refused(_) | Failure::Local => {}
+            Failure::Timeout | Failure::Unreachable | Failure::Closed
+                if in_flight.patience.is_excused(&self.health) =>
+            {
+                self.counters.failed += 1;
+                self.counters.unproven += 1;
+            }
             Failure::Timeout
             | Failure::Unreachable
             | Failure::WrongIdentity
             | Failure::Malformed
             | Failure::Closed => {
                 self.counters.failed += 1;
-                self.silent_peer(now, &in_flight.to, in_flight.purpose.tells());
+                // Others on a machine that is too slow are late when this node is: that many are silent then is no sign that they went.
+                let tells = in_flight.purpose.tells() && in_flight.patience.is_plain();
+                self.silent_peer(now, &in_flight.to, tells);
             }
         }
         self.purpose_failed(now, &in_flight, failure);
@@ -435,7 +467,8 @@ impl Overlay {
             grown: false,
             alpha: self.config.alpha,
             alpha_failing: self.config.alpha_failing,
-            failing: self.vitals.is_failing(),
+            failing: self.is_failing(),
+            strained: self.health.is_strained(),
             first: 0,
         }
     }
@@ -501,6 +534,11 @@ impl Overlay {
             }
         }
         self.table.closest(target, K)
+    }
+
+    /// Whether most requests fail, and searches should go on with more at once: not while this node gets behind with what it does.
+    fn is_failing(&self) -> bool {
+        self.vitals.is_failing() && !self.health.is_strained()
     }
 
     /// Whether a peer is not worth asking or naming now. For a while after many went, the names of those who did are told by nodes that

@@ -12,6 +12,7 @@ mod directory;
 mod disaster;
 mod eclipse;
 mod fake;
+mod lateness;
 mod limits;
 mod net;
 mod network;

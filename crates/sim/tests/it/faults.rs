@@ -1,6 +1,8 @@
 //! Things go wrong, heal, and the network converges.
 
-use comity_sim::Scenario;
+use std::time::Duration;
+
+use comity_sim::{Fault, Scenario};
 
 use crate::pass;
 
@@ -67,4 +69,26 @@ fn some_drop_misroute_or_forge() {
         let report = pass(&brief(Scenario::preset(name, 60, 8).unwrap()));
         assert!(report.counters.misbehaved > 10, "{report}");
     }
+}
+
+/// Everybody shares a processor that is much too slow: nobody takes the own delay for the silence of all others.
+#[test]
+fn nodes_that_stand_still_forget_nobody() {
+    let mut scenario = brief(Scenario::healthy(100, 9));
+    scenario.faults = vec![Fault::Stall {
+        at: Duration::ZERO,
+        lasts: None,
+        share: 1_000_000,
+        blocked: Duration::from_secs(8),
+        runs: Duration::from_secs(1),
+    }];
+    scenario.fault_phase = Duration::from_secs(120);
+    scenario.measure_at = Duration::from_secs(20);
+    scenario.settle = Duration::from_secs(30);
+    scenario.demands.stalled_entries_kept = Some(0.95);
+    scenario.demands.recall_stalled = Some(0.9);
+    scenario.demands.normal_after_max = Some(Duration::from_secs(60));
+    let report = pass(&scenario);
+    assert!(report.counters.stalls > 1_000, "{report}");
+    assert_eq!((report.stall.nodes, report.stall.mass_failures), (100, 0), "{report}");
 }
