@@ -290,7 +290,7 @@ impl Builder {
         let (asks, inbox) = mpsc::channel(directory::INBOX_LEN);
         let (requests, delivered) = mpsc::channel(directory::INCOMING_LEN);
         let (renew, renewals) = mpsc::channel(RENEWALS_LEN);
-        let carrier = TransportCarrier { transport: transport.clone() };
+        let carrier = TransportCarrier { transport: transport.clone(), network: network.clone() };
         let parts = Parts {
             overlay,
             services,

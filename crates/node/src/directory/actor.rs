@@ -34,6 +34,8 @@ const COMMITS_MAX: usize = 256;
 const DEPARTED_MAX: usize = 256;
 /// Answers handed to the actor before it looks at its other inputs again.
 const ANSWERS_PER_TURN_MAX: usize = 64;
+/// Turns in which answers are handed over before timers are looked at: enough for all requests that the overlay has in flight.
+const ANSWER_TURNS_MAX: usize = comity_overlay::REQUESTS_IN_FLIGHT_MAX / ANSWERS_PER_TURN_MAX;
 
 /// A request of another peer, already authenticated, and where its answer goes.
 #[derive(Debug)]
@@ -55,6 +57,10 @@ pub(crate) trait Carrier: Send + Sync + 'static {
         request: &Request,
         frame: Vec<u8>,
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send + 'static>>;
+
+    /// Completes when what reached this node before has been passed on to the exchanges that wait for it, however far behind the network's
+    /// thread is.
+    fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 }
 
 /// What others ask of the actor.
@@ -194,6 +200,8 @@ impl Actor {
         mut incoming: mpsc::Receiver<Incoming>,
         cancel: CancellationToken,
     ) {
+        // Set while timers are due that have to wait for answers on their way through this node.
+        let mut flush = None;
         loop {
             let wake = self.sleep_until_due();
             tokio::select! {
@@ -205,9 +213,11 @@ impl Actor {
                     self.handle_incoming(request);
                 }
                 Some(_) = self.commits.join_next() => {}
-                () = wake => {
-                    let now = self.clock.now();
-                    self.overlay.timeout(now);
+                () = wake, if flush.is_none() => flush = Some(self.carrier.flush()),
+                () = done(&mut flush), if flush.is_some() => {
+                    flush = None;
+                    self.hand_over_answers().await;
+                    self.overlay.timeout(self.clock.now());
                 }
             }
             self.drain();
@@ -224,6 +234,16 @@ impl Actor {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => std::future::pending().await,
             }
+        }
+    }
+
+    /// Answers that are here are heard before requests are taken for lost. After a time without the processor both wait together, and the
+    /// runtime looks at what is due before it lets exchanges read what they were sent.
+    async fn hand_over_answers(&mut self) {
+        for _ in 0..ANSWER_TURNS_MAX {
+            tokio::task::yield_now().await;
+            let Some(first) = self.exchanges.try_join_next() else { return };
+            self.handle_answers(first);
         }
     }
 
@@ -400,6 +420,13 @@ impl Actor {
     }
 }
 
+/// Completes when the future does that is there.
+async fn done(future: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    if let Some(future) = future {
+        future.await;
+    }
+}
+
 fn send_answers(answers: Vec<(ReplyHandle, Bytes)>) {
     for (reply, answer) in answers {
         reply.send(answer);
@@ -525,5 +552,86 @@ fn refusal(outcome: Outcome) -> CommandError {
         | Outcome::Answers(_)
         | Outcome::Closest(_)
         | Outcome::Left => CommandError::Invalid("the overlay ended another command in its place"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use comity_core::Identity;
+    use comity_overlay::{Config, Positions};
+    use tokio::sync::watch;
+
+    use super::*;
+
+    const PEERS: u8 = 12;
+
+    /// All answers have reached the node, which has not got to them yet.
+    struct Behind(watch::Sender<bool>);
+
+    impl Carrier for Behind {
+        fn exchange(
+            &self,
+            _: &Contact,
+            _: &Request,
+            _: Vec<u8>,
+        ) -> Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send + 'static>> {
+            let mut passed_on = self.0.subscribe();
+            Box::pin(async move {
+                passed_on.wait_for(|passed_on| *passed_on).await.map_err(|_| Failure::Closed)?;
+                let answer = Response::Nodes { contacts: Vec::new() };
+                Ok(wire::encode_response(&answer).into())
+            })
+        }
+
+        fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+            self.0.send_replace(true);
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_here_are_heard_before_requests_are_lost() {
+        let mut positions = PositionCache::new(0);
+        let mut contact = |secret: u8| {
+            let agent = Identity::from_secret_bytes(&[secret; 32]).id();
+            let place = positions.position(&agent).unwrap();
+            Contact::server(agent, place, vec!["127.0.0.1:7".parse().unwrap()])
+        };
+        let me = contact(1);
+        let peers: Vec<_> = (2..2 + PEERS).map(&mut contact).collect();
+        let clock = Clock::new(0);
+        // Every request is due as soon as it is sent.
+        let config = Config {
+            soft_timeout_min: Duration::ZERO,
+            hard_timeout: Duration::ZERO,
+            hard_timeout_failing: Duration::ZERO,
+            ..Config::default()
+        };
+        let mut overlay = Overlay::new(Arc::new(config), me, [1; 32], clock.now());
+        overlay.preload_peers(clock.now(), peers);
+        let (asks, inbox) = mpsc::channel(INBOX_LEN);
+        let (_requests, incoming) = mpsc::channel(INCOMING_LEN);
+        let cancel = CancellationToken::new();
+        let parts = Parts {
+            overlay,
+            services: comity_overlay::directory::Directory::with_places(positions.clone()),
+            clock,
+            positions,
+            carrier: Box::new(Behind(watch::Sender::new(false))),
+            storage: Storage::in_memory().unwrap(),
+            inbox,
+            incoming,
+            renew: mpsc::channel(1).0,
+            cancel: cancel.clone(),
+        };
+        let actor = tokio::spawn(Actor::run(parts));
+        let directory = Directory::new(asks);
+        let found = directory.lookup(OverlayId([9; 32])).await.unwrap();
+        assert_eq!((found.closest.len(), found.cost.failures), (usize::from(PEERS), 0));
+        cancel.cancel();
+        actor.await.unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity_overlay::{Contact, Failure, Request};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::actor::{Carrier, Incoming};
@@ -18,6 +19,8 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct TransportCarrier {
     pub(crate) transport: Transport,
+    /// Where the transport runs.
+    pub(crate) network: Handle,
 }
 
 impl Carrier for TransportCarrier {
@@ -36,6 +39,15 @@ impl Carrier for TransportCarrier {
                 .exchange_with(peer, &addrs, Bytes::from(frame), options)
                 .await
                 .map_err(|error| failure(&error))
+        })
+    }
+
+    fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        // Its turn comes after those of the tasks that wait for theirs now.
+        let turn = self.network.spawn(std::future::ready(()));
+        Box::pin(async move {
+            // A runtime that is shutting down passes nothing on any more.
+            let _ended = turn.await;
         })
     }
 }
