@@ -67,9 +67,9 @@ pub fn jobs_for(cells: &[Cell]) -> usize {
 /// Why a cell is not begun: this machine would run out of memory, and take other programs along.
 fn refusal(cell: &Cell, available: Option<u64>) -> Option<String> {
     let Scenario { nodes, start, protocol, .. } = &cell.scenario;
-    let is_large = *start == Start::Settled && *protocol == Protocol::Comity;
+    let has_custody = *start == Start::Settled && *protocol == Protocol::Comity;
     let needed = BYTES_BASE + (*nodes as u64).saturating_mul(BYTES_PER_NODE_LEAST);
-    let available = available.filter(|available| is_large && *available < needed)?;
+    let available = available.filter(|available| has_custody && *available < needed)?;
     let gigabytes = |bytes: u64| bytes.div_ceil(100_000_000) as f64 / 10.0;
     Some(format!(
         "{nodes} nodes need at least {} GB of memory and {} GB are free; run fewer with --nodes, or on a larger machine",
