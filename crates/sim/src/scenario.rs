@@ -143,6 +143,9 @@ pub struct Scenario {
     pub adversaries: Vec<Adversaries>,
 }
 
+/// Shortest turn of nodes that stand still and run by turns.
+const TURN_MIN: Duration = Duration::from_millis(10);
+
 /// Why there is no such scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
@@ -239,6 +242,15 @@ impl Scenario {
         }
         if self.faults.is_empty() && !self.fault_phase.is_zero() {
             return invalid("fault_phase", "there are no faults to act in it".to_owned());
+        }
+        // Turns of no length would never let the time pass.
+        let is_short = |fault: &Fault| matches!(fault, Fault::Stall { blocked, runs, .. } if (*blocked).min(*runs) < TURN_MIN);
+        if self.faults.iter().any(is_short) {
+            let least = TURN_MIN.as_millis();
+            return invalid(
+                "faults",
+                format!("blocked and runs of a stall are {least} ms at least"),
+            );
         }
         self.measure.check()
     }

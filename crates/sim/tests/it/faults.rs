@@ -92,3 +92,15 @@ fn nodes_that_stand_still_forget_nobody() {
     assert!(report.counters.stalls > 1_000, "{report}");
     assert_eq!((report.stall.nodes, report.stall.mass_failures), (100, 0), "{report}");
 }
+
+#[test]
+fn stalls_of_no_length_are_refused() {
+    let zero = Duration::ZERO;
+    for (blocked, runs) in [(zero, zero), (Duration::from_secs(1), zero)] {
+        let mut scenario = Scenario::healthy(20, 1);
+        scenario.faults =
+            vec![Fault::Stall { at: zero, lasts: None, share: 1_000_000, blocked, runs }];
+        let why = scenario.check().unwrap_err().to_string();
+        assert!(why.contains("faults") && why.contains("10 ms"), "{why}");
+    }
+}
