@@ -10,7 +10,7 @@ use super::{Runner, Task, What};
 use crate::publisher::key_of;
 use crate::random::micros;
 use crate::report::{Lifecycle, Values, Wait};
-use crate::workload::Question;
+use crate::workload::{ANSWERS_MAX, Question, Spec};
 use crate::world::NodeIx;
 
 /// Wait between two looks at an agent that registered or retired, while it should come or go: what is measured is at most this, and what
@@ -25,6 +25,8 @@ const WATCH_MAX: Duration = Duration::from_secs(120);
 const LOOK_AT_CRASHED: Duration = Duration::from_secs(30);
 /// How much longer than a beat lives a crashed agent is watched.
 const CRASH_GRACE: Duration = Duration::from_secs(180);
+/// Draws of a question that few enough answer, before the name will do: each publisher has one of its own.
+const NARROW_DRAWS: usize = 8;
 /// Looks in a row that do not show an agent before it counts as gone: one may have failed.
 const GONE_AFTER: u32 = 2;
 
@@ -117,7 +119,7 @@ impl Runner {
         let Some(publisher) = self.register.publishers.get(&ix) else { return };
         let Some(spec) = publisher.specs.first().cloned() else { return };
         let key = key_of(&self.world.nodes()[ix], &spec);
-        let question = self.drawer.question(&mut self.curiosity, &spec);
+        let question = self.narrow_question(&spec);
         match event {
             Event::Registered => self.publish(ix),
             Event::Retired => self.retire(ix, false),
@@ -135,6 +137,18 @@ impl Runner {
             done: false,
         });
         self.look_later(watch);
+    }
+
+    /// A question to which custodians show every answer, `spec` among them. Of a question with more answers than a custodian shows,
+    /// the best are shown, and that somebody is not among them says nothing about when he could be found.
+    fn narrow_question(&mut self, spec: &Spec) -> Question {
+        for _ in 0..NARROW_DRAWS {
+            let question = self.drawer.question(&mut self.curiosity, spec);
+            if self.register.answers(&question).len() <= usize::from(ANSWERS_MAX) {
+                return question;
+            }
+        }
+        Question { name: Some(spec.name.clone()), ..Question::default() }
     }
 
     /// A publisher that is there and asks nothing itself.

@@ -60,6 +60,22 @@ fn what_is_measured_is_in_the_report_and_survives_json() {
     assert_eq!(read, report);
 }
 
+/// All 620 publishers are of one class: of a question for the class, custodians show the best 32 that match. Whether a
+/// newcomer is among those is chance; watched is whether he can be found.
+#[test]
+fn who_registers_is_found_among_more_than_custodians_show() {
+    let mut crowded = scenario();
+    (crowded.nodes, crowded.workload.publishers) = (640, 620);
+    crowded.workload.classes = 1;
+    crowded.workload.broad = 1_000_000;
+    crowded.measure.registrations = 12;
+    (crowded.measure.queries, crowded.measure.texts, crowded.measure.peers) = (0, 0, 0);
+    crowded.demands.peers_live = None;
+    let report = pass(&crowded);
+    assert_eq!(report.lifecycle.found.seconds.count, 12, "{report}");
+    assert_eq!(report.lifecycle.found.never, 0, "{report}");
+}
+
 #[test]
 fn progress_is_told_and_changes_nothing() {
     let mut quick = scenario();
