@@ -271,6 +271,8 @@ pub struct QueryReport {
     pub near: Vec<FoundDigest>,
     /// What was asked, in order of asking. Keys that were not needed any more are absent.
     pub keys: Vec<KeyReport>,
+    /// It ended before every key and shard that may hold more was asked: enough matched, its time was up, or there were too many.
+    pub unasked: bool,
     /// What it cost.
     pub cost: Cost,
 }

@@ -97,7 +97,7 @@ pub struct Finder {
     rounds: usize,
     /// The last question is not answered yet.
     asking: bool,
-    /// Custodians have more than they returned.
+    /// Custodians have more than they returned, or some were not asked.
     more: bool,
     /// Trials since the directory was last asked, by what came of them.
     bad: usize,
@@ -233,10 +233,13 @@ impl Finder {
     }
 }
 
-/// Whether a custodian left something out of its answer.
+/// Whether a custodian left something out of its answer, or keys and shards were not asked because enough had been found.
 fn has_more(report: &QueryReport) -> bool {
     let mut said = report.keys.iter().flat_map(|key| &key.custodians);
-    said.any(|custodian| matches!(custodian.said, CustodianSaid::Answered { truncated: true, .. }))
+    report.unasked
+        || said.any(|custodian| {
+            matches!(custodian.said, CustodianSaid::Answered { truncated: true, .. })
+        })
 }
 
 #[cfg(test)]
@@ -291,8 +294,8 @@ mod tests {
         let key = GroupKey([0; 32]);
         let custodians = vec![CustodianReport { agent: all[0], placement: 0, said }];
         let keys = vec![KeyReport { key, shard: ShardId::whole(key), custodians, requests: 1 }];
-        let report =
-            QueryReport { matches: Vec::new(), near: Vec::new(), keys, cost: Cost::default() };
+        let (matches, near) = (Vec::new(), Vec::new());
+        let report = QueryReport { matches, near, keys, unasked: false, cost: Cost::default() };
         (report, left)
     }
 
@@ -347,6 +350,34 @@ mod tests {
         let (order, good, rounds) =
             run(Finder::new(query(5), FinderLimits::default()), &all, |_| false);
         assert_eq!((order.len(), good, rounds), (20, 0, 1));
+    }
+
+    /// Shards of three are asked until enough match: those that were found first may all have gone.
+    #[test]
+    fn who_was_not_asked_for_is_asked_for_when_others_fail() {
+        let all = agents(12);
+        let limits = FinderLimits { want: 2, ..FinderLimits::default() };
+        let mut finder = Finder::new(query(2), limits);
+        let mut asked = 0;
+        loop {
+            match finder.step() {
+                FinderStep::Ask(query) => {
+                    asked += 1;
+                    let (mut report, mut ranked) = directory(&all, &query);
+                    report.unasked = ranked.len() > 3;
+                    ranked.truncate(3);
+                    finder.answered(&report, ranked);
+                }
+                FinderStep::Try(agents) => {
+                    for agent in agents {
+                        let is_good = all[7..].contains(&agent);
+                        finder.tried(agent, if is_good { Trial::Good } else { Trial::Bad });
+                    }
+                }
+                FinderStep::Done => break,
+            }
+        }
+        assert_eq!((finder.good(), asked), (2, 3));
     }
 
     proptest! {

@@ -382,8 +382,10 @@ impl Overlay {
         near.retain(|key, found| {
             found.item.expires > now && !matches.iter().any(|found| found.item.key() == *key)
         });
+        let unasked = query.has_unasked();
         let keys = std::mem::take(&mut query.reports).into_values().collect();
-        let report = QueryReport { matches, near: by_custodians(near), keys, cost: job.cost };
+        let near = by_custodians(near);
+        let report = QueryReport { matches, near, keys, unasked, cost: job.cost };
         self.report_job(id, &job, Outcome::Answers(report));
     }
 }
@@ -411,6 +413,12 @@ impl QueryJob {
     fn is_complete(&self) -> bool {
         (0..self.query.steps.len())
             .any(|step| self.query.steps[step].complete && self.is_answered_in_full(step))
+    }
+
+    /// Whether a key or shard that may hold more was not asked to the end.
+    fn has_unasked(&self) -> bool {
+        let is_open = !self.active.is_empty() || !self.waiting.is_empty() || self.below.is_open();
+        is_open && !self.is_complete()
     }
 
     /// Whether custodians answered for every key of a step and the shards below it, and none held anything back.

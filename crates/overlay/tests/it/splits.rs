@@ -6,8 +6,8 @@ use std::time::Duration;
 use comity_capability::keys::GroupKey;
 use comity_overlay::wire::{ErrorCode, Report};
 use comity_overlay::{
-    Action, Command, Config, ItemKey, ItemKind, Outcome, Overlay, ReplyToken, Request, Response,
-    ShardId,
+    Action, Command, Config, ItemKey, ItemKind, Outcome, Overlay, QueryStep, ReplyToken, Request,
+    Response, ShardId,
 };
 
 use crate::fake::{Fake, Item, contact};
@@ -95,6 +95,14 @@ fn a_large_group_fills_many_shards_and_shrinks_again() {
     assert!(all.len() >= 8, "{} shards", all.len());
     assert!(all.iter().any(|shard| shard.depth >= 2));
     assert_all_found(&mut net, 5, (0..NODES).step_by(7));
+    // Whoever has enough is told that there may be more: what he found may have gone.
+    let ask = |net: &mut Net, want| {
+        let keys = vec![GroupKey::of(LABEL)];
+        net.query(6, vec![QueryStep { keys, complete: false }], 0, want)
+    };
+    let (some, all_of_it) = (ask(&mut net, FULL + 2), ask(&mut net, 0));
+    assert!(some.unasked && some.matches.len() < shards.len(), "{} found", some.matches.len());
+    assert!(!all_of_it.unasked);
 
     // A newcomer is found at once though it goes to a deep shard.
     let late = net.add(config());

@@ -74,7 +74,7 @@ impl Hunt {
             found.matches.into_iter().map(|found| (found.item.key(), found)).collect();
         matches.extend(report.matches.into_iter().map(|found| (found.item.key(), found)));
         found.matches = matches.into_values().collect();
-        found.near = report.near;
+        (found.near, found.unasked) = (report.near, report.unasked);
         self.found = Some(found);
     }
 
@@ -85,6 +85,7 @@ impl Hunt {
             matches: Vec::new(),
             near: Vec::new(),
             keys: Vec::new(),
+            unasked: false,
             cost: Cost::default(),
         });
         found.matches.retain(|found| self.finder.verdict(&found.item.signer) != Some(Trial::Bad));

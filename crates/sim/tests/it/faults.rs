@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comity_sim::{Fault, Scenario};
+use comity_sim::{Fault, Scenario, Start};
 
 use crate::pass;
 
@@ -27,6 +27,24 @@ fn a_third_of_three_hundred_dies() {
     assert_eq!(report.counters.crashes, 90);
     let after = report.phase("after").unwrap();
     assert!((after.recall() - 1.0).abs() < f64::EPSILON, "{report}");
+}
+
+/// What a question finds first has gone as often as not, and shards it did not ask because it had enough hold the rest.
+#[test]
+fn half_of_a_network_with_split_groups_dies() {
+    let mut scenario = brief(Scenario::kill(400, 9, 50));
+    scenario.start = Start::Settled;
+    scenario.config.shard_digests = 6;
+    let workload = &mut scenario.workload;
+    (workload.publishers, workload.capabilities_each) = (400, 1);
+    (workload.classes, workload.pairs) = (2, 3);
+    scenario.askers = 60;
+    (scenario.measure.queries, scenario.measure.want) = (120, 5);
+    scenario.settle = Duration::from_secs(30);
+    let report = pass(&scenario);
+    let during = report.phase("during").unwrap();
+    assert!(during.recall.wanted > 300, "{report}");
+    assert!(during.recall() >= 0.99, "{report}");
 }
 
 #[test]

@@ -178,6 +178,13 @@ pub(super) struct Below {
     before: Option<usize>,
 }
 
+impl Below {
+    /// Shards wait to be asked, or were left out.
+    pub(super) fn is_open(&self) -> bool {
+        !self.waiting.is_empty() || !self.cut.is_empty()
+    }
+}
+
 /// What a query asks next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
