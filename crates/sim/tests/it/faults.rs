@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use comity_sim::{Fault, Scenario, Start};
+use comity_sim::{Fault, Scenario};
 
-use crate::pass;
+use crate::{pass, with_split_groups};
 
 /// Fewer questions than the presets ask: debug builds are slow.
 fn brief(mut scenario: Scenario) -> Scenario {
@@ -32,14 +32,9 @@ fn a_third_of_three_hundred_dies() {
 /// What a question finds first has gone as often as not, and shards it did not ask because it had enough hold the rest.
 #[test]
 fn half_of_a_network_with_split_groups_dies() {
-    let mut scenario = brief(Scenario::kill(400, 9, 50));
-    scenario.start = Start::Settled;
-    scenario.config.shard_digests = 6;
-    let workload = &mut scenario.workload;
-    (workload.publishers, workload.capabilities_each) = (400, 1);
-    (workload.classes, workload.pairs) = (2, 3);
+    let mut scenario = with_split_groups(brief(Scenario::kill(400, 9, 50)));
     scenario.askers = 60;
-    (scenario.measure.queries, scenario.measure.want) = (120, 5);
+    scenario.measure.queries = 120;
     scenario.settle = Duration::from_secs(30);
     let report = pass(&scenario);
     let during = report.phase("during").unwrap();

@@ -1,8 +1,8 @@
 //! Networks in which nothing goes wrong but the ordinary loss of messages, and what they may cost.
 
-use comity_sim::{Scenario, Start};
+use comity_sim::Scenario;
 
-use crate::pass;
+use crate::{pass, with_split_groups};
 
 #[test]
 fn three_hundred_nodes_that_joined_find_everything() {
@@ -45,14 +45,9 @@ fn two_thousand_nodes_stay_within_the_budgets() {
 /// to be asked.
 #[test]
 fn of_groups_with_a_hundred_shards_the_rarest_answers_are_found() {
-    let mut scenario = Scenario::healthy(1_500, 1);
-    scenario.start = Start::Settled;
-    scenario.config.shard_digests = 6;
-    let workload = &mut scenario.workload;
-    (workload.publishers, workload.capabilities_each) = (1_500, 1);
-    (workload.classes, workload.pairs) = (2, 3);
+    let mut scenario = with_split_groups(Scenario::healthy(1_500, 1));
     scenario.askers = 40;
-    (scenario.measure.queries, scenario.measure.want) = (80, 5);
+    scenario.measure.queries = 80;
     (scenario.measure.finds, scenario.measure.lookups) = (0, 0);
     let report = pass(&scenario);
     let before = report.phase("before").unwrap();
